@@ -1,0 +1,87 @@
+"""What the U-Net is told: one type for training, sampling and serving.
+
+Shapes: B rows, L text tokens, T >= L tokens after merging, D text width, P pooled width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """What the two frozen text encoders say about a prompt."""
+
+    embeds: Tensor  # [B, L, D] penultimate states of both encoders, concatenated (SDXL)
+    pooled: Tensor  # [B, P] projected summary of the second encoder
+
+    def to(self, *args, **kwargs) -> "TextFeatures":
+        """Move or cast both tensors, like `Tensor.to`."""
+        return TextFeatures(self.embeds.to(*args, **kwargs), self.pooled.to(*args, **kwargs))
+
+    def rows(self, index) -> "TextFeatures":
+        """Select rows by a slice, a list of integers or an index tensor; the batch axis stays."""
+        return TextFeatures(self.embeds[index], self.pooled[index])
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Merged text + identity of B rows, padded to their longest, with the text-only twin beside it.
+
+    `text_embeds`/`text_pooled` are what delayed subject conditioning (paper section 4.1) shows the U-Net before the
+    merge step. With `merge=insert` `text_pooled` equals `pooled`; with `merge=repeat` the pooled vector of the
+    repeated class token differs from that of the plain prompt.
+    """
+
+    embeds: Tensor  # [B, T, D]
+    mask: Tensor  # [B, T] bool, True = attend; SDXL attends to the tokenizer's own padding too
+    pooled: Tensor  # [B, P]
+    time_ids: Tensor  # [B, 6] original h, w, crop top, left, target h, w in pixels
+    text_embeds: Tensor  # [B, L, D]
+    text_pooled: Tensor  # [B, P]
+
+    def __len__(self) -> int:
+        return self.embeds.shape[0]
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Conditioning":
+        """Move to `device`; cast the floating tensors to `dtype`. Time ids stay float32: bfloat16 cannot hold 1025."""
+        cast = {
+            name: getattr(self, name).to(device, dtype) for name in ("embeds", "pooled", "text_embeds", "text_pooled")
+        }
+        return replace(self, mask=self.mask.to(device), time_ids=self.time_ids.to(device), **cast)
+
+    def rows(self, index) -> "Conditioning":
+        """Select rows by a slice, a list of integers or an index tensor; the batch axis and the padding stay."""
+        return Conditioning(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+    def trimmed(self) -> "Conditioning":
+        """Drop the columns that no row attends to. Padding is always at the end, so this is a slice."""
+        length = int(self.mask.any(0).sum())
+        return replace(self, embeds=self.embeds[:, :length], mask=self.mask[:, :length])
+
+    @staticmethod
+    def concat(items: "Sequence[Conditioning]") -> "Conditioning":
+        """Stack along the batch axis; shorter ones are padded with zeros that the mask hides."""
+        length = max(item.embeds.shape[1] for item in items)
+        padded = [item.padded(length) for item in items]
+        return Conditioning(
+            *(torch.cat([getattr(p, name) for p in padded]) for name in Conditioning.__dataclass_fields__)
+        )
+
+    def padded(self, length: int) -> "Conditioning":
+        """Pad T to `length` with masked zeros."""
+        extra = length - self.embeds.shape[1]
+        if extra == 0:
+            return self
+        return replace(
+            self, embeds=F.pad(self.embeds, (0, 0, 0, extra)), mask=F.pad(self.mask, (0, extra), value=False)
+        )
+
+    @staticmethod
+    def from_text(text: TextFeatures, time_ids: Tensor) -> "Conditioning":
+        """Plain text conditioning, without any identity. `time_ids` [B, 6]."""
+        mask = torch.ones(text.embeds.shape[:2], dtype=torch.bool, device=text.embeds.device)
+        return Conditioning(text.embeds, mask, text.pooled, time_ids, text.embeds, text.pooled)

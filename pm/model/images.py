@@ -1,0 +1,69 @@
+"""From ID photos to the pixels that the vision tower sees."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+# Mean and standard deviation of CLIP's training images, RGB, for pixels in 0..1.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def to_clip(images: Tensor | Sequence[Image.Image], size: int) -> Tensor:
+    """Resize to `size` x `size` and normalise as CLIP does.
+
+    Args:
+        images: uint8 [M, 3, H, W], or PIL images of any size (centre-cropped to a square first).
+        size: side of the vision tower's input, in pixels.
+
+    Returns:
+        float32 [M, 3, size, size].
+    """
+    pixels = images if isinstance(images, Tensor) else to_uint8(images, size)
+    values = pixels.to(torch.float32) / 255
+    if values.shape[-2:] != (size, size):
+        values = F.interpolate(values, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
+    mean, std = (values.new_tensor(c).view(1, 3, 1, 1) for c in (CLIP_MEAN, CLIP_STD))
+    return (values - mean) / std
+
+
+def to_uint8(images: Sequence[Image.Image], size: int) -> Tensor:
+    """PIL images, centre-cropped and resized, as uint8 [M, 3, size, size]."""
+    return torch.stack(
+        [_bytes(square(image.convert("RGB")).resize((size, size), Image.BICUBIC), 3) for image in images]
+    )
+
+
+def masks_to_bool(masks: Sequence[Image.Image], size: int) -> Tensor:
+    """Person masks (white = person), cropped and resized like the photos, as bool [M, 1, size, size]."""
+    resized = [square(mask.convert("L")).resize((size, size), Image.BILINEAR) for mask in masks]
+    return torch.stack([_bytes(mask, 1) for mask in resized]) >= 128
+
+
+def square(image: Image.Image) -> Image.Image:
+    """The largest centred square of `image`."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def noise_fill(pixels: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
+    """Replace everything outside the person by uniform noise (paper section 3.2), out of place.
+
+    Filled at the vision tower's own resolution: noise that is resized afterwards is no longer white.
+
+    Args:
+        pixels: uint8 [..., 3, H, W].
+        masks: [..., 1, H, W], non-zero or True on the person.
+        generator: CPU generator, so that the fill is reproducible.
+    """
+    noise = torch.randint(0, 256, pixels.shape, dtype=torch.uint8, generator=generator).to(pixels.device)
+    return torch.where(masks.bool(), pixels, noise)
+
+
+def _bytes(image: Image.Image, channels: int) -> Tensor:
+    flat = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return flat.view(image.height, image.width, channels).permute(2, 0, 1)
