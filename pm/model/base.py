@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pm.errors import CheckpointError
 from pm.model.conditioning import TextFeatures
 from pm.model.files import PARTS, fingerprint, quiet_loading, read_json, resolve_folder, weight_variant
+from pm.model.prompt import tokenize
 
 __all__ = [
     "BaseModel",
@@ -141,8 +142,6 @@ def null_text(base: BaseModel, batch: int) -> TextFeatures:
         like = base.text_encoders[0] if base.text_encoders else base.unet
         options = {"device": like.device, "dtype": like.dtype} if like is not None else {}
         return TextFeatures(torch.zeros(shape, **options), torch.zeros(batch, base.pooled_width, **options))
-    from pm.model.prompt import tokenize
-
     text = encode_text(base, tokenize(base.tokenizers, [""]))
     return TextFeatures(text.embeds.expand(batch, -1, -1), text.pooled.expand(batch, -1))
 

@@ -1,0 +1,212 @@
+"""The adapter file: one safetensors with the prefixes `id_encoder.` and `lora_weights.`, and string metadata.
+
+The published loader reads it as it is. We also read the published `.bin` ({"id_encoder", "lora_weights"}).
+"""
+
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pm.errors import CheckpointError
+from pm.model.config import AdapterConfig
+from pm.model.id_encoder import PUBLISHED_VISION
+from pm.model.lora import load_lora, lora_parameters, lora_shape, normalise_lora
+from pm.model.photomaker import PhotoMaker
+
+ID_PREFIX, LORA_PREFIX = "id_encoder.", "lora_weights."
+FORMAT = "photomaker-adapter-1"
+
+
+@dataclass(frozen=True)
+class AdapterMeta:
+    """What a loader must know to use the weights. Stored as strings; numbers and dicts as JSON."""
+
+    base_fingerprint: str  # of the base it was trained on; "" if unknown (published weights)
+    compose: str
+    merge: str
+    trigger_word: str
+    max_id_images: int
+    crop_mode: str  # how ID photos were prepared: e.g. "face+mask"; "none" for the published weights
+    project_version: str
+    vision_config: dict[str, Any]  # shape of the vision tower, so that its own folder is not needed
+    extra: dict[str, Any]  # free: step, run name, ...
+
+    def config(self, state: Mapping[str, Tensor], *, gradient_checkpointing: bool = False) -> AdapterConfig:
+        """The configuration to build a `PhotoMaker` for these weights; nothing in the vision tower trains."""
+        rank, targets = lora_shape(strip(state, LORA_PREFIX))
+        return AdapterConfig(
+            compose=self.compose,
+            merge=self.merge,
+            lora_rank=rank,
+            lora_targets=targets,
+            train_layers=0,
+            max_id_images=self.max_id_images,
+            trigger_word=self.trigger_word,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+
+
+def meta_of(photomaker: PhotoMaker, *, crop_mode: str, project_version: str, **extra: Any) -> AdapterMeta:
+    """The metadata of a model in training."""
+    return AdapterMeta(
+        base_fingerprint=photomaker.base.fingerprint,
+        compose=photomaker.config.compose,
+        merge=photomaker.config.merge,
+        trigger_word=photomaker.config.trigger_word,
+        max_id_images=photomaker.config.max_id_images,
+        crop_mode=crop_mode,
+        project_version=project_version,
+        vision_config=photomaker.id_encoder.vision_config,
+        extra=extra,
+    )
+
+
+def adapter_parameters(photomaker: PhotoMaker) -> dict[str, nn.Parameter]:
+    """Every parameter of the adapter by its key in the file; under ZeRO-3 gather these before `adapter_state`."""
+    encoder = {ID_PREFIX + name: p for name, p in photomaker.id_encoder.named_parameters()}
+    return encoder | {LORA_PREFIX + name: p for name, p in lora_parameters(photomaker.unet).items()}
+
+
+def adapter_state(photomaker: PhotoMaker) -> dict[str, Tensor]:
+    """A copy of the adapter's weights on the CPU, ready for `save_adapter`.
+
+    Raises:
+        CheckpointError: a weight is empty, i.e. still partitioned by ZeRO-3.
+    """
+    parameters = adapter_parameters(photomaker)
+    empty = [name for name, p in parameters.items() if p.numel() == 0]
+    if empty:
+        raise CheckpointError(f"{empty[0]} is empty (partitioned by ZeRO-3); gather adapter_parameters() first")
+    return {name: p.detach().to("cpu", copy=True).contiguous() for name, p in parameters.items()}
+
+
+def save_adapter(path: str | Path, state: Mapping[str, Tensor], meta: AdapterMeta) -> None:
+    """Write the adapter file, whole or not at all."""
+    from safetensors.torch import save_file
+
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    strings = {k: v if isinstance(v, str) else json.dumps(v) for k, v in asdict(meta).items()}
+    try:
+        save_file({k: v.contiguous() for k, v in state.items()}, temporary, metadata={"format": FORMAT, **strings})
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_adapter(path: str | Path) -> tuple[dict[str, Tensor], AdapterMeta]:
+    """Read an adapter: ours, or the published `.bin` / safetensors (which have no metadata: stacked, repeat, "img").
+
+    Returns:
+        the flat state dict with the prefixes `id_encoder.` and `lora_weights.unet.`, on the CPU, and the metadata.
+
+    Raises:
+        CheckpointError: missing, damaged, not an adapter, or a pickle that holds more than tensors.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise CheckpointError(f"adapter {path} does not exist; give an adapter.safetensors or a published .bin file")
+    state, strings = _read_bin(file) if file.suffix in (".bin", ".pt", ".pth") else _read_safetensors(file)
+    encoder, lora = strip(state, ID_PREFIX), strip(state, LORA_PREFIX)
+    if not encoder or not lora or len(encoder) + len(lora) != len(state):
+        odd = next((k for k in state if not k.startswith((ID_PREFIX, LORA_PREFIX))), "nothing else")
+        raise CheckpointError(
+            f"{path} is not a PhotoMaker adapter: keys must start with {ID_PREFIX} or {LORA_PREFIX}, found {odd}"
+        )
+    # A buffer that older transformers saved; it only counts positions.
+    encoder.pop("vision_model.embeddings.position_ids", None)
+    state = {ID_PREFIX + k: v for k, v in encoder.items()}
+    state |= {LORA_PREFIX + k: v for k, v in normalise_lora(lora).items()}
+    return state, _parse_meta(path, strings) if "base_fingerprint" in strings else _published_meta(state, path)
+
+
+def apply_adapter(
+    photomaker: PhotoMaker, state: Mapping[str, Tensor], meta: AdapterMeta, *, check_base: bool = True
+) -> None:
+    """Copy an adapter's weights into the model, strictly.
+
+    Raises:
+        CheckpointError: trained on another base, built otherwise (compose, merge), or shapes differ.
+    """
+    base, config = photomaker.base, photomaker.config
+    if check_base and meta.base_fingerprint and meta.base_fingerprint != base.fingerprint:
+        raise CheckpointError(
+            f"adapter was trained on base {meta.base_fingerprint}, but {base.path} is {base.fingerprint}; "
+            "use the base it was trained on"
+        )
+    for name in ("compose", "merge"):
+        if getattr(meta, name) != getattr(config, name):
+            raise CheckpointError(
+                f"adapter has {name}={getattr(meta, name)}, the model {getattr(config, name)}; set {name}"
+            )
+    try:
+        photomaker.id_encoder.load_state_dict(strip(state, ID_PREFIX), strict=True)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise CheckpointError(f"adapter does not fit the id encoder: {' '.join(lines[1:3])[:300]}") from error
+    load_lora(photomaker.unet, strip(state, LORA_PREFIX))
+
+
+def strip(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries under `prefix`, without it."""
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt", device="cpu") as opened:
+            return {key: opened.get_tensor(key) for key in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"adapter {file} is damaged ({error}); copy it again") from error
+
+
+def _read_bin(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{file} cannot be read as plain tensors ({reason}); nothing else is loaded") from error
+    parts = ("id_encoder", "lora_weights")
+    if not isinstance(content, dict) or any(not isinstance(content.get(part), dict) for part in parts):
+        raise CheckpointError(f"{file} is not a PhotoMaker adapter: it must hold the dicts id_encoder and lora_weights")
+    return {f"{part}.{key}": value for part in parts for key, value in content[part].items()}, {}
+
+
+def _parse_meta(path: str | Path, strings: Mapping[str, str]) -> AdapterMeta:
+    texts = ("base_fingerprint", "compose", "merge", "trigger_word", "crop_mode", "project_version")
+    try:
+        return AdapterMeta(
+            **{name: strings[name] for name in texts},
+            max_id_images=int(strings["max_id_images"]),
+            vision_config=json.loads(strings["vision_config"]),
+            extra=json.loads(strings["extra"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"adapter {path} has damaged metadata ({error!r}); export it again") from error
+
+
+def _published_meta(state: Mapping[str, Tensor], path: str | Path) -> AdapterMeta:
+    patch = state.get("id_encoder.vision_model.embeddings.patch_embedding.weight")
+    if patch is None or patch.shape[0] != PUBLISHED_VISION["hidden_size"]:
+        raise CheckpointError(f"{path} has no metadata and is not the published ViT-L/14 adapter; export it again")
+    return AdapterMeta(
+        base_fingerprint="",
+        compose="stacked",
+        merge="repeat",
+        trigger_word="img",
+        max_id_images=16,  # trained with 1-4; its own pipeline takes any number
+        crop_mode="none",
+        project_version="published",
+        vision_config=dict(PUBLISHED_VISION),
+        extra={},
+    )

@@ -1,0 +1,156 @@
+"""ID photos and the class word to identity tokens (paper section 3.2, figure 2a).
+
+Parameter names are those of the published checkpoint, so that both load strictly.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pm.errors import CheckpointError
+from pm.model.compose import build_compose
+from pm.model.files import quiet_loading, resolve_folder
+
+# The published weights' vision tower: openai/clip-vit-large-patch14.
+PUBLISHED_VISION = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 24,
+    "patch_size": 14,
+    "projection_dim": 768,
+    "image_size": 224,
+    "hidden_act": "quick_gelu",
+}
+
+
+class FuseMlp(nn.Module):
+    """LayerNorm, then two linear layers with a GELU between."""
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__()
+        self.layernorm = nn.LayerNorm(width_in)
+        self.fc1 = nn.Linear(width_in, width)
+        self.fc2 = nn.Linear(width, width)
+        self.act = nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width_in] to [..., width]."""
+        return self.fc2(self.act(self.fc1(self.layernorm(x))))
+
+
+class FuseModule(nn.Module):
+    """Fuse the class word's text feature c with image embeddings e: the two MLPs of section 3.2."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp1 = FuseMlp(2 * width, width)
+        self.mlp2 = FuseMlp(width, width)
+        self.layer_norm = nn.LayerNorm(width)
+
+    def forward(self, c: Tensor, e: Tensor) -> Tensor:
+        """c and e, each [K, D], to fused tokens [K, D]."""
+        x = self.mlp1(torch.cat([c, e], dim=-1)) + c
+        x = self.mlp2(x) + x
+        return self.layer_norm(x)
+
+
+class IdEncoder(nn.Module):
+    """CLIP vision tower, its two projections, the composition and the fusion."""
+
+    def __init__(self, vision_config: Any, width: int, compose: str, max_images: int) -> None:
+        """`vision_config`: a CLIPVisionConfig. `width`: D, the text width the tokens must have."""
+        from transformers import CLIPVisionModel
+
+        super().__init__()
+        hidden, projected = vision_config.hidden_size, vision_config.projection_dim
+        if projected >= width:
+            raise CheckpointError(
+                f"vision tower projects to {projected}, the base's text width is {width}; use its own tower"
+            )
+        self.vision_model = CLIPVisionModel(vision_config)
+        self.visual_projection = nn.Linear(hidden, projected, bias=False)
+        self.visual_projection_2 = nn.Linear(hidden, width - projected, bias=False)
+        nn.init.normal_(self.visual_projection_2.weight, std=hidden**-0.5)
+        self.fuse_module = FuseModule(width)
+        self.compose = build_compose(compose, width, max_images)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the pixels this tower takes."""
+        return self.vision_model.config.image_size
+
+    @property
+    def vision_config(self) -> dict[str, Any]:
+        """What is needed to build the tower again without its folder."""
+        return {name: getattr(self.vision_model.config, name) for name in PUBLISHED_VISION}
+
+    def forward(self, pixels: Tensor, counts: Tensor, c: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Identity tokens of a ragged batch.
+
+        Args:
+            pixels: [M, 3, S, S], normalised as CLIP does; the images of a row are contiguous.
+            counts: [B] int64, images of each row, at least 1.
+            c: [K, D], the class word's text feature beside each token (K = M if stacked, else B).
+            weights: [M] or None, how much each image counts: its token moves from c (0) through itself (1) beyond.
+
+        Returns:
+            tokens [K, D].
+        """
+        e, strength = self.compose(self.embed(pixels), counts, self._weights(weights, pixels))
+        fused = self.fuse_module(c.to(e.dtype), e)
+        if weights is None:
+            return fused
+        return c + strength[:, None] * (fused - c)
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """e_i = [P1 h_i ; P2 h_i], [M, D], from the tower's pooled output h_i."""
+        h = self.vision_model(pixels).pooler_output
+        return torch.cat([self.visual_projection(h), self.visual_projection_2(h)], dim=-1)
+
+    def freeze_below(self, train_layers: int) -> None:
+        """Train the projections, the fusion and the upper `train_layers` of the tower; all of it if it has no more."""
+        layers = self.vision_model.encoder.layers
+        whole = train_layers >= len(layers)
+        self.requires_grad_(True)
+        self.vision_model.requires_grad_(whole)
+        if not whole and train_layers > 0:
+            for layer in layers[len(layers) - train_layers :]:
+                layer.requires_grad_(True)
+            self.vision_model.post_layernorm.requires_grad_(True)
+
+    @staticmethod
+    def _weights(weights: Tensor | None, pixels: Tensor) -> Tensor:
+        if weights is None:
+            return torch.ones(pixels.shape[0], dtype=pixels.dtype, device=pixels.device)
+        return weights.to(pixels.device, pixels.dtype)
+
+
+def build_id_encoder(
+    width: int, compose: str, max_images: int, *, vision_path: str = "", vision_config: dict[str, Any] | None = None
+) -> IdEncoder:
+    """An id encoder with a pre-trained tower from `vision_path`, or an untrained one of `vision_config`'s shape.
+
+    Raises:
+        CheckpointError: no tower given, or its folder cannot be read.
+    """
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    if vision_config is not None:
+        return IdEncoder(CLIPVisionConfig(**vision_config), width, compose, max_images)
+    if not vision_path:
+        raise CheckpointError(
+            "the base has no image_encoder/; set base.vision_path, e.g. openai/clip-vit-large-patch14"
+        )
+    quiet_loading()
+    folder = resolve_folder(vision_path)
+    try:
+        tower = CLIPVisionModelWithProjection.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"vision tower {vision_path} cannot be loaded ({reason})") from error
+    encoder = IdEncoder(tower.config, width, compose, max_images)
+    encoder.vision_model.load_state_dict(tower.vision_model.state_dict())
+    encoder.visual_projection.load_state_dict(tower.visual_projection.state_dict())
+    return encoder

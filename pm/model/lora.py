@@ -1,0 +1,103 @@
+"""LoRA on the U-Net's attention matrices, and its state dict in the form diffusers writes."""
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from pm.errors import CheckpointError
+
+ADAPTER_NAME = "photomaker"
+_INSIDE = re.compile(rf"^(?P<layer>.+)\.lora_(?P<which>[AB])\.{ADAPTER_NAME}\.weight$")
+_NEW = re.compile(r"^unet\.(?P<layer>.+)\.lora_(?P<which>[AB])\.weight$")
+# How diffusers wrote them before PEFT: `attn1.processor.to_q_lora.down.weight`, `attn1.to_q.lora.down.weight`.
+_OLD = re.compile(
+    r"^unet\.(?P<path>.+?)(?:\.processor)?\.(?P<name>to_[qkv]|to_out)(?:\.0)?[._]lora\.(?P<which>down|up)\.weight$"
+)
+_ALPHA = re.compile(r"^unet\.(?P<path>.+?)(?:\.processor)?\.(?P<name>to_[qkv]|to_out)(?:\.0)?(?:_lora)?\.alpha$")
+
+
+def add_lora(unet: nn.Module, rank: int, targets: tuple[str, ...]) -> None:
+    """Put LoRA matrices beside the named attention matrices; A is Gaussian, B zero, so nothing changes at first.
+
+    alpha = rank, so the scale is 1 and loaders need no extra number. Everything else in the U-Net is frozen.
+
+    Raises:
+        CheckpointError: this U-Net already carries an adapter.
+    """
+    from peft import LoraConfig
+
+    if ADAPTER_NAME in getattr(unet, "peft_config", {}):
+        raise CheckpointError("this base already carries an adapter; load the base again for another one")
+    unet.requires_grad_(False)
+    config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(targets))
+    unet.add_adapter(config, adapter_name=ADAPTER_NAME)
+    for name, parameter in unet.named_parameters():
+        parameter.requires_grad_(_INSIDE.match(name) is not None)
+
+
+def lora_parameters(unet: nn.Module) -> dict[str, nn.Parameter]:
+    """The LoRA matrices by their name in the adapter file, `unet.<layer>.lora_A.weight`."""
+    found = ((_INSIDE.match(name), parameter) for name, parameter in unet.named_parameters())
+    return {f"unet.{m['layer']}.lora_{m['which']}.weight": parameter for m, parameter in found if m}
+
+
+def load_lora(unet: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Copy a state dict in the form of `lora_parameters` into the U-Net, strictly.
+
+    Raises:
+        CheckpointError: a matrix is missing, left over, or of another shape.
+    """
+    own = lora_parameters(unet)
+    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    if missing or unexpected:
+        raise CheckpointError(
+            f"LoRA does not fit this U-Net: {len(missing)} missing (e.g. {missing[:1]}), "
+            f"{len(unexpected)} left over (e.g. {unexpected[:1]}); use the base and the targets it was trained with"
+        )
+    with torch.no_grad():
+        for name, parameter in own.items():
+            if parameter.shape != state[name].shape:
+                shapes = f"{tuple(state[name].shape)} in the file, {tuple(parameter.shape)} here"
+                raise CheckpointError(
+                    f"{name} has another shape ({shapes}); use the base and the rank it was trained with"
+                )
+            parameter.copy_(state[name])
+
+
+def normalise_lora(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring LoRA weights of any diffusers version into the form `unet.<layer>.lora_A.weight`, with a scale of 1.
+
+    Raises:
+        CheckpointError: a key that is not LoRA on a U-Net's attention.
+    """
+    result, alphas = {}, {}
+    for key, value in state.items():
+        if _NEW.match(key):
+            result[key] = value
+        elif match := _OLD.match(key):
+            which = {"down": "A", "up": "B"}[match["which"]]
+            result[f"unet.{_layer(match)}.lora_{which}.weight"] = value
+        elif match := _ALPHA.match(key):
+            alphas[_layer(match)] = float(value)
+        else:
+            raise CheckpointError(f"{key} is not a LoRA weight of a U-Net's attention; is this a PhotoMaker adapter?")
+    for layer, alpha in alphas.items():
+        up = f"unet.{layer}.lora_B.weight"
+        result[up] = result[up] * (alpha / result[up].shape[1])
+    return result
+
+
+def lora_shape(state: Mapping[str, Tensor]) -> tuple[int, tuple[str, ...]]:
+    """Rank and target names of a state dict in the form of `lora_parameters`."""
+    ranks = {value.shape[0] for key, value in state.items() if key.endswith("lora_A.weight")}
+    if len(ranks) != 1:
+        raise CheckpointError(f"adapter has LoRA ranks {sorted(ranks)}; exactly one is supported")
+    layers = {_NEW.match(key)["layer"] for key in state}
+    names = {re.sub(r"^.*\.attn\d*\.", "", layer) for layer in layers}
+    return ranks.pop(), tuple(sorted(names))
+
+
+def _layer(match: re.Match) -> str:
+    return f"{match['path']}.to_out.0" if match["name"] == "to_out" else f"{match['path']}.{match['name']}"

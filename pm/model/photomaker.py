@@ -1,0 +1,191 @@
+"""The model: id encoder + U-Net with LoRA, one nn.Module = one DeepSpeed engine."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pm.errors import CheckpointError
+from pm.model.base import BaseModel, encode_text, null_text
+from pm.model.conditioning import Conditioning, TextFeatures
+from pm.model.config import AdapterConfig
+from pm.model.id_encoder import build_id_encoder
+from pm.model.lora import add_lora, lora_parameters
+from pm.model.merge import class_features, insert_tokens, repeat_class_tokens, replace_tokens
+from pm.model.prompt import tokenize
+
+
+class PhotoMaker(nn.Module):
+    """Condition the frozen U-Net on text merged with a stack of ID images.
+
+    Shapes: B rows, M ID images of all rows together (ragged, `id_counts` [B]), L text tokens, D text width, P pooled
+    width, C x h x w latents, S the vision tower's input side.
+    """
+
+    def __init__(self, base: BaseModel, config: AdapterConfig, vision_config: dict[str, Any] | None = None) -> None:
+        """Put LoRA into `base.unet` (in place) and build the id encoder beside it.
+
+        Args:
+            base: loaded with its U-Net; with `merge=repeat` also with its text encoders.
+            config: what to compose, merge and train.
+            vision_config: shape of the vision tower when an adapter will fill it in; default: load it, pre-trained,
+                from `base.vision_path`.
+
+        Raises:
+            CheckpointError: a part of the base is not loaded, or its U-Net already carries an adapter.
+        """
+        super().__init__()
+        if base.unet is None:
+            raise CheckpointError(f"base {base.path} was loaded without its U-Net; add 'unet' to parts")
+        self.base, self.config = base, config
+        self.repeat = config.merge == "repeat"
+        self.unet = base.unet
+        self.id_encoder = build_id_encoder(
+            base.text_width,
+            config.compose,
+            config.max_id_images,
+            vision_path=base.vision_path,
+            vision_config=vision_config,
+        )
+        self.id_encoder.freeze_below(config.train_layers)
+        add_lora(self.unet, config.lora_rank, config.lora_targets)
+        # Only `repeat` encodes captions again in training; registered so that they move with the module.
+        self.text_encoders = nn.ModuleList(base.text_encoders) if self.repeat and base.text_encoders else None
+        null = null_text(base, 1)
+        self.register_buffer("null_embeds", null.embeds.clone(), persistent=False)
+        self.register_buffer("null_pooled", null.pooled.clone(), persistent=False)
+        if config.gradient_checkpointing:
+            self.enable_gradient_checkpointing()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the U-Net, and so of what it takes and gives."""
+        return self.unet.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Recompute activations of the U-Net and the vision tower in the backward pass: less memory, more time."""
+        self.unet.enable_gradient_checkpointing()
+        self.id_encoder.vision_model.activation_checkpointing_enable({"use_reentrant": False})
+
+    def condition(
+        self,
+        text: TextFeatures,
+        class_index: Tensor,
+        id_pixels: Tensor,
+        id_counts: Tensor,
+        time_ids: Tensor,
+        *,
+        weights: Tensor | None = None,
+        plain: TextFeatures | None = None,
+    ) -> Conditioning:
+        """Merge the identities of B rows into their text (paper section 3.2, eq. 1-2).
+
+        Args:
+            text: embeds [B, L, D], pooled [B, P]. With `merge=repeat` of the ids that `repeat_ids` made.
+            class_index: [B] int64, the class word's token (the first, when repeated).
+            id_pixels: [M, 3, S, S], normalised as CLIP does; a row's images are contiguous.
+            id_counts: [B] int64, 1 ... N_max images of each row.
+            time_ids: [B, 6].
+            weights: [M], per-image weight: its token moves from c (0) through itself (1) beyond.
+            plain: the text-only twin; default `text`. With `merge=repeat` give the features of the unrepeated prompt.
+        """
+        plain = plain or text
+        counts = self.token_counts(id_counts)
+        total = id_pixels.shape[0] if counts is id_counts else counts.shape[0]
+        c = class_features(text.embeds, class_index, counts, total, self.repeat)
+        tokens = self.id_encoder(id_pixels, id_counts, c, weights)
+        if self.repeat:
+            embeds = replace_tokens(text.embeds, class_index, tokens, counts)
+            mask = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
+        else:
+            embeds, mask = insert_tokens(text.embeds, class_index, tokens, counts)
+        return Conditioning(embeds, mask, text.pooled, time_ids, plain.embeds, plain.pooled)
+
+    def token_counts(self, id_counts: Tensor) -> Tensor:
+        """Identity tokens of each row, [B]: one per image if stacked, else one."""
+        return torch.ones_like(id_counts) if self.id_encoder.compose.one_token else id_counts
+
+    def repeat_ids(
+        self, ids: tuple[Tensor, ...], class_index: Tensor, id_counts: Tensor, *, truncate: bool = False
+    ) -> tuple[Tensor, ...]:
+        """Token ids [B, L] of both tokenizers, each row's class token repeated, for `merge=repeat` (CPU tensors)."""
+        counts = self.token_counts(id_counts)
+        return tuple(
+            repeat_class_tokens(i, class_index, counts, tokenizer.eos_token_id, truncate=truncate)
+            for i, tokenizer in zip(ids, self.base.tokenizers, strict=True)
+        )
+
+    def forward(self, noisy: Tensor, timesteps: Tensor, batch: Any) -> Tensor:
+        """Condition and predict in one call, for training.
+
+        Args:
+            noisy: [B, C, h, w].
+            timesteps: [B].
+            batch: `pm.data.batches.Batch`, on this module's device.
+
+        Returns:
+            the U-Net's output [B, C, h, w].
+        """
+        text = self._training_text(batch)
+        conditioning = self.condition(text, batch.class_index, batch.id_pixels, batch.id_counts, batch.time_ids)
+        return self.predict(noisy, timesteps, self.drop_rows(conditioning, batch.drop_text))
+
+    def drop_rows(self, conditioning: Conditioning, drop: Tensor) -> Conditioning:
+        """Give the rows where `drop` [B] is True the null text (paper section 4.1), for classifier-free guidance.
+
+        Out of place and for every row alike: a rank whose rows are all dropped still calls every module.
+        """
+        length = conditioning.embeds.shape[1]
+        null = self.null_embeds.to(conditioning.embeds.dtype)
+        seen = torch.arange(length, device=drop.device) < null.shape[1]
+        null = F.pad(null, (0, 0, 0, length - null.shape[1]))
+        return Conditioning(
+            embeds=torch.where(drop[:, None, None], null, conditioning.embeds),
+            mask=torch.where(drop[:, None], seen, conditioning.mask),
+            pooled=torch.where(drop[:, None], self.null_pooled.to(conditioning.pooled.dtype), conditioning.pooled),
+            time_ids=conditioning.time_ids,
+            text_embeds=conditioning.text_embeds,
+            text_pooled=conditioning.text_pooled,
+        )
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """The U-Net's output [B, C, h, w] for noisy latents [B, C, h, w] at timesteps [B]."""
+        return predict(self.unet, noisy, timesteps, conditioning, max_tokens=self.base.max_tokens)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Trainable parameters: the paper gives LoRA 1e-4 and the id encoder 1e-5 (section 4.1)."""
+        return {
+            "lora": list(lora_parameters(self.unet).values()),
+            "id_encoder": [p for p in self.id_encoder.parameters() if p.requires_grad],
+        }
+
+    def _training_text(self, batch: Any) -> TextFeatures:
+        if not self.repeat:
+            return TextFeatures(batch.embeds, batch.pooled)
+        ids = tokenize(self.base.tokenizers, batch.captions)
+        repeated = self.repeat_ids(ids, batch.class_index.cpu(), batch.id_counts.cpu(), truncate=True)
+        return encode_text(self.base, repeated).to(batch.embeds)
+
+
+def predict(
+    unet: nn.Module, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, max_tokens: int
+) -> Tensor:
+    """One call of an SDXL U-Net, with or without an adapter in it.
+
+    The mask is passed only when rows are longer than the text (T > L): otherwise it is all ones, and attention without
+    a mask takes the faster kernels.
+    """
+    masked = conditioning.embeds.shape[1] > max_tokens
+    return unet(
+        noisy,
+        timesteps,
+        encoder_hidden_states=conditioning.embeds,
+        encoder_attention_mask=conditioning.mask if masked else None,
+        added_cond_kwargs={"text_embeds": conditioning.pooled, "time_ids": conditioning.time_ids},
+        return_dict=False,
+    )[0]
