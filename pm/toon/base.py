@@ -1,0 +1,197 @@
+"""The toon base's architecture: an SDXL in miniature, written in the standard diffusers folder layout.
+
+Everything that loads `stabilityai/stable-diffusion-xl-base-1.0` loads this folder, and the other way round. The CLIP
+vision tower lies beside it in `image_encoder/`, as in the folders of IP-Adapter.
+"""
+
+import dataclasses
+import json
+import random
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+
+from pm.toon import captions
+from pm.toon.identities import identities, scene
+
+MAX_TOKENS = 77
+
+
+@dataclasses.dataclass(frozen=True)
+class BaseSize:
+    """Widths of a toon base. `resolution` in px; text widths add up to D."""
+
+    resolution: int
+    vae_channels: tuple[int, ...]
+    unet_channels: tuple[int, int]
+    text_width: int  # encoder 1; also the CLIP projection width
+    text_width_2: int  # encoder 2; also the pooled width
+    text_layers: int
+    vision_width: int
+    vision_layers: int
+
+
+SIZES = {
+    "toon": BaseSize(64, (16, 32, 64), (64, 128), 96, 128, 3, 128, 4),
+    "tiny": BaseSize(32, (8, 16, 16), (32, 32), 32, 48, 2, 32, 2),
+}
+
+
+def build_tokenizer(pad_token: str) -> CLIPTokenizer:
+    """A CLIP byte-pair tokenizer whose merges are learnt from toon captions: every caption word is one token, any
+    other text still encodes, byte by byte."""
+    rng = random.Random(0)
+    texts = ["man woman person img photo portrait boy girl"] * 50
+    for person in identities(400, 0, "train"):
+        texts.append(captions.identity_caption(person, scene(rng), rng))
+        texts.append(captions.caption(person, scene(rng), rng))
+    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
+    bpe.normalizer = normalizers.Lowercase()
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.Punctuation(), pre_tokenizers.ByteLevel(False, use_regex=False)]
+    )
+    bpe.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=4000, end_of_word_suffix="</w>", show_progress=False))
+    merges = [tuple(m) if not isinstance(m, str) else tuple(m.split(" ")) for m in json.loads(bpe.to_str())["model"]["merges"]]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet(), key=lambda c: (c != "!", ord(c)))
+    words = letters + [c + "</w>" for c in letters] + list(dict.fromkeys(a + b for a, b in merges))
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    vocab = {w: i for i, w in enumerate(dict.fromkeys(words))}
+    return CLIPTokenizer(vocab=vocab, merges=merges, pad_token=pad_token, model_max_length=MAX_TOKENS)
+
+
+def _text_config(width: int, layers: int, projection: int, tokenizer: CLIPTokenizer) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=4 * width,
+        projection_dim=projection,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        max_position_embeddings=MAX_TOKENS,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+@dataclasses.dataclass
+class ToonParts:
+    """The modules of a toon base before they are written; `clip` holds text encoder 1 and the vision tower."""
+
+    size: BaseSize
+    tokenizers: tuple[CLIPTokenizer, CLIPTokenizer]
+    clip: CLIPModel
+    text_encoder_2: CLIPTextModelWithProjection
+    vae: AutoencoderKL
+    unet: UNet2DConditionModel
+
+
+def build_parts(size: BaseSize, seed: int) -> ToonParts:
+    """Freshly initialised modules; the same seed gives the same weights."""
+    torch.manual_seed(seed)
+    tokenizer, tokenizer_2 = build_tokenizer("<|endoftext|>"), build_tokenizer("!")
+    text = _text_config(size.text_width, size.text_layers, size.text_width, tokenizer)
+    vision = CLIPVisionConfig(
+        hidden_size=size.vision_width,
+        intermediate_size=3 * size.vision_width,
+        projection_dim=size.text_width,
+        num_hidden_layers=size.vision_layers,
+        num_attention_heads=4,
+        image_size=size.resolution,
+        patch_size=8,
+    )
+    clip = CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=size.text_width))
+    text_2 = _text_config(size.text_width_2, size.text_layers, size.text_width_2, tokenizer_2)
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * len(size.vae_channels),
+        up_block_types=("UpDecoderBlock2D",) * len(size.vae_channels),
+        block_out_channels=size.vae_channels,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=size.resolution,
+        force_upcast=False,
+    )
+    unet = UNet2DConditionModel(
+        sample_size=size.resolution // 2 ** (len(size.vae_channels) - 1),
+        block_out_channels=size.unet_channels,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        attention_head_dim=tuple(c // 32 for c in size.unet_channels),
+        norm_num_groups=16,
+        cross_attention_dim=size.text_width + size.text_width_2,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=32,
+        projection_class_embeddings_input_dim=size.text_width_2 + 6 * 32,
+    )
+    return ToonParts(size, (tokenizer, tokenizer_2), clip, CLIPTextModelWithProjection(text_2), vae, unet)
+
+
+def scheduler() -> DDIMScheduler:
+    """SDXL's noise schedule."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="leading",
+        prediction_type="epsilon",
+    )
+
+
+def write_parts(parts: ToonParts, path: Path | str, dtype: torch.dtype = torch.float16) -> None:
+    """Write the diffusers SDXL layout plus `image_encoder/`; weights are stored as `dtype`."""
+    path = Path(path)
+    text = CLIPTextModel(parts.clip.config.text_config)
+    text.load_state_dict(parts.clip.text_model.state_dict())
+    vision = CLIPVisionModelWithProjection(parts.clip.config.vision_config)
+    vision.vision_model.load_state_dict(parts.clip.vision_model.state_dict())
+    vision.visual_projection.load_state_dict(parts.clip.visual_projection.state_dict())
+    modules = {
+        "text_encoder": text,
+        "text_encoder_2": parts.text_encoder_2,
+        "vae": parts.vae,
+        "unet": parts.unet,
+        "image_encoder": vision,
+    }
+    for name, module in modules.items():
+        state = {k: v.detach().clone() for k, v in module.state_dict().items()}
+        module.to(dtype).save_pretrained(path / name)
+        module.to(torch.float32).load_state_dict(state)
+    for name, tokenizer in zip(("tokenizer", "tokenizer_2"), parts.tokenizers, strict=True):
+        tokenizer.save_pretrained(path / name)
+    scheduler().save_pretrained(path / "scheduler")
+    index = {
+        "_class_name": "StableDiffusionXLPipeline",
+        "force_zeros_for_empty_prompt": True,
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "tokenizer_2": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    (path / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def write_random_base(path: Path | str, size: str = "tiny", seed: int = 0) -> Path:
+    """An untrained base of a size in `SIZES`, for tests and for measuring speed; returns its path."""
+    write_parts(build_parts(SIZES[size], seed), path, dtype=torch.float32)
+    return Path(path)

@@ -1,0 +1,1 @@
+"""Pre-training of the toon base: probe, VAE, CLIP, then U-Net with the second text encoder."""

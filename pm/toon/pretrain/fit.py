@@ -1,0 +1,80 @@
+"""The one optimisation loop of pre-training: seeded per step, resumable, with a progress bar."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+SAVE_SECONDS = 60.0
+
+
+def fit(
+    name: str,
+    modules: nn.ModuleDict,
+    loss_of: Callable[[int, torch.Generator], dict[str, Tensor]],
+    *,
+    steps: int,
+    lr: float,
+    work: Path,
+    seed: int,
+    ema: float | None = None,
+    weight_decay: float = 0.01,
+    parameters: Iterable[nn.Parameter] | None = None,
+) -> dict[str, float]:
+    """Minimise `loss_of(step, generator)["loss"]` with AdamW, warm-up and cosine decay to zero.
+
+    Step k draws all its randomness from a generator seeded with (seed, k), so a resumed run continues exactly. State
+    is saved to `work/<name>.pt` at most every minute and at the end; with `ema`, the averaged weights end up in
+    `modules`. Returns the mean of every reported loss over the last tenth of the steps.
+    """
+    params = [p for p in (parameters or modules.parameters()) if p.requires_grad]
+    optimizer = torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99))
+    average = {k: v.clone() for k, v in modules.state_dict().items()} if ema else None
+    path, start, tail = work / f"{name}.pt", 0, []
+    if path.exists():
+        saved = torch.load(path, weights_only=True)
+        modules.load_state_dict(saved["modules"])
+        optimizer.load_state_dict(saved["optimizer"])
+        start, average, tail = saved["step"], saved["average"], saved["tail"]
+
+    def save(step: int) -> None:
+        state = {"modules": modules.state_dict(), "optimizer": optimizer.state_dict()}
+        partial = path.with_suffix(".partial")
+        torch.save(state | {"step": step, "average": average, "tail": tail}, partial)
+        partial.replace(path)
+
+    modules.train()
+    saved_at, bar = time.monotonic(), tqdm(range(start, steps), initial=start, total=steps, desc=name, mininterval=5)
+    for step in bar:
+        warm = min(1.0, (step + 1) / min(200, steps / 10))
+        optimizer.param_groups[0]["lr"] = lr * warm * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        losses = loss_of(step, torch.Generator().manual_seed(seed * 1_000_003 + step))
+        losses["loss"].backward()
+        nn.utils.clip_grad_norm_(params, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if average is not None:
+            decay = min(ema, (step + 1) / (step + 10))
+            for key, value in modules.state_dict().items():
+                average[key].lerp_(value, 1 - decay) if value.is_floating_point() else average[key].copy_(value)
+        if step % 10 == 0:
+            row = {k: v.item() for k, v in losses.items()}
+            bar.set_postfix({k: f"{v:.4f}" for k, v in row.items()}, refresh=False)
+            if step >= steps * 0.9:
+                tail.append(row)
+        if time.monotonic() - saved_at > SAVE_SECONDS:
+            save(step + 1)
+            saved_at = time.monotonic()
+    if start < steps:
+        save(steps)
+    if average is not None:
+        modules.load_state_dict(average)
+    modules.eval()
+    final = {k: sum(r[k] for r in tail) / len(tail) for k in tail[0]} if tail else {}
+    (work / f"{name}.json").write_text(json.dumps(final))
+    return final

@@ -1,0 +1,112 @@
+"""Draw a toon photo: identity + scene + framing → pixels, person mask, face box and landmarks.
+
+The drawing is DiceBear's `avataaars` (Pablo Stanley, free for personal and commercial use), rasterised by resvg.
+"""
+
+import dataclasses
+import functools
+import importlib.resources
+import io
+import json
+import math
+
+import numpy as np
+import resvg_py
+from dicebear import Avatar, Style
+from PIL import Image, ImageColor
+
+from pm.toon import attributes as a
+from pm.toon.attributes import Framing, Identity, Scene
+
+CANVAS = 280.0  # side of the avataaars drawing, in its own units
+CENTER = (140.0, 150.0)  # the point that framing scales and rotates about
+FACE_BOX = (84.0, 60.0, 196.0, 190.0)  # head without hair, in drawing units
+LANDMARKS = ((118.0, 116.0), (162.0, 116.0), (140.0, 132.0), (122.0, 152.0), (158.0, 152.0))  # eyes, nose, mouth corners
+MIDDLE = Framing(scale=1.0, x=0.0, y=0.0, rotation=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Photo:
+    """`image` uint8 [S, S, 3]; `mask` uint8 [S, S], 255 on the person; boxes and landmarks in pixels."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    face_box: tuple[float, float, float, float]
+    landmarks: tuple[tuple[float, float], ...]
+
+
+@functools.cache
+def _style() -> Style:
+    text = (importlib.resources.files("dicebear_styles") / "avataaars.json").read_text()
+    return Style(json.loads(text))
+
+
+def _options(identity: Identity, scene: Scene) -> dict:
+    beard, glasses = a.FACIAL_HAIR[identity.facial_hair], a.GLASSES[scene.glasses]
+    return {
+        "seed": "toon",
+        "topVariant": a.HAIR[identity.hair],
+        "topProbability": 100,
+        "hairColor": a.HAIR_COLORS[identity.hair_color],
+        "skinColor": a.SKINS[identity.skin],
+        "eyebrowsVariant": a.EYEBROWS[identity.eyebrows],
+        "facialHairVariant": beard or "beardLight",
+        "facialHairProbability": 100 if beard else 0,
+        "facialHairColor": a.HAIR_COLORS[identity.hair_color],
+        "clothesVariant": a.CLOTHES[scene.clothes],
+        "clothesColor": a.CLOTHES_COLORS[scene.clothes_color],
+        "mouthVariant": a.MOUTHS[scene.mouth],
+        "eyesVariant": a.EYES[scene.eyes],
+        "accessoriesVariant": glasses or "round",
+        "accessoriesProbability": 100 if glasses else 0,
+        "accessoriesColor": "262e33",
+    }
+
+
+def render_person(identity: Identity, scene: Scene, framing: Framing, size: int) -> np.ndarray:
+    """The person alone on a transparent ground: uint8 RGBA [size, size, 4], not premultiplied."""
+    svg = Avatar(_style(), _options(identity, scene)).to_string()
+    start, end = svg.index(">") + 1, svg.rindex("</svg>")
+    cx, cy = CENTER
+    place = (
+        f"translate({cx + framing.x * CANVAS:.3f} {cy + framing.y * CANVAS:.3f}) "
+        f"rotate({framing.rotation:.3f}) scale({framing.scale:.4f}) translate({-cx} {-cy})"
+    )
+    svg = f'{svg[:start]}<g transform="{place}">{svg[start:end]}</g></svg>'
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, skip_system_fonts=True)
+    return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGBA"))
+
+
+def _to_pixels(x: float, y: float, framing: Framing, size: int) -> tuple[float, float]:
+    angle, (cx, cy) = math.radians(framing.rotation), CENTER
+    dx, dy = (x - cx) * framing.scale, (y - cy) * framing.scale
+    px = cx + framing.x * CANVAS + dx * math.cos(angle) - dy * math.sin(angle)
+    py = cy + framing.y * CANVAS + dx * math.sin(angle) + dy * math.cos(angle)
+    return px * size / CANVAS, py * size / CANVAS
+
+
+def face_geometry(framing: Framing, size: int) -> tuple[tuple[float, ...], tuple[tuple[float, float], ...]]:
+    """(face box x0, y0, x1, y1; five landmarks) of a framing, in pixels, clipped to the photo."""
+    x0, y0, x1, y1 = FACE_BOX
+    corners = [_to_pixels(x, y, framing, size) for x, y in ((x0, y0), (x1, y0), (x0, y1), (x1, y1))]
+    xs, ys = [c[0] for c in corners], [c[1] for c in corners]
+    box = tuple(float(np.clip(v, 0, size)) for v in (min(xs), min(ys), max(xs), max(ys)))
+    return box, tuple(_to_pixels(x, y, framing, size) for x, y in LANDMARKS)
+
+
+def background(name: str, size: int) -> np.ndarray:
+    """A plain wall, uint8 [size, size, 3]."""
+    return np.full((size, size, 3), ImageColor.getrgb("#" + a.BACKGROUNDS[name]), dtype=np.uint8)
+
+
+def paste(ground: np.ndarray, person: np.ndarray) -> np.ndarray:
+    """Alpha-composite RGBA [S, S, 4] over RGB [S, S, 3], both uint8."""
+    alpha = person[..., 3:].astype(np.float32) / 255
+    return np.rint(ground * (1 - alpha) + person[..., :3] * alpha).astype(np.uint8)
+
+
+def render_photo(identity: Identity, scene: Scene, framing: Framing = MIDDLE, size: int = 64) -> Photo:
+    """One photo of one person, `size` × `size` pixels."""
+    person = render_person(identity, scene, framing, size)
+    box, landmarks = face_geometry(framing, size)
+    return Photo(paste(background(scene.background, size), person), person[..., 3].copy(), box, landmarks)
