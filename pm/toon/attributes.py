@@ -37,7 +37,12 @@ HAIR_COLORS = {
     "pink": "f57aa0",
 }
 SKINS = {"dark": "614335", "brown": "a5602f", "tan": "d99b66", "pale": "ffdfc4", "yellow": "f8d25c"}
-FACIAL_HAIR = {"no beard": None, "full beard": "beardMajestic", "short beard": "beardLight", "moustache": "moustacheFancy"}
+FACIAL_HAIR = {
+    "no beard": None,
+    "full beard": "beardMajestic",
+    "short beard": "beardLight",
+    "moustache": "moustacheFancy",
+}
 EYEBROWS = {"thin": "defaultNatural", "thick": "flatNatural", "slanted": "angry"}
 
 CLOTHES = {

@@ -60,10 +60,16 @@ def build_tokenizer(pad_token: str) -> CLIPTokenizer:
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
     bpe.normalizer = normalizers.Lowercase()
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.Punctuation(), pre_tokenizers.ByteLevel(False, use_regex=False)]
+        [
+            pre_tokenizers.Split(" ", "removed"),
+            pre_tokenizers.Punctuation(),
+            pre_tokenizers.ByteLevel(False, use_regex=False),
+        ]
     )
     bpe.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=4000, end_of_word_suffix="</w>", show_progress=False))
-    merges = [tuple(m) if not isinstance(m, str) else tuple(m.split(" ")) for m in json.loads(bpe.to_str())["model"]["merges"]]
+    merges = [
+        tuple(m) if not isinstance(m, str) else tuple(m.split(" ")) for m in json.loads(bpe.to_str())["model"]["merges"]
+    ]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet(), key=lambda c: (c != "!", ord(c)))
     words = letters + [c + "</w>" for c in letters] + list(dict.fromkeys(a + b for a, b in merges))
     words += ["<|startoftext|>", "<|endoftext|>"]
@@ -112,7 +118,9 @@ def build_parts(size: BaseSize, seed: int) -> ToonParts:
         image_size=size.resolution,
         patch_size=8,
     )
-    clip = CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=size.text_width))
+    clip = CLIPModel(
+        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=size.text_width)
+    )
     text_2 = _text_config(size.text_width_2, size.text_layers, size.text_width_2, tokenizer_2)
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(size.vae_channels),

@@ -66,5 +66,8 @@ def scene(rng: random.Random) -> Scene:
 
 def framing(rng: random.Random) -> Framing:
     return Framing(
-        scale=rng.uniform(1.05, 1.3), x=rng.uniform(-0.08, 0.08), y=rng.uniform(-0.04, 0.05), rotation=rng.uniform(-8, 8)
+        scale=rng.uniform(1.05, 1.3),
+        x=rng.uniform(-0.08, 0.08),
+        y=rng.uniform(-0.04, 0.05),
+        rotation=rng.uniform(-8, 8),
     )

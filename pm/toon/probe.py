@@ -78,7 +78,9 @@ def load_probe(path: Path | str) -> Probe:
         CheckpointError: the file is missing, or was trained for another attribute table.
     """
     if not Path(path).is_file():
-        raise CheckpointError(f"no toon probe at {path}; it is part of assets/toon (python -m pm.toon.pretrain makes it)")
+        raise CheckpointError(
+            f"no toon probe at {path}; it is part of assets/toon (python -m pm.toon.pretrain makes it)"
+        )
     with safe_open(path, "pt") as file:
         attributes = json.loads(file.metadata()["attributes"])
         if attributes != {k: list(v) for k, v in ATTRIBUTES.items()}:

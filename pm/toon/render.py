@@ -21,7 +21,13 @@ from pm.toon.attributes import Framing, Identity, Scene
 CANVAS = 280.0  # side of the avataaars drawing, in its own units
 CENTER = (140.0, 150.0)  # the point that framing scales and rotates about
 FACE_BOX = (84.0, 60.0, 196.0, 190.0)  # head without hair, in drawing units
-LANDMARKS = ((118.0, 116.0), (162.0, 116.0), (140.0, 132.0), (122.0, 152.0), (158.0, 152.0))  # eyes, nose, mouth corners
+LANDMARKS = (
+    (118.0, 116.0),
+    (162.0, 116.0),
+    (140.0, 132.0),
+    (122.0, 152.0),
+    (158.0, 152.0),
+)  # eyes, nose, mouth corners
 MIDDLE = Framing(scale=1.0, x=0.0, y=0.0, rotation=0.0)
 
 

@@ -34,13 +34,13 @@ def main() -> None:
     recorded, resolution = args.work / "settings.json", base.SIZES["toon"].resolution
     wanted = json.dumps(dataclasses.asdict(settings), indent=2)
     if recorded.exists() and recorded.read_text() != wanted:
-        raise SystemExit(f"error: {args.work} holds a pre-training with other settings; use another --work or remove it")
+        raise SystemExit(
+            f"error: {args.work} holds a pre-training with other settings; use another --work or remove it"
+        )
     recorded.write_text(wanted)
 
     begun = time.monotonic()
-    corpus = render_corpus(
-        people_of("train"), settings.photos_each, settings.seed, resolution, args.work / "train.npz"
-    )
+    corpus = render_corpus(people_of("train"), settings.photos_each, settings.seed, resolution, args.work / "train.npz")
     unseen = render_corpus(people_of("eval"), 4, settings.seed + 1, resolution, args.work / "eval.npz")
     report: dict = {"settings": dataclasses.asdict(settings)}
     probe, report["probe_loss"] = stages.train_probe(corpus, settings, args.work)

@@ -52,7 +52,9 @@ def _degrade(pixels: Tensor, generator: torch.Generator) -> Tensor:
     soft = F.interpolate(small, pixels.shape[-2:], mode="bilinear")
     blend = torch.rand(len(pixels), 1, 1, 1, generator=generator).clamp(max=0.8)
     blend = blend * (torch.rand(len(pixels), 1, 1, 1, generator=generator) < 0.5)
-    noise = torch.randn(pixels.shape, generator=generator) * 0.04 * torch.rand(len(pixels), 1, 1, 1, generator=generator)
+    noise = (
+        torch.randn(pixels.shape, generator=generator) * 0.04 * torch.rand(len(pixels), 1, 1, 1, generator=generator)
+    )
     shift = 1 + 0.06 * torch.randn(len(pixels), 3, 1, 1, generator=generator)
     return ((pixels + blend * (soft - pixels)) * shift + noise).clamp(0, 1)
 
@@ -110,7 +112,9 @@ def train_vae(vae: AutoencoderKL, corpus: Corpus, settings: Settings, work: Path
 
     modules = nn.ModuleDict({"vae": vae})
     steps = settings.vae_steps
-    final = fit("vae", modules, loss_of, steps=steps, lr=1.5e-3, work=work, seed=settings.seed, ema=0.99, weight_decay=0.0)
+    final = fit(
+        "vae", modules, loss_of, steps=steps, lr=1.5e-3, work=work, seed=settings.seed, ema=0.99, weight_decay=0.0
+    )
     with torch.no_grad():
         rows = _rows(corpus, 256, torch.Generator().manual_seed(settings.seed))
         latents = vae.encode(_pixels(corpus, rows) * 2 - 1).latent_dist.mean

@@ -1,0 +1,41 @@
+# `make demo` and `make test` need only Python 3.11 and make: each installs what it needs into .venv, once.
+PYTHON ?= python3
+VENV ?= .venv
+# The torch to install. On Linux the default wheel of the public index carries CUDA; for another build set
+# TORCH and TORCH_ARGS, for example TORCH_ARGS="--index-url <PyTorch's index of CPU wheels>".
+TORCH ?= $(shell grep '^torch==' constraints.txt)
+TORCH_ARGS ?=
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: install demo test lint unit format clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(TORCH_ARGS) '$(TORCH)'
+	grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt
+	$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -e '.[dev,photos]'
+	touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/python pipelines/demo.py
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+unit: $(INSTALLED)
+	$(BIN)/python -m pytest tests/unit
+
+test: lint
+	$(BIN)/python -m pytest tests
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf runs/demo data/demo

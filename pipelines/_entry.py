@@ -1,0 +1,75 @@
+"""What every entry point shares: compose with Hydra, hand over a plain dict, print a user's error as one line."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+# Hydra would print errors its own way, over several lines, and exit; this lets them reach `entry`.
+os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+
+import hydra  # noqa: E402
+from hydra.errors import HydraException  # noqa: E402
+from omegaconf import DictConfig, OmegaConf  # noqa: E402
+from omegaconf.errors import OmegaConfBaseException  # noqa: E402
+
+from pm.errors import PmError  # noqa: E402
+
+OmegaConf.register_new_resolver("root", lambda path: str(ROOT / path), replace=True)
+
+
+def entry(config_name: str) -> Callable[[Callable[[dict], None]], Callable[[], None]]:
+    """Turn `main(cfg: dict)` into a command: `conf/<config_name>.yaml` plus overrides → a plain, resolved dict.
+
+    A `PmError` or a Hydra error ends the command with one line on stderr and status 1; anything else is a defect and
+    keeps its traceback.
+    """
+
+    def decorate(main: Callable[[dict], None]) -> Callable[[], None]:
+        @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=config_name)
+        @functools.wraps(main)
+        def composed(cfg: DictConfig) -> None:
+            main(OmegaConf.to_container(cfg, resolve=True))
+
+        @functools.wraps(main)
+        def command() -> None:
+            try:
+                composed()
+            except PmError as error:
+                _fail(str(error))
+            except (HydraException, OmegaConfBaseException) as error:
+                _fail(_hydra_message(error, config_name))
+
+        return command
+
+    return decorate
+
+
+def _fail(message: str) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _hydra_message(error: Exception, config_name: str) -> str:
+    from hydra import compose
+    from hydra.core.global_hydra import GlobalHydra
+
+    from pm.config import unknown_key
+
+    key = str(error).split("'")[1] if str(error).startswith("Could not override '") else None
+    if key is None:
+        return str(error)
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
+        node = compose(config_name)
+    *parents, last = key.split(".")
+    for depth, parent in enumerate(parents):
+        if not isinstance(node, DictConfig) or parent not in node:
+            last, key = parent, ".".join(parents[: depth + 1])
+            break
+        node = node._get_node(parent)
+    valid = [str(k) for k in node] if isinstance(node, DictConfig) else []
+    return unknown_key(key, last, valid) + "; see --cfg job"

@@ -1,0 +1,37 @@
+"""One way to start or join Ray, so that every entry point and test uses the same settings."""
+
+import logging
+import os
+from pathlib import Path
+
+import ray
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def ray_init(**overrides) -> None:
+    """Start a local Ray, or join the cluster that `RAY_ADDRESS` (or `ray job submit`) names; does nothing if connected.
+
+    Workers find this project through PYTHONPATH, are silent unless something is wrong, and never phone home.
+    """
+    if ray.is_initialized():
+        return
+    for key, value in {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_DEDUP_LOGS": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+    }.items():
+        os.environ.setdefault(key, value)
+    path = os.pathsep.join(
+        dict.fromkeys([str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
+    )
+    settings = {
+        "include_dashboard": False,
+        "log_to_driver": True,
+        "logging_level": logging.ERROR,
+        "runtime_env": {"env_vars": {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}},
+    }
+    if os.environ.get("RAY_ADDRESS"):
+        settings.pop("include_dashboard")
+    ray.init(**{**settings, **overrides})

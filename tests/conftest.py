@@ -1,0 +1,33 @@
+"""Shared by all tests: offline, few threads, one Ray and one tiny base per session."""
+
+import os
+
+os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", TOKENIZERS_PARALLELISM="false", WANDB_SILENT="true")
+
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory) -> Path:
+    """A base with random weights in the standard layout: 32 px images, [4, 8, 8] latents."""
+    from pm.toon.base import write_random_base
+
+    return write_random_base(tmp_path_factory.mktemp("base") / "tiny", size="tiny", seed=0)
+
+
+@pytest.fixture(scope="session")
+def ray_session():
+    """One Ray for the whole session."""
+    import ray
+
+    from pm.ray_env import ray_init
+
+    ray_init(num_cpus=4)
+    yield
+    ray.shutdown()
