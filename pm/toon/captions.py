@@ -30,23 +30,42 @@ def _outfit(scene: Scene) -> str:
     return f"{text} and {_GLASSES[scene.glasses]}" if scene.glasses != "none" else text
 
 
-def _look(scene: Scene) -> str:
-    parts = [_MOUTH[scene.mouth]]
+def _look(scene: Scene, omit: frozenset[str]) -> list[str]:
+    parts = [] if "mouth" in omit else [_MOUTH[scene.mouth]]
     if scene.eyes != "open" and scene.glasses != "sunglasses":
         parts.append(_EYES[scene.eyes])
-    return ", ".join(parts)
+    return parts
 
 
-def describe(subject: str, scene: Scene, rng: random.Random | None = None) -> str:
-    """A sentence about `subject` (for example 'a man' or 'a man img') in `scene`; `rng` varies the wording."""
-    outfit, look, wall = _outfit(scene), _look(scene), f"{scene.background} wall"
+def describe(
+    subject: str, scene: Scene, rng: random.Random | None = None, omit: frozenset[str] = frozenset()
+) -> str:
+    """A sentence about `subject` (for example 'a man' or 'a man img') in `scene`.
+
+    Args:
+        rng: varies the wording; without it the first template is used.
+        omit: 'mouth' and 'background' can be left unsaid.
+    """
+    outfit, look = _outfit(scene), _look(scene, omit)
+    behind = [] if "background" in omit else [f"{scene.background} wall"]
     templates = (
-        f"{subject} wearing {outfit}, {look}, in front of a {wall}",
-        f"a photo of {subject} in {outfit}, {look}, with a {wall} behind",
-        f"{subject} {look}, wearing {outfit}, against a {wall}",
-        f"a portrait of {subject} wearing {outfit}, {look}, before a {wall}",
+        [f"{subject} wearing {outfit}", *look, *(f"in front of a {w}" for w in behind)],
+        [f"a photo of {subject} in {outfit}", *look, *(f"with a {w} behind" for w in behind)],
+        [" ".join([subject, ", ".join(look)]).strip(), f"wearing {outfit}", *(f"against a {w}" for w in behind)],
+        [f"a portrait of {subject} wearing {outfit}", *look, *(f"before a {w}" for w in behind)],
     )
-    return rng.choice(templates) if rng else templates[0]
+    return ", ".join(rng.choice(templates) if rng else templates[0])
+
+
+def prompted(scene: Scene, omit: frozenset[str] = frozenset()) -> dict[str, str]:
+    """The photo attributes that `describe` puts into words; what it leaves unsaid is not prompted."""
+    said = {"clothes": scene.clothes, "clothes_color": scene.clothes_color}
+    said |= {"mouth": scene.mouth, "background": scene.background}
+    if scene.glasses != "none":
+        said["glasses"] = scene.glasses
+    if scene.eyes != "open" and scene.glasses != "sunglasses":
+        said["eyes"] = scene.eyes
+    return {k: v for k, v in said.items() if k not in omit}
 
 
 def caption(identity: Identity, scene: Scene, rng: random.Random | None = None) -> str:

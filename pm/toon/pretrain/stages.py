@@ -26,7 +26,7 @@ class Settings:
 
     seed: int = 0
     photos_each: int = 6
-    probe_steps: int = 1600
+    probe_steps: int = 3000
     probe_batch: int = 64
     vae_steps: int = 3000
     vae_batch: int = 32
@@ -47,16 +47,14 @@ def _rows(corpus: Corpus, count: int, generator: torch.Generator) -> Tensor:
 
 
 def _degrade(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur half of the photos and add a little noise, so that the probe also reads decoded latents."""
-    small = F.interpolate(pixels, scale_factor=0.6, mode="bilinear", antialias=True)
+    """Soften some of the photos and add a little noise, so that the probe also reads decoded latents."""
+    small = F.interpolate(pixels, scale_factor=0.75, mode="bilinear", antialias=True)
     soft = F.interpolate(small, pixels.shape[-2:], mode="bilinear")
-    blend = torch.rand(len(pixels), 1, 1, 1, generator=generator).clamp(max=0.8)
-    blend = blend * (torch.rand(len(pixels), 1, 1, 1, generator=generator) < 0.5)
-    noise = (
-        torch.randn(pixels.shape, generator=generator) * 0.04 * torch.rand(len(pixels), 1, 1, 1, generator=generator)
-    )
-    shift = 1 + 0.06 * torch.randn(len(pixels), 3, 1, 1, generator=generator)
-    return ((pixels + blend * (soft - pixels)) * shift + noise).clamp(0, 1)
+    amount = torch.rand(2, len(pixels), 1, 1, 1, generator=generator)
+    pixels = pixels + amount[0] * (amount[1] < 0.3) * (soft - pixels)
+    noise = torch.randn(pixels.shape, generator=generator) * 0.03 * amount[1]
+    tint = 1 + 0.03 * torch.randn(len(pixels), 3, 1, 1, generator=generator)
+    return (pixels * tint + noise).clamp(0, 1)
 
 
 def train_probe(corpus: Corpus, settings: Settings, work: Path) -> tuple[Probe, dict]:

@@ -1,0 +1,80 @@
+"""Every YAML under conf/ composes with an entry point that uses it, and builds its dataclasses."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from pm.config import from_mapping
+from pm.data.config import PreprocessConfig
+from pm.evaluate.config import EvaluateConfig
+from pm.sample.config import GenerateConfig
+from pm.train.config import RunConfig
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+# entry point → its dataclass, what a user has to give, and keys that are only short names of others
+ENTRIES = {
+    "preprocess": (PreprocessConfig, ["dataset.root=photos"], ()),
+    "train": (RunConfig, ["dataset=data/x"], ("compose", "merge")),
+    "generate": (GenerateConfig, ["prompt=a man img", "id_images=[a.png]"], ()),
+    "evaluate": (EvaluateConfig, [], ()),
+}
+# group → the entry points it belongs to, and its place there if not its name
+GROUPS = {
+    "base": ("preprocess", "train", "generate", "evaluate"),
+    "dataset": ("preprocess",),
+    "face": ("preprocess", "generate"),
+    "mask": ("preprocess", "generate"),
+    "verify": ("preprocess",),
+    "caption": ("preprocess",),
+    "adapter": ("train",),
+    "engine": ("train",),
+    "experiment": ("train",),
+    "tracker": ("train", "evaluate"),
+    "sampler": ("generate", "evaluate"),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def resolver():
+    OmegaConf.register_new_resolver("root", lambda path: str(CONF.parent / path), replace=True)
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        yield
+
+
+def build(entry: str, overrides: list[str]):
+    cls, needed, aliases = ENTRIES[entry]
+    cfg = OmegaConf.to_container(compose(entry, [*needed, *overrides]), resolve=True)
+    return from_mapping(cls, {k: v for k, v in cfg.items() if k not in aliases})
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_entry_point_composes_and_builds(entry):
+    build(entry, [])
+
+
+CHOICES = [(e, g, p.stem) for g, entries in GROUPS.items() for e in entries for p in sorted((CONF / g).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("entry, group, choice", CHOICES)
+def test_choice_composes_and_builds(entry, group, choice):
+    build(entry, [f"{group}={choice}"])
+
+
+def test_no_yaml_is_left_out():
+    groups = {p.name for p in CONF.iterdir() if p.is_dir()}
+    assert groups == set(GROUPS)
+    assert {p.stem for p in CONF.glob("*.yaml")} == set(ENTRIES)
+
+
+def test_compose_and_merge_reach_the_adapter():
+    config = build("train", ["compose=average", "merge=repeat", "engine=zero3"])
+    assert (config.adapter.compose, config.adapter.merge) == ("average", "repeat")
+
+
+def test_sdxl_experiment_has_the_papers_settings():
+    config = build("train", ["experiment=sdxl"])
+    assert (config.train.lr_lora, config.train.lr_id_encoder, config.train.batch_size) == (1e-4, 1e-5, 48)
+    assert (config.train.null_text, config.train.masked_loss) == (0.1, 0.5)
+    assert (config.train.min_references, config.train.max_references) == (1, 4)
