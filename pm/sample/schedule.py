@@ -136,4 +136,4 @@ def _plan_of(
     t: np.ndarray, scale: np.ndarray, keep: np.ndarray, move: np.ndarray, noise: np.ndarray, init: float
 ) -> Plan:
     table = torch.from_numpy(np.stack([scale, keep, move, noise], axis=1)).float()
-    return Plan(torch.from_numpy(np.ascontiguousarray(t)).float(), table, init)
+    return Plan(torch.from_numpy(t.copy()).float(), table, init)

@@ -1,0 +1,29 @@
+"""Without an adapter we are diffusers' own SDXL pipeline: text features, guidance, micro-conditioning, decoding."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionXLPipeline
+
+from pm.sample.pipeline import PhotoMakerPipeline
+from pm.sample.request import Request
+
+
+@pytest.mark.parametrize(("schedule", "kind"), [("ddim", DDIMScheduler), ("euler", EulerDiscreteScheduler)])
+@pytest.mark.parametrize("negative", ["", "a blue background"])
+def test_base_alone_draws_what_diffusers_draws(tiny_base, schedule, kind, negative):
+    request = Request("a man in a red shirt", seed=7, steps=6, guidance=4.0, negative_prompt=negative)
+    ours = PhotoMakerPipeline.from_pretrained(tiny_base, schedule=schedule).generate([request])[0]
+    theirs = StableDiffusionXLPipeline.from_pretrained(tiny_base, add_watermarker=False)
+    theirs.scheduler = kind.from_config(theirs.scheduler.config)
+    theirs.set_progress_bar_config(disable=True)
+    expected = theirs(
+        request.prompt,
+        negative_prompt=negative or None,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance,
+        latents=torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(request.seed)),
+    ).images[0]
+    difference = np.abs(np.asarray(ours, dtype=int) - np.asarray(expected, dtype=int))
+    assert ours.size == expected.size == (32, 32)
+    assert difference.max() <= 1

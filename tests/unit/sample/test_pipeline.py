@@ -1,0 +1,144 @@
+"""Requests to images, through real (random) weights."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pm.errors import CheckpointError, ConfigError, RequestError
+from pm.model.adapter import adapter_state, meta_of, save_adapter
+from pm.model.base import load_base
+from pm.model.config import AdapterConfig
+from pm.model.photomaker import PhotoMaker
+from pm.sample.config import SamplerConfig
+from pm.sample.pipeline import PhotoMakerPipeline
+from pm.sample.request import Request
+
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+@pytest.fixture(scope="module", params=["insert", "repeat"])
+def pipeline(request, tiny_base, tmp_path_factory) -> PhotoMakerPipeline:
+    torch.manual_seed(0)
+    model = PhotoMaker(load_base(tiny_base), AdapterConfig("stacked", request.param, 4, TARGETS, 0, 4, "img", False))
+    with torch.no_grad():
+        for parameter in model.parameter_groups()["lora"]:
+            parameter.copy_(torch.randn_like(parameter) * 0.1)
+    path = tmp_path_factory.mktemp("adapter") / "adapter.safetensors"
+    save_adapter(path, adapter_state(model), meta_of(model, crop_mode="none", project_version="0"))
+    return PhotoMakerPipeline.from_pretrained(tiny_base, path)
+
+
+@pytest.fixture(scope="module")
+def photos() -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(0, 256, (40, 32 + 4 * i, 3), dtype=np.uint8)) for i in range(4)]
+
+
+def _worst(a: Image.Image, b: Image.Image) -> int:
+    return int(np.abs(np.asarray(a, dtype=int) - np.asarray(b, dtype=int)).max())
+
+
+def test_batch_equals_singles_with_everything_different(pipeline, photos):
+    mask = Image.new("L", (40, 40), 0)
+    mask.paste(255, (10, 10, 30, 30))
+    requests = [
+        Request("a man img in a red shirt", photos[:1], seed=1, steps=4),
+        Request("a photo of a woman img with glasses", photos[1:4], seed=2, steps=7, guidance=1.0, merge_step=3),
+        Request("portrait of a man img", photos[2:4], seed=3, steps=5, weights=[0.5, 1.5], negative_prompt="a hat"),
+        Request("a man img smiling", photos[:2], seed=4, steps=3, masks=[mask, None], eta=0.5, merge_step=0),
+        Request("a man img smiling", photos[:4], seed=2**40, steps=3, width=48, height=24),
+    ]
+    together = pipeline.generate(requests, batch_size=3)
+    assert [image.size for image in together] == [(32, 32)] * 4 + [(48, 24)]
+    for image, request in zip(together, requests, strict=True):
+        assert _worst(image, pipeline.generate([request])[0]) <= 1
+
+
+def test_each_input_matters(pipeline, photos):
+    request = Request("a man img in a red shirt", photos[:2], seed=1, steps=4, merge_step=0)
+    mask = Image.new("L", (40, 40), 0)
+    changes = [
+        {"prompt": "a man img in a blue shirt"},
+        {"id_images": photos[2:4]},
+        {"masks": [mask, mask]},
+        {"weights": [1.0, 0.0]},
+        {"seed": 2},
+        {"steps": 5},
+        {"guidance": 2.0},
+        {"merge_step": 2},
+        {"negative_prompt": "a hat"},
+        {"eta": 1.0},
+    ]
+    base, *rest = pipeline.generate([request] + [dataclasses.replace(request, **change) for change in changes], 16)
+    same = [change for change, image in zip(changes, rest, strict=True) if _worst(base, image) == 0]
+    assert same == []
+
+
+def test_call_makes_several_of_one_prompt(pipeline, photos):
+    images = pipeline("a man img", photos[:1], num_images=2, seed=5, steps=2)
+    assert _worst(images[1], pipeline("a man img", photos[:1], seed=6, steps=2)[0]) <= 1
+    assert pipeline.generate([]) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"prompt": "a man in a shirt"}, "lacks the trigger"),
+        ({"prompt": "a man img " + "red " * 80}, "at most 77 fit"),
+        ({"negative_prompt": "red " * 80}, "at most 77 fit"),
+        ({"id_images": []}, "0 ID images given; this adapter takes 1 to 4"),
+        ({"id_images": [Image.new("RGB", (8, 8))] * 5}, "5 ID images given"),
+        ({"weights": [1.0, 2.0]}, "2 weights given for 1 ID images"),
+        ({"weights": [-1.0]}, "weight -1.0"),
+        ({"weights": [float("nan")]}, "weight nan"),
+        ({"masks": []}, "0 masks given for 1"),
+        ({"steps": 0}, "steps=0"),
+        ({"steps": 2000}, "steps=2000"),
+        ({"guidance": -1.0}, "guidance=-1.0"),
+        ({"guidance": float("inf")}, "guidance=inf"),
+        ({"merge_step": 5}, "merge_step=5 is out of range; use 0 to steps=4"),
+        ({"merge_step": -1}, "merge_step=-1"),
+        ({"width": 30}, "width=30 must be a multiple of 8"),
+        ({"height": 0}, "height=0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"eta": 1.5}, "eta=1.5"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_before_sampling(pipeline, photos, changes, says):
+    good = Request("a man img in a red shirt", photos[:1], steps=4)
+    with pytest.raises(RequestError, match=says) as caught:
+        pipeline.generate([good, dataclasses.replace(good, **changes)])
+    assert "\n" not in str(caught.value)
+
+
+def test_repeated_class_words_count_against_the_limit(pipeline, photos):
+    words = "a man img " + "red " * 72  # 76 tokens with one image
+    pipeline.check(Request(words, photos[:2]))
+    if pipeline.photomaker.repeat:
+        with pytest.raises(RequestError, match="has 78 tokens"):
+            pipeline.check(Request(words, photos[:3]))
+
+
+def test_base_alone_takes_plain_prompts_only(tiny_base, photos):
+    pipeline = PhotoMakerPipeline.from_pretrained(tiny_base)
+    assert pipeline("a man in a red shirt", steps=2)[0].size == (32, 32)
+    assert pipeline.trigger_word is None and pipeline.max_id_images is None
+    with pytest.raises(RequestError, match="no adapter is loaded"):
+        pipeline("a man", photos[:1])
+
+
+def test_a_base_without_its_parts_is_refused(tiny_base):
+    with pytest.raises(CheckpointError, match="was not loaded whole"):
+        PhotoMakerPipeline(load_base(tiny_base, parts=("unet",)))
+
+
+def test_sampler_config_checks_its_ranges():
+    good = {"schedule": "ddim", "steps": 50, "guidance": 5.0, "merge_fraction": 0.2}
+    good |= {"eta": 0.0, "negative_prompt": "", "batch_size": 4}
+    assert SamplerConfig(**good).merge_step == 10
+    for name, value in (("steps", 0), ("batch_size", 0), ("guidance", -1.0), ("merge_fraction", 1.5), ("eta", 2.0)):
+        with pytest.raises(ConfigError, match=f"sampler.{name}={value}"):
+            SamplerConfig(**good | {name: value})

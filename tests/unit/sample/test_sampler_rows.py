@@ -1,0 +1,142 @@
+"""Rows that join, leave, merge late, skip guidance, and never feel their neighbours."""
+
+import pytest
+import torch
+from torch import nn
+
+from pm.model.conditioning import Conditioning, TextFeatures
+from pm.sample.sampler import Row, Sampler
+from pm.sample.schedule import Schedule
+
+CONFIG = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
+L, D, P = 5, 3, 2
+
+
+class FakeUnet(nn.Module):
+    """Depends on latents, time and every attended token of each row alone; keeps what it was called with."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, x, t, encoder_hidden_states, encoder_attention_mask, added_cond_kwargs, return_dict):
+        self.calls.append((x.shape[0], encoder_hidden_states.shape[1], t.clone()))
+        mask = encoder_attention_mask
+        mask = torch.ones(encoder_hidden_states.shape[:2]) if mask is None else mask.float()
+        text = (encoder_hidden_states * mask[..., None]).sum((1, 2)) + added_cond_kwargs["text_embeds"].sum(1)
+        return (torch.tanh(x + text.view(-1, 1, 1, 1)) + t.view(-1, 1, 1, 1) / 1000,)
+
+
+def make_row(seed=0, steps=6, tokens=L, guidance=3.0, merge_step=0, kind="ddim", eta=0.0, shape=(4, 2, 2)) -> Row:
+    generator = torch.Generator().manual_seed(seed + 100)
+    text = TextFeatures(torch.randn(1, L, D, generator=generator), torch.randn(1, P, generator=generator))
+    plain = Conditioning.from_text(text, torch.zeros(1, 6))
+    merged = torch.randn(1, tokens, D, generator=generator)
+    mask = torch.ones(1, tokens, dtype=torch.bool)
+    conditioning = Conditioning(merged, mask, text.pooled + 1, plain.time_ids, text.embeds, text.pooled)
+    negative = TextFeatures(torch.zeros(1, L, D), torch.zeros(1, P))
+    return Row(conditioning, negative, Schedule(kind, CONFIG).plan(steps, eta), guidance, merge_step, seed, shape)
+
+
+def run_alone(row: Row) -> torch.Tensor:
+    sampler = Sampler(FakeUnet(), L)
+    key = sampler.add(row)
+    while len(sampler):
+        sampler.step()
+    return sampler.finished()[key]
+
+
+MIXED = [
+    make_row(0, steps=6, tokens=L),
+    make_row(1, steps=3, tokens=L + 3, guidance=1.0),
+    make_row(2, steps=9, tokens=L + 1, merge_step=4),
+    make_row(3, steps=5, kind="euler", guidance=7.5),
+    make_row(4, steps=4, eta=0.8, merge_step=4),
+    make_row(5, steps=4, shape=(4, 4, 2)),
+]
+
+
+def test_rows_of_all_kinds_together_equal_each_alone():
+    sampler = Sampler(FakeUnet(), L)
+    keys = [sampler.add(row) for row in MIXED]
+    done = {}
+    while len(sampler):
+        sampler.step()
+        done |= sampler.finished()
+    for key, row in zip(keys, MIXED, strict=True):
+        torch.testing.assert_close(done[key], run_alone(row))
+
+
+def test_joining_and_leaving_between_steps_changes_no_row():
+    sampler, done = Sampler(FakeUnet(), L), {}
+    first = sampler.add(MIXED[0])
+    sampler.step()
+    second, third = sampler.add(MIXED[2]), sampler.add(MIXED[1])
+    assert sampler.position(first) == (1, 6) and sampler.position(second) == (0, 9)
+    sampler.step()
+    sampler.remove(third)
+    fourth = sampler.add(MIXED[4])
+    while len(sampler):
+        sampler.step()
+        done |= sampler.finished()
+    assert done.keys() == {first, second, fourth}
+    for key, row in ((first, MIXED[0]), (second, MIXED[2]), (fourth, MIXED[4])):
+        torch.testing.assert_close(done[key], run_alone(row))
+
+
+def test_finished_rows_are_handed_out_once_and_can_be_removed():
+    sampler = Sampler(FakeUnet(), L)
+    one, two = sampler.add(make_row(0, steps=1)), sampler.add(make_row(1, steps=1))
+    assert sampler.step() == 2 and len(sampler) == 0
+    sampler.remove(two)
+    sampler.remove(12345)
+    assert list(sampler.finished()) == [one] and sampler.finished() == {}
+    assert sampler.step() == 0
+
+
+def test_guidance_of_one_computes_no_unconditional_half():
+    sampler = Sampler(FakeUnet(), L)
+    for guidance in (1.0, 5.0, 1.0):
+        sampler.add(make_row(guidance=guidance))
+    sampler.step()
+    assert [call[0] for call in sampler.unet.calls] == [4]
+
+
+def test_one_unet_call_a_step_for_each_latent_size():
+    sampler = Sampler(FakeUnet(), L)
+    for row in MIXED:
+        sampler.add(row)
+    sampler.step()
+    assert len(sampler.unet.calls) == 2
+
+
+def test_text_only_before_the_merge_step():
+    row = make_row(steps=5, tokens=L + 2, merge_step=2, guidance=1.0)
+    sampler = Sampler(FakeUnet(), L)
+    sampler.add(row)
+    while len(sampler):
+        sampler.step()
+    assert [length for _, length, _ in sampler.unet.calls] == [L, L, L + 2, L + 2, L + 2]
+    never = make_row(steps=5, tokens=L + 2, merge_step=5)
+    text = TextFeatures(never.conditioning.text_embeds, never.conditioning.text_pooled)
+    plain = Row(Conditioning.from_text(text, torch.zeros(1, 6)), *list(vars(never).values())[1:])
+    torch.testing.assert_close(run_alone(never), run_alone(plain))
+    assert not torch.allclose(run_alone(never), run_alone(make_row(steps=5, tokens=L + 2, merge_step=4)))
+
+
+def test_each_row_has_its_own_timesteps():
+    sampler = Sampler(FakeUnet(), L)
+    sampler.add(make_row(steps=10, guidance=1.0))
+    sampler.step()
+    sampler.add(make_row(steps=4, guidance=1.0))
+    sampler.step()
+    assert sampler.unet.calls[-1][2].tolist() == [800, 750]
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5])
+def test_seed_decides_the_image(eta):
+    same = [run_alone(make_row(3, eta=eta)) for _ in range(2)]
+    assert torch.equal(*same)
+    assert not torch.allclose(same[0], run_alone(make_row(4, eta=eta)))
