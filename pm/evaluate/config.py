@@ -1,6 +1,7 @@
 """Settings of an evaluation (`conf/evaluate.yaml`)."""
 
 import dataclasses
+from typing import Literal
 
 from pm.errors import ConfigError
 from pm.model.config import BaseConfig
@@ -38,5 +39,6 @@ class EvaluateConfig:
     sampler: SamplerConfig
     output: str
     device: str
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
     grid_identities: int  # rows of the picture
     wandb: WandbConfig

@@ -4,8 +4,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-import torch
-
 from pm.errors import CheckpointError, ConfigError
 from pm.evaluate import protocol, tables
 from pm.evaluate.config import EvaluateConfig
@@ -13,6 +11,7 @@ from pm.evaluate.picture import grid
 from pm.evaluate.protocol import ReportRow, Trial
 from pm.evaluate.record import record
 from pm.sample.pipeline import PhotoMakerPipeline
+from pm.sample.run import pick_device, pick_dtype
 from pm.toon.probe import load_probe
 
 FLOOR, CEILING = "base alone (floor)", "drawn by the toon world (ceiling)"
@@ -65,9 +64,14 @@ def _names(adapters: list[Path]) -> list[str]:
 def _measure(
     config: EvaluateConfig, adapter: Path | None, trials: list[Trial], references: int, label: str, probe
 ) -> ReportRow:
-    device = "cuda" if config.device == "auto" and torch.cuda.is_available() else config.device.replace("auto", "cpu")
+    device = pick_device(config.device)
     pipeline = PhotoMakerPipeline.from_pretrained(
-        config.base.path, adapter, config.base.vision_path, device, schedule=config.sampler.schedule
+        config.base.path,
+        adapter,
+        config.base.vision_path,
+        device,
+        pick_dtype(config.dtype, device),
+        schedule=config.sampler.schedule,
     )
     if pipeline.max_id_images is not None and references > pipeline.max_id_images:
         raise ConfigError(f"protocol.references={references}, but {adapter} takes at most {pipeline.max_id_images}")

@@ -33,6 +33,7 @@ GROUPS = {
     "experiment": ("train",),
     "tracker": ("train", "evaluate"),
     "sampler": ("generate", "evaluate"),
+    "protocol": ("evaluate",),
 }
 
 

@@ -26,14 +26,14 @@ class Settings:
 
     seed: int = 0
     photos_each: int = 6
-    probe_steps: int = 3000
+    probe_steps: int = 2000
     probe_batch: int = 64
     vae_steps: int = 3000
     vae_batch: int = 32
     vae_crop: int = 32
     clip_steps: int = 1300
     clip_batch: int = 96
-    unet_steps: int = 3600
+    unet_steps: int = 3000
     unet_batch: int = 32
 
 
