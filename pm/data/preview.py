@@ -1,0 +1,96 @@
+"""`preview.png`: some of the crops with their masks, and some of the rejected photos with the reason."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from pm.data.output import PREVIEW_FILE
+from pm.data.pixels import decode_png, read_photo, resize_mask
+from pm.data.records import INDEX_FILE, REJECTS_FILE
+
+_TILE, _CAPTION, _COLUMNS, _ROWS = 128, 30, 8, 3
+_INK, _RED, _PAPER, _GREY = (30, 30, 30), (190, 30, 30), (255, 255, 255), (225, 225, 225)
+
+
+def write_preview(output: str | Path, root: str | Path) -> Path:
+    """Draw the contact sheet of a dataset; `root` is where its raw photos are."""
+    tiles = [_kept_tile(Path(output), row) for row in _spread(pq.read_table(Path(output, INDEX_FILE)).to_pylist())]
+    rejects = pq.read_table(Path(output, REJECTS_FILE)).to_pylist()
+    bad = [_rejected_tile(Path(root), row) for row in _one_of_each(rejects)]
+    sheet = _stack([_grid("kept: the person as the model sees it, background dimmed", tiles), _grid("rejected", bad)])
+    path = Path(output, PREVIEW_FILE)
+    partial = path.with_name(f"{PREVIEW_FILE}.tmp")
+    sheet.save(partial, "PNG")
+    partial.replace(path)
+    return path
+
+
+def _spread(rows: Sequence[dict]) -> list[dict]:
+    """Evenly spaced rows, as many as the sheet has tiles."""
+    count = min(len(rows), _COLUMNS * _ROWS)
+    return [rows[i * len(rows) // count] for i in range(count)]
+
+
+def _one_of_each(rejects: Sequence[dict]) -> list[dict]:
+    """Rejects in turns by reason, so that a frequent one does not push the rare ones out."""
+    seen: dict[tuple, int] = {}
+    turns = []
+    for row in rejects:
+        key = (row["stage"], row["reason"])
+        seen[key] = seen.get(key, -1) + 1
+        turns.append((seen[key], row))
+    return [row for _, row in sorted(turns, key=lambda turn: turn[0])[: _COLUMNS * _ROWS]]
+
+
+def _kept_tile(output: Path, row: dict) -> Image.Image:
+    table = pq.ParquetFile(output / row["file"]).read_row_group(
+        row["row_group"], columns=["id_crop", "mask", "caption"]
+    )
+    crop, mask, caption = (table.column(name)[row["row"]].as_py() for name in ("id_crop", "mask", "caption"))
+    pixels = decode_png(crop, "RGB").resize((_TILE, _TILE), Image.Resampling.BICUBIC)
+    person = np.asarray(resize_mask(decode_png(mask, "L"), _TILE), dtype=np.float32)[..., None] / 255
+    dimmed = np.asarray(pixels) * (0.25 + 0.75 * person) + np.array([60, 90, 160]) * 0.6 * (1 - person)
+    return _tile(Image.fromarray(dimmed.clip(0, 255).astype(np.uint8)), [row["identity"], caption], _INK)
+
+
+def _rejected_tile(root: Path, row: dict) -> Image.Image:
+    try:
+        image = ImageOps.pad(Image.fromarray(read_photo(root / row["photo"])), (_TILE, _TILE), color=_GREY)
+    except (OSError, ValueError):
+        image = Image.new("RGB", (_TILE, _TILE), _GREY)
+    measured = "" if row["value"] is None else f" {row['value']:.3g}"
+    asked = "" if row["threshold"] is None else f" / {row['threshold']:.3g}"
+    return _tile(image, [row["photo"], f"{row['reason']}{measured}{asked}"], _RED)
+
+
+def _tile(image: Image.Image, lines: Sequence[str], ink: tuple[int, int, int]) -> Image.Image:
+    tile = Image.new("RGB", (_TILE, _TILE + _CAPTION), _PAPER)
+    tile.paste(image)
+    draw, font = ImageDraw.Draw(tile), ImageFont.load_default(10)
+    for number, line in enumerate(lines):
+        while draw.textlength(line, font) > _TILE:
+            line = line[:-2].rstrip(".") + "."
+        draw.text((1, _TILE + 2 + 13 * number), line, ink, font)
+    return tile
+
+
+def _grid(title: str, tiles: Sequence[Image.Image]) -> Image.Image:
+    rows, gap = -(-len(tiles) // _COLUMNS), 6
+    grid = Image.new("RGB", (_COLUMNS * (_TILE + gap) + gap, 24 + rows * (_TILE + _CAPTION + gap)), _PAPER)
+    label = title if tiles else f"{title}: none"
+    ImageDraw.Draw(grid).text((gap, 5), label, _INK, ImageFont.load_default(13))
+    for i, tile in enumerate(tiles):
+        grid.paste(tile, (gap + i % _COLUMNS * (_TILE + gap), 24 + i // _COLUMNS * (_TILE + _CAPTION + gap)))
+    return grid
+
+
+def _stack(grids: Sequence[Image.Image]) -> Image.Image:
+    sheet = Image.new("RGB", (grids[0].width, sum(g.height for g in grids)), _PAPER)
+    top = 0
+    for grid in grids:
+        sheet.paste(grid, (0, top))
+        top += grid.height
+    return sheet

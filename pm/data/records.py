@@ -1,0 +1,175 @@
+"""What the stages pass on (`Photo`) and what the dataset on disk looks like (Arrow schemas)."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pm.errors import DataError
+
+SCHEMA_VERSION = 1
+META_FILE, INDEX_FILE, REJECTS_FILE = "dataset.json", "index.parquet", "rejects.parquet"
+
+
+@dataclass(frozen=True)
+class Face:
+    """A detected face, in pixels of the upright photo."""
+
+    box: tuple[float, ...]  # x0, y0, x1, y1
+    landmarks: tuple[float, ...]  # x, y of each point, flat
+    score: float
+    embedding: tuple[float, ...]  # () without an embedder
+
+
+@dataclass(frozen=True)
+class Reject:
+    """Why a photo was dropped: `value` was measured, `threshold` asked for; None where there is nothing to measure."""
+
+    stage: str
+    reason: str
+    value: float | None
+    threshold: float | None
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo on its way through the stages; fields are filled stage by stage.
+
+    A rejected photo keeps what it had and passes the later stages untouched, so nothing disappears.
+    """
+
+    identity: str
+    photo: str  # path relative to the root, with forward slashes
+    shard: int = 0  # number of the output file
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+    faces: tuple[Face, ...] = ()  # exactly one after the verify stage
+    crop_box: tuple[float, ...] = ()  # x0, y0, x1, y1, a square of whole pixels
+    crop: bytes = b""  # PNG RGB, the crop at working size; not written to the dataset
+    mask: bytes = b""  # PNG L of the crop at working size, then at the dataset's resolution
+    caption: str = ""
+    class_word: str = ""
+    class_index: int = 0
+    id_crop: bytes = b""  # PNG RGB at the vision tower's input size
+    vae_mean: bytes = b""  # float16 [C, h, w]
+    vae_logvar: bytes = b""  # float16 [C, h, w]
+    text_embeds: bytes = b""  # float16 [L, D]
+    pooled: bytes = b""  # float16 [P]
+    time_ids: tuple[float, ...] = ()
+    reject: Reject | None = None
+
+    @property
+    def face(self) -> Face:
+        return self.faces[0]
+
+    def rejected(self, stage: str, reason: str, value: float | None = None, threshold: float | None = None) -> "Photo":
+        """This photo, dropped. Pixels and features go: nobody will read them."""
+        values = [None if v is None else float(v) for v in (value, threshold)]
+        empty = {name: b"" for name in ("crop", "mask", "id_crop", "vae_mean", "vae_logvar", "text_embeds", "pooled")}
+        return dataclasses.replace(self, reject=Reject(stage, reason, *values), **empty)
+
+
+def each_kept(photos: Iterable[Photo], function: Callable[[Photo], Photo]) -> list[Photo]:
+    """Apply `function` to every photo that is still in; the order stays."""
+    return [photo if photo.reject else function(photo) for photo in photos]
+
+
+def groups(photos: Sequence[Photo]) -> dict[str, list[Photo]]:
+    """Photos that are still in, by identity."""
+    found: dict[str, list[Photo]] = {}
+    for photo in photos:
+        if not photo.reject:
+            found.setdefault(photo.identity, []).append(photo)
+    return found
+
+
+_FLOATS = pa.list_(pa.float32())
+_FACE = pa.struct([("box", _FLOATS), ("landmarks", _FLOATS), ("score", pa.float32()), ("embedding", _FLOATS)])
+_REJECT = pa.struct(
+    [("stage", pa.string()), ("reason", pa.string()), ("value", pa.float64()), ("threshold", pa.float64())]
+)
+FLIGHT_SCHEMA = pa.schema(
+    [("identity", pa.string()), ("photo", pa.string()), ("shard", pa.int32()), ("sha256", pa.string())]
+    + [("width", pa.int32()), ("height", pa.int32()), ("faces", pa.list_(_FACE))]
+    + [("crop_box", _FLOATS), ("crop", pa.binary()), ("mask", pa.binary())]
+    + [("caption", pa.string()), ("class_word", pa.string()), ("class_index", pa.int32())]
+    + [(name, pa.binary()) for name in ("id_crop", "vae_mean", "vae_logvar", "text_embeds", "pooled")]
+    + [("time_ids", _FLOATS), ("reject", _REJECT)]
+)
+DATASET_SCHEMA = pa.schema(
+    [("identity", pa.string()), ("photo", pa.string()), ("sha256", pa.string())]
+    + [("class_word", pa.string()), ("caption", pa.string()), ("class_index", pa.int32())]
+    + [("face_box", pa.list_(pa.float32(), 4)), ("landmarks", _FLOATS), ("crop_box", pa.list_(pa.float32(), 4))]
+    + [(name, pa.binary()) for name in ("mask", "id_crop", "vae_mean", "vae_logvar", "text_embeds", "pooled")]
+    + [("time_ids", pa.list_(pa.float32(), 6))]
+)
+INDEX_SCHEMA = pa.schema(
+    [("identity", pa.string()), ("photo", pa.string()), ("file", pa.string())]
+    + [("row_group", pa.int32()), ("row", pa.int32())]
+)
+REJECTS_SCHEMA = pa.schema(
+    [("identity", pa.string()), ("photo", pa.string()), ("stage", pa.string()), ("reason", pa.string())]
+    + [("value", pa.float64()), ("threshold", pa.float64())]
+)
+
+
+def to_table(photos: Sequence[Photo]) -> pa.Table:
+    """Photos in flight as one Arrow table (`FLIGHT_SCHEMA`)."""
+    return pa.Table.from_pylist([dataclasses.asdict(photo) for photo in photos], schema=FLIGHT_SCHEMA)
+
+
+def from_table(table: pa.Table) -> list[Photo]:
+    """The inverse of `to_table`."""
+    return [_photo(row) for row in table.to_pylist()]
+
+
+def _photo(row: dict[str, Any]) -> Photo:
+    faces = tuple(Face(tuple(f["box"]), tuple(f["landmarks"]), f["score"], tuple(f["embedding"])) for f in row["faces"])
+    reject = Reject(**row["reject"]) if row["reject"] else None
+    lists = {name: tuple(row[name]) for name in ("crop_box", "time_ids")}
+    return Photo(**{**row, **lists, "faces": faces, "reject": reject})
+
+
+def dataset_table(photos: Sequence[Photo]) -> pa.Table:
+    """The photos that were kept, as rows of the dataset."""
+    rows = []
+    for photo in photos:
+        row = {name: getattr(photo, name) for name in DATASET_SCHEMA.names if hasattr(photo, name)}
+        rows.append({**row, "face_box": photo.face.box, "landmarks": photo.face.landmarks})
+    return pa.Table.from_pylist(rows, schema=DATASET_SCHEMA)
+
+
+def rejects_table(photos: Sequence[Photo]) -> pa.Table:
+    """The photos that were dropped, one row each."""
+    rows = [{"identity": p.identity, "photo": p.photo, **dataclasses.asdict(p.reject)} for p in photos]
+    return pa.Table.from_pylist(rows, schema=REJECTS_SCHEMA)
+
+
+def read_meta(path: str | Path) -> dict[str, Any]:
+    """`dataset.json` of a finished dataset.
+
+    Raises:
+        DataError: there is none, it is damaged, or another version of the format wrote it.
+    """
+    file = Path(path) / META_FILE
+    try:
+        meta = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise DataError(
+            f"no dataset at {path} ({META_FILE} is missing); make one with pipelines/preprocess.py output={path}, "
+            "which also finishes an interrupted one"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read ({error}); preprocess again with overwrite=true") from error
+    version = meta.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise DataError(
+            f"{path} has dataset format {version}, this version reads {SCHEMA_VERSION}; preprocess again with "
+            "overwrite=true"
+        )
+    return meta

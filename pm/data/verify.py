@@ -1,0 +1,91 @@
+"""Stage 3: which face is the person's, and which photos show somebody else (paper section 3.3, "ID verification")."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from pm.data.config import VerifyConfig
+from pm.data.records import Photo, groups
+
+STAGE = "verify"
+_MAD_TO_SIGMA = 1.4826  # makes the median absolute deviation an estimate of a normal distribution's sigma
+
+
+def similarity_sums(embeddings: np.ndarray) -> np.ndarray:
+    """For each of n embeddings [n, E], the sum of its L2 similarities with all others, float64 [n].
+
+    The paper does not define "L2 similarity"; here it is minus the distance of the unit-length vectors.
+    """
+    vectors = np.asarray(embeddings, dtype=np.float64)
+    vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    squared = np.clip(2 - 2 * vectors @ vectors.T, 0, None)
+    np.fill_diagonal(squared, 0)
+    return -np.sqrt(squared).sum(axis=1)
+
+
+def select_faces(embeddings: Sequence[np.ndarray]) -> list[int]:
+    """For each photo, the index of its face with the highest similarity sum over all faces of the identity.
+
+    Args:
+        embeddings: one [faces of the photo, E] array for each photo.
+    """
+    counts = [len(e) for e in embeddings]
+    sums = np.split(similarity_sums(np.concatenate(list(embeddings))), np.cumsum(counts)[:-1])
+    return [int(np.argmax(s)) for s in sums]
+
+
+def deviations(sums: np.ndarray, spread: str, min_spread: float) -> np.ndarray:
+    """How many standard deviations each similarity sum [n] lies below the group's centre (negative: above).
+
+    `group` is the paper's: mean and standard deviation of the group. One intruder among n photos then deviates by at
+    most (n - 1) / sqrt(n), so 8 is out of reach below 66 photos, and two intruders hide each other. `robust` takes
+    the median and the median absolute deviation, which intruders hardly move, at least `min_spread` a pair.
+    """
+    if spread == "group":
+        centre, sigma = sums.mean(), sums.std()
+    else:
+        centre = np.median(sums)
+        sigma = max(_MAD_TO_SIGMA * np.median(np.abs(sums - centre)), min_spread * (len(sums) - 1))
+    return (centre - sums) / sigma if sigma > 0 else np.zeros_like(sums)
+
+
+def verify(photos: Sequence[Photo], config: VerifyConfig, min_photos: int) -> list[Photo]:
+    """Leave each photo one face, whole identities at a time, and reject photos of somebody else.
+
+    With `rule="none"` the largest face is taken and no photo rejected. Identities that keep fewer than `min_photos`
+    are rejected whole.
+    """
+    result = {photo.photo: photo for photo in photos}
+    for members in groups(photos).values():
+        checked = [_largest(p) for p in members] if config.rule == "none" else _verified(members, config)
+        result.update((photo.photo, photo) for photo in checked)
+    return require_photos(list(result.values()), min_photos, STAGE)
+
+
+def _verified(members: Sequence[Photo], config: VerifyConfig) -> list[Photo]:
+    embeddings = [np.array([face.embedding for face in photo.faces]) for photo in members]
+    chosen = select_faces(embeddings)
+    sums = similarity_sums(np.stack([e[i] for e, i in zip(embeddings, chosen, strict=True)]))
+    beyond = deviations(sums, config.spread, config.min_spread)
+    result = []
+    for photo, index, value in zip(members, chosen, beyond, strict=True):
+        photo = replace(photo, faces=(photo.faces[index],))
+        other = value > config.threshold
+        result.append(photo.rejected(STAGE, "other_person", value, config.threshold) if other else photo)
+    return result
+
+
+def _largest(photo: Photo) -> Photo:
+    return replace(photo, faces=(max(photo.faces, key=lambda f: (f.box[2] - f.box[0]) * (f.box[3] - f.box[1])),))
+
+
+def require_photos(photos: Sequence[Photo], min_photos: int, stage: str) -> list[Photo]:
+    """Reject identities with fewer than `min_photos` photos whole: there would be nothing to refer to."""
+    counts = {identity: len(members) for identity, members in groups(photos).items()}
+    return [
+        photo.rejected(stage, "too_few_photos", counts[photo.identity], min_photos)
+        if not photo.reject and counts[photo.identity] < min_photos
+        else photo
+        for photo in photos
+    ]
