@@ -98,7 +98,10 @@ class IdEncoder(nn.Module):
         Returns:
             tokens [K, D].
         """
-        e, strength = self.compose(self.embed(pixels), counts, self._weights(weights, pixels))
+        embeds = self.embed(pixels)
+        # In the embeddings' own precision: under autocast it is not that of the pixels.
+        known = embeds.new_ones(embeds.shape[0]) if weights is None else weights.to(embeds)
+        e, strength = self.compose(embeds, counts, known)
         fused = self.fuse_module(c.to(e.dtype), e)
         if weights is None:
             return fused
@@ -119,12 +122,6 @@ class IdEncoder(nn.Module):
             for layer in layers[len(layers) - train_layers :]:
                 layer.requires_grad_(True)
             self.vision_model.post_layernorm.requires_grad_(True)
-
-    @staticmethod
-    def _weights(weights: Tensor | None, pixels: Tensor) -> Tensor:
-        if weights is None:
-            return torch.ones(pixels.shape[0], dtype=pixels.dtype, device=pixels.device)
-        return weights.to(pixels.device, pixels.dtype)
 
 
 def build_id_encoder(

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from pm.data.config import CropConfig, FaceConfig, MaskConfig
 from pm.errors import ConfigError
+from pm.model.config import BaseConfig
 
 
 @dataclass(frozen=True)
@@ -34,3 +36,38 @@ class SamplerConfig:
     def merge_step(self) -> int:
         """First step that sees the identity."""
         return round(self.merge_fraction * self.steps)
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """One call of `pipelines/generate.py`."""
+
+    base: BaseConfig
+    sampler: SamplerConfig
+    adapter: str | None  # file; None samples the base alone, with a plain prompt
+    prompt: str | None
+    id_images: tuple[str, ...]  # files, folders or glob patterns
+    weights: tuple[float, ...] | None  # per image
+    images: int
+    seed: int  # of the first image; the next have seed + 1, ...
+    width: int | None  # pixels; None: what the base was trained for
+    height: int | None
+    face: FaceConfig | None  # None: sidecars where there are any, else the photo's centre
+    mask: MaskConfig | None
+    crop: CropConfig
+    class_words: tuple[str, ...]  # allowed before the trigger, besides the usual ones
+    output: str
+    device: str  # cpu, cuda, cuda:1, ..., or auto
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise ConfigError("prompt is not set; write for example prompt='a man img wearing a red hoodie'")
+        if self.images < 1:
+            raise ConfigError(f"images={self.images} must be at least 1")
+        if self.adapter is None and self.id_images:
+            raise ConfigError("adapter=null samples the base alone; leave out id_images, or give an adapter file")
+        if self.adapter is not None and not self.id_images:
+            raise ConfigError(
+                "id_images is empty; give photos of the person: id_images=[a.png,b.png] or id_images=folder"
+            )

@@ -147,6 +147,16 @@ def test_runs_in_bfloat16(make_photomaker, make_batch):
     assert out.dtype == torch.bfloat16 and out.isfinite().all()
 
 
+@pytest.mark.parametrize(("merge", "compose"), MODES)
+def test_trains_under_autocast(make_photomaker, make_batch, merge, compose):
+    photomaker = make_photomaker(merge, compose).train()
+    batch = make_batch(photomaker)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = photomaker(batch.noisy, batch.timesteps, batch).float().square().mean()
+    loss.backward()
+    assert all(p.grad is not None for group in photomaker.parameter_groups().values() for p in group)
+
+
 def test_refuses_a_base_without_unet_or_with_an_adapter(make_photomaker, tiny_base):
     photomaker = make_photomaker()
     with pytest.raises(CheckpointError, match="already carries an adapter"):

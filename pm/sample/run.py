@@ -1,0 +1,102 @@
+"""From a configuration to portraits on disk."""
+
+from pathlib import Path
+
+import torch
+
+from pm.errors import ConfigError
+from pm.model.prompt import CLASS_WORDS
+from pm.sample.config import GenerateConfig
+from pm.sample.grid import GridRow, labelled_grid, save_png
+from pm.sample.pipeline import PhotoMakerPipeline
+from pm.sample.references import Reference, find_references, load_references
+from pm.sample.request import Request
+
+
+def generate(config: GenerateConfig, progress: bool = True) -> Path:
+    """Write `0000.png`, `0001.png`, ... and `grid.png` into `config.output`; returns that folder.
+
+    Every file says in its PNG text how it was made. Nothing is written unless all images were made.
+
+    Raises:
+        PmError: the photos, the prompt, the adapter or the base cannot be used.
+    """
+    references = load_references(find_references(config.id_images), config.face, config.mask, config.crop)
+    device = pick_device(config.device)
+    pipeline = PhotoMakerPipeline.from_pretrained(
+        config.base.path,
+        config.adapter,
+        config.base.vision_path,
+        device=device,
+        dtype=pick_dtype(config.dtype, device),
+        schedule=config.sampler.schedule,
+        class_words=CLASS_WORDS | {word.lower() for word in config.class_words},
+    )
+    requests = [_request(config, references, config.seed + i) for i in range(config.images)]
+    images = pipeline.generate(requests, config.sampler.batch_size, progress)
+    folder = Path(config.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    about = _about(config, references)
+    for i, (image, request) in enumerate(zip(images, requests, strict=True)):
+        save_png(folder / f"{i:04d}.png", image, about | {"seed": request.seed})
+    row = GridRow(images, [r.image for r in references], config.prompt, [f"seed {r.seed}" for r in requests])
+    save_png(folder / "grid.png", labelled_grid([row]), about | {"seed": config.seed})
+    return folder
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is the GPU when there is one.
+
+    Raises:
+        ConfigError: not a device, or a GPU that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device={name!r} is not a device; use auto, cpu, cuda or cuda:<n>") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device={name} is not there ({torch.cuda.device_count()} GPUs); use device=cpu")
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on a GPU and float32 on the CPU, where half precision is slower."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return getattr(torch, name)
+
+
+def _request(config: GenerateConfig, references: list[Reference], seed: int) -> Request:
+    sampler = config.sampler
+    return Request(
+        prompt=config.prompt,
+        id_images=[reference.image for reference in references],
+        masks=[reference.mask for reference in references],
+        weights=config.weights,
+        seed=seed,
+        steps=sampler.steps,
+        guidance=sampler.guidance,
+        merge_step=sampler.merge_step,
+        negative_prompt=sampler.negative_prompt,
+        eta=sampler.eta,
+        width=config.width,
+        height=config.height,
+    )
+
+
+def _about(config: GenerateConfig, references: list[Reference]) -> dict[str, object]:
+    sampler = config.sampler
+    return {
+        "prompt": config.prompt,
+        "negative_prompt": sampler.negative_prompt,
+        "adapter": config.adapter or "none",
+        "base": config.base.path,
+        "id_images": ", ".join(reference.path.name for reference in references),
+        "weights": ", ".join(map(str, config.weights)) if config.weights else "1",
+        "schedule": sampler.schedule,
+        "steps": sampler.steps,
+        "guidance": sampler.guidance,
+        "merge_step": sampler.merge_step,
+    }

@@ -1,0 +1,95 @@
+"""Configuration to pictures on disk."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pm.data.config import CropConfig
+from pm.errors import ConfigError, PmError, RequestError
+from pm.model.adapter import adapter_state, meta_of, save_adapter
+from pm.model.base import load_base
+from pm.model.config import AdapterConfig, BaseConfig
+from pm.model.photomaker import PhotoMaker
+from pm.sample.config import GenerateConfig, SamplerConfig
+from pm.sample.run import generate, pick_device, pick_dtype
+
+
+@pytest.fixture
+def config(tiny_base, tmp_path) -> GenerateConfig:
+    model = PhotoMaker(load_base(tiny_base), AdapterConfig("average", "insert", 2, ("to_q",), 0, 4, "img", False))
+    save_adapter(
+        tmp_path / "a.safetensors", adapter_state(model), meta_of(model, crop_mode="none", project_version="0")
+    )
+    for i in range(2):
+        pixels = np.random.default_rng(i).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    return GenerateConfig(
+        base=BaseConfig(str(tiny_base), str(tiny_base / "image_encoder")),
+        sampler=SamplerConfig("euler", 2, 3.0, 0.5, 0.0, "", 4),
+        adapter=str(tmp_path / "a.safetensors"),
+        prompt="a robot img in a red shirt",
+        id_images=(str(tmp_path / "*.png"),),
+        weights=None,
+        images=3,
+        seed=5,
+        width=None,
+        height=None,
+        face=None,
+        mask=None,
+        crop=CropConfig(0.1, 512),
+        class_words=("Robot",),
+        output=str(tmp_path / "out"),
+        device="cpu",
+        dtype="auto",
+    )
+
+
+def test_numbered_pictures_and_one_grid_that_say_how_they_were_made(config):
+    folder = generate(config, progress=False)
+    assert sorted(p.name for p in folder.iterdir()) == ["0000.png", "0001.png", "0002.png", "grid.png"]
+    with Image.open(folder / "0002.png") as image:
+        assert image.size == (32, 32)
+        assert image.text["prompt"] == config.prompt and image.text["seed"] == "7"
+        assert image.text["adapter"] == config.adapter and image.text["id_images"] == "0.png, 1.png"
+        assert image.text["merge_step"] == "1"
+    with Image.open(folder / "grid.png") as image:
+        assert image.width > 5 * 192
+
+
+def test_base_alone(config):
+    plain = dataclasses.replace(config, adapter=None, id_images=(), prompt="a robot", images=1)
+    assert (generate(plain, progress=False) / "0000.png").is_file()
+
+
+def test_a_failed_call_leaves_no_folder(config, tmp_path):
+    with pytest.raises(RequestError, match="lacks the trigger"):
+        generate(dataclasses.replace(config, prompt="a robot"), progress=False)
+    with pytest.raises(PmError, match="nowhere"):
+        generate(dataclasses.replace(config, adapter=str(tmp_path / "nowhere")), progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"images": 0}, "images=0"),
+        ({"prompt": None}, "prompt is not set"),
+        ({"id_images": ()}, "id_images is empty"),
+        ({"adapter": None}, "adapter=null samples the base alone"),
+    ],
+)
+def test_settings_that_cannot_work(config, changes, says):
+    with pytest.raises(ConfigError, match=says):
+        dataclasses.replace(config, **changes)
+
+
+def test_device_and_precision():
+    assert pick_device("cpu").type == "cpu"
+    for name in ("gpu", "cuda:99"):
+        with pytest.raises(ConfigError, match=f"device=.?{name}"):
+            pick_device(name)
+    assert pick_dtype("auto", torch.device("cpu")) == torch.float32
+    assert pick_dtype("auto", torch.device("cuda")) == torch.bfloat16
