@@ -1,0 +1,28 @@
+"""Dataset → adapter: `python pipelines/train.py dataset=<folder> name=<run>`; the same command again goes on."""
+
+import copy
+
+from _entry import entry
+
+from pm.config import from_mapping
+from pm.train.config import RunConfig
+
+
+@entry("train")
+def main(cfg: dict) -> None:
+    from hydra.core.hydra_config import HydraConfig
+
+    fields = copy.deepcopy(cfg)
+    for alias in ("compose", "merge"):  # short names of the command line for what is in `adapter`
+        fields.pop(alias)
+    config = from_mapping(RunConfig, fields)
+
+    from pm.ray_env import ray_init
+    from pm.train.launch import launch
+
+    ray_init()
+    launch(config, HydraConfig.get().runtime.output_dir, cfg)
+
+
+if __name__ == "__main__":
+    main()

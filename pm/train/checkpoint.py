@@ -1,0 +1,136 @@
+"""What a run needs to go on as if it had never stopped.
+
+Whole, named float32 tensors in safetensors instead of DeepSpeed's own shards: those are pickles, and they fit only the
+engine and the number of workers that wrote them. Frozen weights are never stored.
+
+    state.safetensors           weights.<name>, exp_avg.<name>, exp_avg_sq.<name>, ema.<name>
+    state.json                  step, updates, samples consumed, workers
+    rank-00000.safetensors      random generators of each worker
+"""
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pm.errors import CheckpointError
+from pm.train.engine import MOMENTS, EngineState
+
+VERSION = 1
+_TENSORS, _META = "state.safetensors", "state.json"
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands."""
+
+    step: int
+    updates: int  # of the optimizer; fewer than steps where ZeRO left out updates with gradients that were not finite
+    consumed: int  # samples, over all workers
+    workers: int
+    seconds: float  # of training so far
+    version: int = VERSION
+
+
+@dataclass
+class Restored:
+    """A checkpoint read back; tensors on the CPU."""
+
+    position: Position
+    engine: EngineState
+    ema: dict[str, Tensor]
+
+
+def write_checkpoint(folder: Path, position: Position, engine: EngineState, ema: Mapping[str, Tensor]) -> None:
+    """Write rank 0's files."""
+    tensors = {f"weights.{name}": value for name, value in engine.weights.items()}
+    for key, values in engine.moments.items():
+        tensors |= {f"{key}.{name}": value for name, value in values.items()}
+    tensors |= {f"ema.{name}": value for name, value in ema.items()}
+    save_file({name: value.contiguous() for name, value in tensors.items()}, folder / _TENSORS)
+    (folder / _META).write_text(json.dumps(asdict(position)) + "\n")
+
+
+def read_checkpoint(folder: Path) -> Restored:
+    """Read everything but the random generators.
+
+    Raises:
+        CheckpointError: missing, damaged, or written by another version.
+    """
+    try:
+        meta = json.loads((folder / _META).read_text())
+        tensors = load_file(folder / _TENSORS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(
+            f"checkpoint {folder} cannot be read ({error}); delete it to go on from the one before"
+        ) from error
+    if meta.get("version") != VERSION:
+        raise CheckpointError(
+            f"checkpoint {folder} has format {meta.get('version')}, this version reads {VERSION}; "
+            "go on with the version that wrote it, or start another run with name="
+        )
+    position = Position(**meta)
+    sections: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        section, name = key.split(".", 1)
+        sections.setdefault(section, {})[name] = value
+    moments = {key: sections[key] for key in MOMENTS if key in sections}
+    return Restored(position, EngineState(position.updates, sections["weights"], moments), sections.get("ema", {}))
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether every file of a checkpoint is there and whole (a copy may have been cut off)."""
+    try:
+        workers = json.loads((folder / _META).read_text())["workers"]
+        for file in [folder / _TENSORS, *(_rank_file(folder, rank) for rank in range(workers))]:
+            with safe_open(file, framework="pt"):  # checks the length against the header
+                pass
+    except (OSError, ValueError, KeyError, SafetensorError):
+        return False
+    return True
+
+
+def newest_complete(root: Path) -> Path | None:
+    """The newest whole checkpoint among `root/step-*`."""
+    return next((f for f in sorted(root.glob("step-*"), reverse=True) if is_complete(f)), None)
+
+
+def write_rng(folder: Path, rank: int) -> None:
+    """Write the state of this worker's random generators: torch CPU and GPU, NumPy, Python."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    version, numbers, next_gauss = random.getstate()
+    tensors = {"torch": torch.get_rng_state(), "numpy": torch.from_numpy(keys.astype(np.int64))}
+    tensors["python"] = torch.tensor(numbers, dtype=torch.int64)
+    if torch.cuda.is_available():
+        tensors["cuda"] = torch.cuda.get_rng_state()
+    rest = {"numpy": [kind, position, has_gauss, gauss], "python": [version, next_gauss]}
+    save_file(tensors, _rank_file(folder, rank), metadata={"rest": json.dumps(rest)})
+
+
+def restore_rng(folder: Path, rank: int) -> bool:
+    """Set this worker's random generators; False if the checkpoint had fewer workers."""
+    file = _rank_file(folder, rank)
+    if not file.exists():
+        return False
+    with safe_open(file, framework="pt") as opened:
+        rest = json.loads(opened.metadata()["rest"])
+        tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
+    torch.set_rng_state(tensors["torch"])
+    kind, position, has_gauss, gauss = rest["numpy"]
+    np.random.set_state((kind, tensors["numpy"].numpy().astype(np.uint32), position, has_gauss, gauss))
+    version, next_gauss = rest["python"]
+    random.setstate((version, tuple(tensors["python"].tolist()), next_gauss))
+    if "cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["cuda"])
+    return True
+
+
+def _rank_file(folder: Path, rank: int) -> Path:
+    return folder / f"rank-{rank:05d}.safetensors"

@@ -1,0 +1,165 @@
+"""The training objective as pure functions: noise levels, noising, targets, the masked loss.
+
+Shapes: B samples, C latent channels, h x w latent pixels, T diffusion steps. Everything is out of place, and every
+random number of a sample comes from that sample's own seed: its loss depends neither on its neighbours in the batch
+nor on the number of workers.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pm.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """How a base model was trained to see noise: z_t = signal[t] z_0 + noise[t] eps."""
+
+    signal: Tensor  # [T] float32, sqrt(alpha_bar)
+    noise: Tensor  # [T] float32, sqrt(1 - alpha_bar)
+    prediction: str  # "epsilon" | "v_prediction" | "sample"
+
+    def __len__(self) -> int:
+        return self.signal.shape[0]
+
+    def at(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """Signal and noise level of each sample, both [B, 1, 1, 1] on the device of `timesteps` [B] int64."""
+        signal = self.signal.to(timesteps.device)[timesteps].view(-1, 1, 1, 1)
+        noise = self.noise.to(timesteps.device)[timesteps].view(-1, 1, 1, 1)
+        return signal, noise
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of a batch, each row from its own seed."""
+
+    timesteps: Tensor  # [B] int64 in 0..T-1
+    posterior: Tensor  # [B, C, h, w] standard normal, picks the VAE's sample
+    noise: Tensor  # [B, C, h, w] standard normal, the noise to predict
+
+
+def noise_schedule(config: Mapping[str, Any]) -> NoiseSchedule:
+    """Noise levels of a diffusers `scheduler_config.json`.
+
+    The defaults of absent keys are those of the diffusers schedulers, so that a config means the same here and there.
+
+    Raises:
+        ConfigError: a beta schedule or prediction type that is not known.
+    """
+    prediction = config.get("prediction_type", "epsilon")
+    if prediction not in ("epsilon", "v_prediction", "sample"):
+        raise ConfigError(
+            f"scheduler prediction_type={prediction!r} of the base is not one of epsilon, v_prediction, sample"
+        )
+    alpha_bar = torch.cumprod(1.0 - _betas(config), dim=0)
+    if config.get("rescale_betas_zero_snr", False):
+        alpha_bar = _zero_terminal_snr(alpha_bar)
+    return NoiseSchedule(alpha_bar.sqrt().float(), (1.0 - alpha_bar).sqrt().float(), prediction)
+
+
+def _betas(config: Mapping[str, Any]) -> Tensor:
+    """[T] float64."""
+    if config.get("trained_betas") is not None:
+        return torch.tensor(config["trained_betas"], dtype=torch.float64)
+    steps = int(config.get("num_train_timesteps", 1000))
+    start, end = float(config.get("beta_start", 0.0001)), float(config.get("beta_end", 0.02))
+    kind = config.get("beta_schedule", "linear")
+    if kind == "linear":
+        return torch.linspace(start, end, steps, dtype=torch.float64)
+    if kind == "scaled_linear":
+        return torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
+    if kind == "squaredcos_cap_v2":
+        cosine = [math.cos((i / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(steps + 1)]
+        return torch.tensor([min(1 - cosine[i + 1] / cosine[i], 0.999) for i in range(steps)], dtype=torch.float64)
+    raise ConfigError(
+        f"scheduler beta_schedule={kind!r} of the base is not one of linear, scaled_linear, squaredcos_cap_v2"
+    )
+
+
+def _zero_terminal_snr(alpha_bar: Tensor) -> Tensor:
+    """Shift and scale sqrt(alpha_bar) so that the last step is pure noise (Lin et al. 2024, algorithm 1)."""
+    root = alpha_bar.sqrt()
+    first, last = root[0].clone(), root[-1].clone()
+    return ((root - last) * first / (first - last)) ** 2
+
+
+def draw(seeds: Tensor, shape: tuple[int, int, int], steps: int) -> Draws:
+    """Draw timestep, VAE sample and noise of each row from its seed, on the CPU (the same numbers on every device).
+
+    Args:
+        seeds: [B] int64.
+        shape: C, h, w of one latent.
+        steps: T; timesteps are uniform in 0..T-1.
+    """
+    timesteps = torch.empty(len(seeds), dtype=torch.int64)
+    normals = torch.empty(2, len(seeds), *shape)
+    generator = torch.Generator()
+    for row, seed in enumerate(seeds.tolist()):
+        generator.manual_seed(seed)
+        timesteps[row] = torch.randint(steps, (), generator=generator)
+        normals[0, row].normal_(generator=generator)
+        normals[1, row].normal_(generator=generator)
+    return Draws(timesteps, normals[0], normals[1])
+
+
+def sample_latents(mean: Tensor, logvar: Tensor, posterior: Tensor, scaling_factor: float) -> Tensor:
+    """z_0 [B, C, h, w] float32 in the diffusion space, from VAE moments of the same shape (not yet scaled)."""
+    # The clamp is the autoencoder's own (diffusers DiagonalGaussianDistribution).
+    deviation = torch.exp(0.5 * logvar.float().clamp(-30.0, 20.0))
+    return (mean.float() + deviation * posterior) * scaling_factor
+
+
+def add_noise(schedule: NoiseSchedule, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    """z_t, as `latents` [B, C, h, w]; the forward process of Ho et al. 2020, eq. 4."""
+    signal_level, noise_level = schedule.at(timesteps)
+    return signal_level * latents + noise_level * noise
+
+
+def target(schedule: NoiseSchedule, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    """What the U-Net must predict at z_t, [B, C, h, w]: the noise, the velocity (Salimans & Ho 2022) or z_0."""
+    if schedule.prediction == "epsilon":
+        return noise
+    if schedule.prediction == "sample":
+        return latents
+    signal_level, noise_level = schedule.at(timesteps)
+    return signal_level * noise - noise_level * latents
+
+
+def masked_mse(prediction: Tensor, wanted: Tensor, mask: Tensor, use_mask: Tensor) -> Tensor:
+    """Squared error of each sample, inside the person mask where `use_mask` says so (paper section 3.3).
+
+    Divided by the mask's area, not the image's, so that masked and unmasked samples weigh the same; a sample whose
+    mask is empty counts as unmasked.
+
+    Args:
+        prediction, wanted: [B, C, h, w].
+        mask: [B, 1, h, w] in 0..1.
+        use_mask: [B] bool.
+
+    Returns:
+        [B] float32.
+    """
+    error = (prediction.float() - wanted.float()).square()
+    area = mask.float().mean(dim=(1, 2, 3), keepdim=True)
+    masked = use_mask.view(-1, 1, 1, 1) & (area > 0)
+    weight = torch.where(masked, mask.float() / area.clamp_min(torch.finfo(torch.float32).tiny), 1.0)
+    return (error * weight).mean(dim=(1, 2, 3))
+
+
+def min_snr_weight(schedule: NoiseSchedule, timesteps: Tensor, gamma: float | None) -> Tensor:
+    """Loss weight of each sample, [B] float32: min(SNR, gamma) in z_0 units (Hang et al. 2023, eq. 4); None means 1."""
+    if gamma is None:
+        return torch.ones_like(timesteps, dtype=torch.float32)
+    signal_level, noise_level = (level.flatten() for level in schedule.at(timesteps))
+    # min(SNR, gamma) / SNR, written without dividing by a signal that is zero at a zero-terminal-SNR end.
+    snr = signal_level.square() / noise_level.square().clamp_min(1e-12)
+    if schedule.prediction == "sample":
+        return snr.clamp(max=gamma)
+    if schedule.prediction == "v_prediction":
+        return snr.clamp(max=gamma) / (snr + 1)
+    return torch.where(snr > gamma, gamma / snr.clamp_min(1e-12), 1.0)

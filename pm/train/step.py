@@ -1,0 +1,81 @@
+"""From a batch to a loss: one nn.Module, so that one engine wraps everything that computes gradients."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pm.train.diffusion import (
+    NoiseSchedule,
+    add_noise,
+    draw,
+    masked_mse,
+    min_snr_weight,
+    sample_latents,
+    target,
+)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Dtype of the frozen weights and of the computation; trained weights are float32 in every case."""
+
+    dtype: torch.dtype
+
+    @property
+    def autocast(self) -> bool:
+        return self.dtype is not torch.float32
+
+
+def choose_precision(name: Literal["auto", "fp32", "bf16"], device: torch.device) -> Precision:
+    """`auto` is bf16 on a GPU that computes in it, else fp32 (bf16 is slower than fp32 on most CPUs)."""
+    if name == "auto":
+        name = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return Precision(torch.bfloat16 if name == "bf16" else torch.float32)
+
+
+def train_in_float32(module: nn.Module) -> None:
+    """Cast the trainable parameters to float32 in place; frozen ones keep the base's dtype."""
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+class TrainStep(nn.Module):
+    """Noise a batch, predict, compare.
+
+    Args:
+        photomaker: `PhotoMaker`, or any module called as (noisy, timesteps, batch) -> prediction.
+        schedule: the base's noise levels.
+        scaling_factor: of the VAE's latents.
+        precision: dtype of the computation; the loss is float32.
+        min_snr_gamma: see `min_snr_weight`.
+    """
+
+    def __init__(
+        self,
+        photomaker: nn.Module,
+        schedule: NoiseSchedule,
+        scaling_factor: float,
+        precision: Precision,
+        min_snr_gamma: float | None = None,
+    ):
+        super().__init__()
+        self.photomaker = photomaker
+        self.schedule, self.scaling_factor = schedule, scaling_factor
+        self.precision, self.min_snr_gamma = precision, min_snr_gamma
+
+    def forward(self, batch: Any) -> Tensor:
+        """Loss of each sample of a `pm.data.batches.Batch`, [B] float32; the mean over samples is what is minimised."""
+        device = batch.mean.device
+        draws = draw(batch.seeds, tuple(batch.mean.shape[1:]), len(self.schedule))
+        timesteps = draws.timesteps.to(device)
+        noise = draws.noise.to(device)
+        latents = sample_latents(batch.mean, batch.logvar, draws.posterior.to(device), self.scaling_factor)
+        noisy = add_noise(self.schedule, latents, noise, timesteps)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision.autocast):
+            prediction = self.photomaker(noisy.to(self.precision.dtype), timesteps, batch)
+        wanted = target(self.schedule, latents, noise, timesteps)
+        loss = masked_mse(prediction, wanted, batch.mask, batch.use_mask)
+        return loss * min_snr_weight(self.schedule, timesteps, self.min_snr_gamma)

@@ -1,0 +1,80 @@
+"""The files that say what a run is and whether it is finished."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pm.errors import ConfigError
+from pm.train.callbacks import write_text
+from pm.train.config import RunConfig
+
+ADAPTER, CONFIG, SUMMARY = "adapter.safetensors", "config.yaml", "summary.json"
+# A run may go on with other values of these: they change how long and how, not what is computed.
+_FREE = {
+    "name": None,
+    "workers": None,
+    "wandb": None,
+    "validation": None,
+    "engine": None,
+    "train": {"steps", "micro_batch_size", "log_every", "validate_every", "checkpoint_every", "num_to_keep"},
+    "adapter": {"gradient_checkpointing"},
+}
+
+
+def write_summary(run_dir: Path, config: RunConfig, metrics: Mapping[str, Any], seconds: float) -> None:
+    """Mark a run as finished."""
+    summary = {"steps": config.train.steps, "seconds": round(seconds, 3), "metrics": dict(metrics)}
+    write_text(run_dir / SUMMARY, json.dumps(summary, indent=2) + "\n")
+
+
+def read_summary(run_dir: Path) -> dict[str, Any] | None:
+    """The summary of a finished run, else None."""
+    try:
+        return json.loads((run_dir / SUMMARY).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def is_finished(run_dir: Path, config: RunConfig) -> bool:
+    """Whether the run has all the steps that are asked for, and its adapter."""
+    summary = read_summary(run_dir)
+    return summary is not None and summary["steps"] >= config.train.steps and (run_dir / ADAPTER).exists()
+
+
+def write_config(run_dir: Path, config: RunConfig) -> None:
+    """Write `config.yaml`, the resolved config; a run that goes on must agree with the one that is there.
+
+    Raises:
+        ConfigError: something that defines the run has changed.
+    """
+    import yaml
+
+    path = run_dir / CONFIG
+    now = json.loads(json.dumps(asdict(config)))  # tuples become lists, as they are in the file
+    if path.exists():
+        before = yaml.safe_load(path.read_text())
+        changed = [f"{key}={old!r} (now {new!r})" for key, old, new in _differences(before, now)]
+        if changed:
+            raise ConfigError(
+                f"run {run_dir} was started with {', '.join(changed)}; choose another name= for a new run, "
+                "or give the same settings to go on"
+            )
+    write_text(path, yaml.safe_dump(now, sort_keys=False))
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Settings outside `_FREE` that differ, as (dotted key, old, new)."""
+    found = []
+    for key in now:
+        free = _FREE.get(key, set())
+        if free is None:
+            continue
+        old, new = before.get(key), now[key]
+        if not isinstance(new, Mapping):
+            found += [(key, old, new)] if old != new else []
+            continue
+        old = old or {}
+        found += [(f"{key}.{k}", old.get(k), v) for k, v in new.items() if k not in free and old.get(k) != v]
+    return found

@@ -1,0 +1,135 @@
+"""Pictures made during training: a few people of the dataset, each with a few prompts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from PIL import Image
+from torch import nn
+
+from pm.data.dataset import IdentityDataset
+from pm.model.base import BaseModel
+from pm.model.photomaker import PhotoMaker
+from pm.sample.pipeline import PhotoMakerPipeline
+from pm.sample.request import Request
+from pm.train.config import ValidationConfig
+from pm.train.context import TrainContext
+from pm.train.step import Precision
+
+FOLDER = "validation"
+
+
+class Validation:
+    """Makes one picture grid: a row for each person, the first reference and then one column for each prompt.
+
+    The rows' work is shared between the workers; what is drawn depends on neither their number nor the step.
+    """
+
+    def __init__(
+        self,
+        config: ValidationConfig,
+        context: TrainContext,
+        base: BaseModel,
+        photomaker: PhotoMaker,
+        dataset: IdentityDataset,
+        precision: Precision,
+    ):
+        self._config, self._context, self._precision = config, context, precision
+        self._photomaker = photomaker
+        self._pipeline = PhotoMakerPipeline(base, photomaker, schedule=config.sampler.schedule)
+        self._references, self._requests = _requests(config, dataset, photomaker.config.trigger_word)
+
+    def __call__(self, step: int) -> Path | None:
+        """Sample with the weights as they are now; the grid's path on rank 0, else None. Collective."""
+        images = self._gathered(self._sample(self._requests[self._context.rank :: self._context.workers]))
+        if self._context.rank != 0:
+            return None
+        columns = len(self._config.prompts)
+        rows = [[reference, *images[i * columns : (i + 1) * columns]] for i, reference in enumerate(self._references)]
+        path = self._context.run_dir / FOLDER / f"step-{step:08d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}")
+        grid(rows).save(partial, format="PNG")
+        partial.replace(path)
+        return path
+
+    @torch.no_grad()
+    def _sample(self, requests: Sequence[Request]) -> list[Image.Image]:
+        # A worker without rows samples one all the same: under ZeRO-3 every rank must call every module.
+        todo = list(requests) or self._requests[:1]
+        device = self._context.device.type
+        with _evaluating(self._photomaker), torch.autocast(device, torch.bfloat16, enabled=self._precision.autocast):
+            images = self._pipeline.generate(todo, batch_size=len(todo))
+        return images[: len(requests)]
+
+    def _gathered(self, mine: list[Image.Image]) -> list[Image.Image]:
+        """All images on every rank, in the order of the requests."""
+        workers = self._context.workers
+        parts: list[list[Image.Image]] = [mine]
+        if workers > 1:
+            parts = [[] for _ in range(workers)]
+            dist.all_gather_object(parts, mine)
+        return [parts[i % workers][i // workers] for i in range(len(self._requests))]
+
+
+def grid(rows: Sequence[Sequence[Image.Image]], gap: int = 2) -> Image.Image:
+    """Images of any size, brought to that of the last column, on a white ground."""
+    width, height = rows[0][-1].size
+    canvas = Image.new(
+        "RGB", (len(rows[0]) * (width + gap) - gap, len(rows) * (height + gap) - gap), color=(255, 255, 255)
+    )
+    for i, row in enumerate(rows):
+        for j, image in enumerate(row):
+            canvas.paste(image.convert("RGB").resize((width, height)), (j * (width + gap), i * (height + gap)))
+    return canvas
+
+
+class _evaluating:
+    """Evaluation mode inside, training mode after."""
+
+    def __init__(self, module: nn.Module):
+        self._module = module
+
+    def __enter__(self) -> None:
+        self._module.eval()
+
+    def __exit__(self, *_: object) -> None:
+        self._module.train()
+
+
+def _requests(
+    config: ValidationConfig, dataset: IdentityDataset, trigger: str
+) -> tuple[list[Image.Image], list[Request]]:
+    """The first reference of each person, and the requests, person by person."""
+    people = list(dict.fromkeys(dataset.identities))
+    chosen = [people[i * len(people) // config.identities] for i in range(min(config.identities, len(people)))]
+    references, requests = [], []
+    for i, person in enumerate(chosen):
+        rows = list(dataset.rows_of(person))[: config.references]
+        images, masks = zip(*(_pictures(dataset, row) for row in rows), strict=True)
+        word = dataset.row(rows[0], ("class_word",))["class_word"]
+        references.append(images[0])
+        requests += [
+            Request(
+                prompt.format(class_word=word, trigger=trigger),
+                images,
+                masks,
+                seed=config.seed + i,
+                steps=config.sampler.steps,
+                guidance=config.sampler.guidance,
+                merge_step=config.sampler.merge_step,
+                negative_prompt=config.sampler.negative_prompt,
+                eta=config.sampler.eta,
+            )
+            for prompt in config.prompts
+        ]
+    return references, requests
+
+
+def _pictures(dataset: IdentityDataset, row: int) -> tuple[Image.Image, Image.Image]:
+    pixels, mask = dataset.reference(row)
+    return (
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()),
+        Image.fromarray(mask[0].numpy().astype("uint8") * 255),
+    )

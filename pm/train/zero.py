@@ -1,0 +1,199 @@
+"""The training engine over DeepSpeed ZeRO stages 1, 2 and 3 (Rajbhandari et al. 2020)."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from deepspeed.utils import (
+    safe_get_full_fp32_param,
+    safe_get_full_optimizer_state,
+    safe_set_full_fp32_param,
+    safe_set_full_optimizer_state,
+    safe_set_local_fp32_param,
+    safe_set_local_optimizer_state,
+)
+from torch import Tensor, nn
+
+from pm.train.config import EngineConfig, TrainConfig
+from pm.train.engine import (
+    MOMENTS,
+    EngineState,
+    fresh_moments,
+    named_trainable,
+    rank,
+    scale_lr,
+    world_size,
+)
+
+# Elements. Buffers of this size are allocated up front, so DeepSpeed's default of 5e8 (2 GB each) is only a ceiling.
+_LARGEST_BUCKET = 50_000_000
+
+
+def deepspeed_config(
+    engine: EngineConfig, train: TrainConfig, workers: int, trainable: int, device: torch.device
+) -> dict[str, Any]:
+    """The DeepSpeed config of a run; `engine.deepspeed` is merged over it, section by section.
+
+    Args:
+        workers: world size.
+        trainable: number of trainable elements, for the bucket sizes.
+    """
+    bucket = max(1, min(trainable, _LARGEST_BUCKET))
+    zero: dict[str, Any] = {
+        "stage": engine.stage,
+        "reduce_bucket_size": bucket,
+        "allgather_bucket_size": bucket,
+        "contiguous_gradients": True,
+        "overlap_comm": device.type == "cuda",
+    }
+    if engine.stage == 3:
+        # Small tensors stay whole: gathering them costs more than it saves.
+        zero |= {"stage3_prefetch_bucket_size": bucket, "stage3_param_persistence_threshold": 100_000}
+    derived = {
+        "train_batch_size": train.batch_size,
+        "train_micro_batch_size_per_gpu": train.micro_batch(workers),
+        "gradient_accumulation_steps": train.accumulation(workers),
+        "gradient_clipping": train.grad_clip or 0.0,
+        "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,  # offloading keeps our AdamW
+        "steps_per_print": None,
+    }
+    return _merged(derived, engine.deepspeed)
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = _merged(result[key], value) if both else value
+    return result
+
+
+class ZeroEngine:
+    """AdamW on flat partitions: each rank holds and updates its share (stage 3: of the frozen weights too)."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        engine: EngineConfig,
+        train: TrainConfig,
+        device: torch.device,
+    ):
+        _join_process_group(device)
+        self._named = named_trainable(module)
+        trainable = sum(p.numel() for p in self._named.values())
+        config = deepspeed_config(engine, train, world_size(), trainable, device)
+        self._engine, wrapper, _, _ = deepspeed.initialize(model=module, optimizer=optimizer, config=config)
+        self.module = self._engine.module
+        self.updates = 0
+        self._stage, self._accumulation = engine.stage, train.accumulation(world_size())
+        self._zero, self._adam = wrapper, optimizer
+        self._pending = 0
+        self._partitions = (
+            wrapper.fp32_partitioned_groups_flat if engine.stage == 3 else wrapper.single_partition_of_fp32_groups
+        )
+        # AdamW would make these in its first step. DeepSpeed then links parameters to their slices when the first group
+        # has stepped, and leaves the other groups without: with states from the start all are linked.
+        for part in self._partitions:
+            optimizer.state[part] = fresh_moments(part, optimizer, updates=0)
+        if engine.stage < 3:
+            wrapper._lazy_init_hp_params_optimizer_state()
+
+    def forward(self, *args: Any) -> Any:
+        return self._engine(*args)
+
+    def backward(self, loss: Tensor) -> None:
+        self._engine.backward(loss)  # divides by the number of micro-batches itself
+        self._pending += 1
+        if self._pending < self._accumulation:
+            self._engine.step()  # counts; updates only at the last micro-batch
+
+    def step(self) -> float:
+        self._engine.step()
+        self._pending = 0
+        # DeepSpeed leaves the weights alone when a gradient is not finite.
+        self.updates += not self._zero.overflow
+        return self._engine.get_global_grad_norm()
+
+    def set_lr(self, factor: float) -> None:
+        scale_lr(self._adam, factor)
+
+    def local_weights(self) -> list[Tensor]:
+        return [part.data for part in self._partitions]
+
+    def save(self) -> EngineState:
+        state = EngineState(self.updates, self.gather_trainable())
+        if self.updates > 0:
+            for key in MOMENTS:
+                state.moments[key] = self._gathered(lambda p, k=key: safe_get_full_optimizer_state(p, k))
+        return state
+
+    def load_moments(self, state: EngineState) -> None:
+        self.updates = state.updates
+        if state.updates == 0:
+            return
+        for part in self._partitions:
+            self._adam.state[part]["step"].fill_(state.updates)
+        for name, parameter in self._named.items():
+            for key in MOMENTS:
+                value = state.moments[key][name].to(parameter.device)
+                if self._stage == 3:
+                    safe_set_local_optimizer_state(parameter, _share(parameter, value), key)
+                else:
+                    safe_set_full_optimizer_state(parameter, value, key)
+
+    def gather_trainable(self, everywhere: bool = False) -> dict[str, Tensor]:
+        return self._gathered(safe_get_full_fp32_param, everywhere)
+
+    def scatter_trainable(self, weights: Mapping[str, Tensor]) -> None:
+        for name, parameter in self._named.items():
+            value = weights[name].to(parameter.device)
+            if self._stage == 3:
+                safe_set_local_fp32_param(parameter, _share(parameter, value))
+            else:
+                safe_set_full_fp32_param(parameter, value)
+
+    @contextmanager
+    def whole(self, parameters: Iterable[nn.Parameter], modify: bool = False) -> Iterator[None]:
+        if self._stage == 3:
+            with deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=0 if modify else None):
+                yield
+        else:
+            yield
+
+    def _gathered(self, get: Any, everywhere: bool = False) -> dict[str, Tensor]:
+        """One collective a tensor on every rank; only rank 0 keeps the result unless `everywhere`."""
+        keep: dict[str, Tensor] = {}
+        for name, parameter in self._named.items():
+            whole = get(parameter)
+            if rank() == 0 or everywhere:
+                keep[name] = whole.detach().to("cpu", torch.float32, copy=True).view(parameter_shape(parameter))
+        return keep
+
+
+def _join_process_group(device: torch.device) -> None:
+    """Let DeepSpeed use the process group that is there."""
+    if deepspeed.comm.is_initialized():
+        return
+    if device.type == "cpu":
+        # Without an entry here DeepSpeed compiles its shared-memory all-reduce on first use: minutes, and a compile
+        # that is interrupted leaves a lock that blocks every later run. gloo does the same job.
+        deepspeed.ops.__compatible_ops__ = {}
+    deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
+
+
+def parameter_shape(parameter: nn.Parameter) -> torch.Size:
+    """A parameter's whole shape, also while ZeRO-3 has it partitioned (its own shape is then [0])."""
+    return getattr(parameter, "ds_shape", parameter.shape)
+
+
+def _share(parameter: nn.Parameter, whole: Tensor) -> Tensor:
+    """This rank's flat slice of a whole tensor as ZeRO-3 cuts it: equal slices, the last one padded with zeros."""
+    size = parameter.ds_tensor.numel()
+    flat = whole.flatten()
+    padded = torch.nn.functional.pad(flat, (0, size * world_size() - flat.numel()))
+    return padded.narrow(0, size * rank(), size)

@@ -1,0 +1,78 @@
+"""What a run accepts, and what it says when it does not."""
+
+import dataclasses
+
+import pytest
+from unit.train.support import run_config, settings, train_config
+
+from pm.config import from_mapping
+from pm.errors import ConfigError
+from pm.train.config import RunConfig
+from pm.train.loop import warmup
+from pm.train.summary import is_finished, write_config, write_summary
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        ({"train__steps": 0}, "train.steps=0 must be at least 1"),
+        ({"train__null_text": 1.5}, "train.null_text=1.5 is a probability"),
+        ({"train__min_references": 5}, "max_references=4 is below train.min_references=5"),
+        ({"train__max_references": 9}, "exceeds adapter.max_id_images=4"),
+        ({"train__ema_decay": 1.0}, "between 0 and 1, or null"),
+        ({"train__grad_clip": 0.0}, "train.grad_clip=0.0 must be above 0, or null"),
+        ({"train__betas": [0.9]}, "must be two numbers"),
+        ({"train__precision": "fp16"}, "train.precision='fp16' is not one of auto, fp32, bf16"),
+        ({"train__stepz": 3}, "did you mean 'steps'"),
+        ({"engine__name": "zero4"}, "engine.name='zero4' is not one of ddp, zero1, zero2, zero3"),
+        ({"workers__use_gpu": "maybe"}, "workers.use_gpu='maybe'"),
+        ({"validation__prompts": ["a man"]}, "lacks '{class_word} {trigger}'"),
+        ({"name": "../other"}, "must be a plain name"),
+    ],
+)
+def test_bad_settings_name_the_value_and_the_way_out(over, message):
+    with pytest.raises(ConfigError, match=message.replace(".", r"\.").replace("{", r"\{")):
+        from_mapping(RunConfig, settings("data", "base", **over))
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro", "workers", "expected"),
+    [(32, None, 2, (16, 1)), (32, 4, 2, (4, 4)), (48, 1, 8, (1, 6)), (6, None, 1, (6, 1))],
+)
+def test_the_global_batch_is_micro_batch_times_workers_times_accumulation(batch, micro, workers, expected):
+    config = train_config(batch_size=batch, micro_batch_size=micro)
+    assert (config.micro_batch(workers), config.accumulation(workers)) == expected
+
+
+def test_a_batch_that_cannot_be_split_names_one_that_can():
+    with pytest.raises(ConfigError, match=r"batch_size=32 is not divisible by 3 workers x 10 samples .*batch_size=30"):
+        train_config(batch_size=32).micro_batch(3)
+    with pytest.raises(ConfigError, match=r"batch_size=1 .*2 workers x 1 .*batch_size=2"):
+        train_config(batch_size=1).micro_batch(2)
+
+
+def test_warmup_is_linear_and_then_constant():
+    assert [warmup(step, 4) for step in (0, 1, 3, 4, 100)] == [0.25, 0.5, 1, 1, 1]
+    assert warmup(0, 0) == 1
+
+
+def test_a_run_goes_on_only_with_the_settings_that_define_it(tmp_path):
+    write_config(tmp_path, run_config("data", "base"))
+    # How long, how often, on what: free.
+    free = {"train__steps": 99, "train__log_every": 7, "workers__num": 4, "engine__name": "zero2"}
+    write_config(tmp_path, run_config("data", "base", **free))
+    with pytest.raises(ConfigError, match=r"adapter.compose='stacked' \(now 'average'\); choose another name="):
+        write_config(tmp_path, run_config("data", "base", adapter__compose="average"))
+    with pytest.raises(ConfigError, match=r"train.batch_size=4 \(now 8\), seed=0 \(now 1\)|seed=0 .*batch_size=4"):
+        write_config(tmp_path, run_config("data", "base", train__batch_size=8, seed=1))
+
+
+def test_a_run_is_finished_when_it_has_its_steps_and_its_adapter(tmp_path):
+    config = run_config("data", "base")
+    assert not is_finished(tmp_path, config)
+    write_summary(tmp_path, config, {"loss": 1.0}, 3.0)
+    assert not is_finished(tmp_path, config)
+    (tmp_path / "adapter.safetensors").touch()
+    assert is_finished(tmp_path, config)
+    longer = dataclasses.replace(config, train=train_config(steps=7))
+    assert not is_finished(tmp_path, longer)
