@@ -19,7 +19,7 @@ class BaseConfig:
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """The architecture and the trainable part of a PhotoMaker adapter (`conf/adapter/*.yaml`)."""
+    """The architecture and the trainable part of a PhotoMaker adapter (`conf/model/*.yaml`)."""
 
     compose: Compose  # Table 2a of the paper
     merge: Merge  # insert: eq. 1-2 of the paper; repeat: what the published weights were trained with

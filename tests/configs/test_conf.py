@@ -28,7 +28,7 @@ GROUPS = {
     "mask": ("preprocess", "generate"),
     "verify": ("preprocess",),
     "caption": ("preprocess",),
-    "adapter": ("train",),
+    "model": ("train",),
     "engine": ("train",),
     "experiment": ("train",),
     "tracker": ("train", "evaluate"),
