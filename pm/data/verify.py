@@ -39,7 +39,7 @@ def deviations(sums: np.ndarray, spread: str, min_spread: float) -> np.ndarray:
     """How many standard deviations each similarity sum [n] lies below the group's centre (negative: above).
 
     `group` is the paper's: mean and standard deviation of the group. One intruder among n photos then deviates by at
-    most (n - 1) / sqrt(n), so 8 is out of reach below 66 photos, and two intruders hide each other. `robust` takes
+    most sqrt(n - 1), so 8 is out of reach below 66 photos, and two intruders hide each other. `robust` takes
     the median and the median absolute deviation, which intruders hardly move, at least `min_spread` a pair.
     """
     if spread == "group":

@@ -1,0 +1,78 @@
+import json
+
+import pytest
+
+from pm.data.captions import TemplateCaptioner, caption_photos, folder_class_word, make_captioner, singular
+from pm.data.config import CaptionConfig
+from pm.data.records import Photo
+
+SIDECAR = CaptionConfig(name="sidecar", templates=())
+
+
+def photos_with(root, captions, identity="anna_woman"):
+    (root / identity).mkdir(parents=True)
+    for i, content in enumerate(captions):
+        if content is not None:
+            (root / identity / f"{i}.json").write_text(json.dumps(content))
+    return [Photo(identity, f"{identity}/{i}.png", sha256=f"{i:064x}") for i in range(len(captions))]
+
+
+@pytest.mark.parametrize(
+    "folder, word",
+    [
+        ("anna_woman", "woman"),
+        ("newton man", "man"),
+        ("x-Boys", "boy"),
+        ("0042", "person"),
+        ("a_b_elf", "elf"),
+        ("", "person"),
+    ],
+)
+def test_class_word_comes_from_the_folder(folder, word):
+    assert folder_class_word(folder) == word
+
+
+def test_templates_are_marked_vary_and_depend_on_the_photo_only():
+    captioner = TemplateCaptioner(["a photo of a {word}", "A {word}", "the {word} in a park"])
+    photos = [Photo("lea_actress", f"{i}.png", sha256=f"{i * 7919:08x}") for i in range(40)]
+    done = caption_photos(photos, captioner)
+    assert {p.caption for p in done} == {"a photo of an actress", "An actress", "the actress in a park"}
+    assert {p.class_word for p in done} == {"actress"}
+    assert caption_photos(photos[::-1], captioner)[::-1] == done
+
+
+def test_plurals_become_singular_and_nothing_else_changes():
+    assert singular("Two Women and men's hats, boys") == "Two Woman and man's hats, boy"
+    assert singular("a man in a dress across the glass princess") == "a man in a dress across the glass princess"
+
+
+def test_the_identitys_most_frequent_class_word_is_marked_where_it_stands(tmp_path):
+    captions = [
+        "a woman beside a man",
+        "women on a bench",
+        "a person and a woman",
+        "a smiling person",
+        "an empty street",
+    ]
+    photos = photos_with(tmp_path, [{"caption": c} for c in captions])
+    done = caption_photos(photos, make_captioner(SIDECAR, tmp_path))
+    assert [p.class_word for p in done[:4]] == ["woman", "woman", "woman", "person"]
+    assert done[1].caption == "woman on a bench"
+    assert done[4].reject.reason == "no_class_word" and done[4].reject.stage == "captions"
+
+
+def test_an_annotated_class_word_counts_and_rejects_have_reasons(tmp_path):
+    contents = [
+        {"caption": "a man and a woman", "class_word": "woman"},
+        None,
+        {"class_word": "woman"},
+        {"caption": " "},
+    ]
+    done = caption_photos(photos_with(tmp_path, contents), make_captioner(SIDECAR, tmp_path))
+    assert done[0].class_word == "woman"
+    assert [p.reject.reason for p in done[1:]] == ["no_sidecar", "no_caption", "no_caption"]
+
+
+def test_rejected_photos_stay_as_they_are():
+    photo = Photo("a_man", "0.png", sha256="0" * 64).rejected("faces", "no_face")
+    assert caption_photos([photo], TemplateCaptioner(["a {word}"])) == [photo]

@@ -1,0 +1,84 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from unit.data.support import write_photo
+
+from pm.data.config import FaceConfig
+from pm.data.faces import SidecarDetector, dlib_model, find_faces, make_detector, make_embedder
+from pm.data.ingest import find_photos, ingest
+
+REAL = Path(__file__).resolve().parents[4] / "shared" / "faces"
+
+
+def sidecar_faces_of(root, min_size=8):
+    photos = ingest(find_photos(root), root, min_side=8)
+    return {p.photo: p for p in find_faces(photos, root, SidecarDetector(root), None, min_size)}
+
+
+def test_sidecar_faces_are_clipped_and_kept_in_full(root):
+    write_photo(root / "p0_man" / "0.png", 0, face=(-10, 16, 44, 80))
+    face = sidecar_faces_of(root)["p0_man/0.png"].face
+    assert face.box == (0, 16, 44, 64)
+    assert face.landmarks == (26, 28, 38, 28) and face.score == pytest.approx(0.9) and face.embedding == ()
+
+
+def test_what_has_no_usable_face_is_rejected_with_the_reason(root):
+    write_photo(root / "p0_man" / "0.png", 101, face=None)
+    write_photo(root / "p0_man" / "1.png", 102, face=(10, 10, 40, 17))
+    (root / "p0_man" / "2.json").unlink()
+    (root / "p0_man" / "3.json").write_text("{broken")
+    (root / "p1_man" / "0.json").write_text(json.dumps({"faces": [{"box": ["a", 1, 2, 3]}]}))
+    found = sidecar_faces_of(root)
+    rejects = {name: p.reject for name, p in found.items() if p.reject}
+    assert {name: r.reason for name, r in rejects.items()} == {
+        "p0_man/0.png": "no_face",
+        "p0_man/1.png": "face_too_small",
+        "p0_man/2.png": "no_sidecar",
+        "p0_man/3.png": "bad_sidecar",
+        "p1_man/0.png": "bad_sidecar",
+    }
+    assert (rejects["p0_man/1.png"].value, rejects["p0_man/1.png"].threshold) == (7, 8)
+    assert len(found) == 12 and {r.stage for r in rejects.values()} == {"faces"}
+
+
+def test_small_faces_do_not_stand_in_for_large_ones(root):
+    path = root / "p0_man" / "0.json"
+    content = json.loads(path.read_text())
+    content["faces"].append({"box": [0, 0, 5, 5]})
+    path.write_text(json.dumps(content))
+    assert len(sidecar_faces_of(root)["p0_man/0.png"].faces) == 1
+
+
+def test_dlib_sees_no_face_on_a_wall(tmp_path):
+    pytest.importorskip("dlib")
+    (tmp_path / "wall_man").mkdir()
+    Image.new("RGB", (96, 96), "gray").save(tmp_path / "wall_man" / "0.png")
+    detector = make_detector(FaceConfig(name="dlib", min_size=20, upsample=0, max_side=96), tmp_path)
+    photos = ingest(find_photos(tmp_path), tmp_path, 8)
+    done = find_faces(photos, tmp_path, detector, make_embedder("dlib", None, 0.1), 20)
+    assert done[0].reject.reason == "no_face"
+
+
+def test_dlib_models_are_found_without_importing_their_package():
+    import sys
+
+    assert Path(dlib_model("dlib_face_recognition_resnet_model_v1.dat")).is_file()
+    assert "face_recognition_models" not in sys.modules
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real photos are not here")
+def test_dlib_tells_two_people_apart(tmp_path):
+    pytest.importorskip("dlib")
+    config = FaceConfig(name="dlib", min_size=80, upsample=0, max_side=300)
+    names = ("newton_man/newton_1.jpg", "newton_man/newton_3.jpg", "yangmi_woman/yangmi_5.jpg")
+    photos = [p for p in ingest(find_photos(REAL), REAL, 256) if p.photo in names]
+    done = find_faces(photos, REAL, make_detector(config, REAL), make_embedder("dlib", None, 0.1), config.min_size)
+    a, b, c = (np.array(p.face.embedding) for p in done)
+    assert np.linalg.norm(a - b) < 0.6 < min(np.linalg.norm(a - c), np.linalg.norm(b - c))
+    for photo in done:
+        x0, y0, x1, y1 = photo.face.box
+        points = np.array(photo.face.landmarks).reshape(5, 2)
+        assert ((points > (x0, y0)) & (points < (x1, y1))).all()

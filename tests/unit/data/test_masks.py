@@ -1,0 +1,94 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from pm.data.config import CropConfig, MaskConfig
+from pm.data.crop import crop_photos
+from pm.data.faces import SidecarDetector, find_faces
+from pm.data.ingest import find_photos, ingest
+from pm.data.masks import face_in_crop, face_overlap, make_masker, mask_photos
+from pm.data.pixels import decode_png, encode_png
+from pm.data.records import Face, Photo
+
+SIDECAR = MaskConfig(name="sidecar", min_overlap=0.3, iterations=None, side=None)
+GRABCUT = MaskConfig(name="grabcut", min_overlap=0.3, iterations=3, side=64)
+
+
+def blob(box, size=64):
+    mask = Image.new("L", (size, size))
+    ImageDraw.Draw(mask).rectangle(box, fill=255)
+    return np.asarray(mask)
+
+
+def photo_of(crop: np.ndarray, face=(20.0, 20.0, 40.0, 40.0)) -> Photo:
+    side = float(crop.shape[0])
+    faces = (Face(face, (), 1.0, ()),)
+    return Photo("a", "a/0.png", width=64, height=64, faces=faces, crop_box=(0, 0, side, side), crop=encode_png(crop))
+
+
+GREY = np.full((64, 64, 3), 128, np.uint8)
+
+
+def test_the_mask_that_overlaps_the_face_most_is_taken_at_the_datasets_size():
+    candidates = [blob((0, 0, 63, 24)), blob((10, 18, 50, 63)), blob((0, 50, 10, 63))]
+    done = mask_photos([photo_of(GREY)], lambda *_: candidates, 0.3, resolution=32)[0]
+    mask = np.asarray(decode_png(done.mask, "L"))
+    assert mask.shape == (32, 32)
+    assert mask[20, 15] == 255 and mask[2, 2] == 0
+
+
+@pytest.mark.parametrize(
+    "candidates, reason",
+    [([], "no_mask"), ([blob((0, 0, 5, 5)) * 0], "no_mask"), ([blob((0, 50, 63, 63))], "mask_misses_face")],
+)
+def test_photos_without_a_fitting_mask_are_rejected(candidates, reason):
+    done = mask_photos([photo_of(GREY)], lambda *_: candidates, 0.3, resolution=32)[0]
+    assert done.reject.reason == reason and done.reject.value == 0 and done.crop == b""
+
+
+def test_overlap_is_the_covered_share_of_the_face():
+    assert face_overlap(blob((20, 20, 29, 39)), (20, 20, 40, 40)) == pytest.approx(0.5)
+    assert face_overlap(blob((0, 0, 63, 63)), (-5, 20, 70, 40)) == 1
+    assert face_overlap(blob((0, 0, 63, 63)), (70, 70, 80, 80)) == 0
+
+
+def test_sidecar_mask_is_cut_like_the_photo(root):
+    photos = find_faces(ingest(find_photos(root), root, 8), root, SidecarDetector(root), None, 8)
+    config = CropConfig(face_share=0.25, working_side=512)
+    cropped = crop_photos(photos, root, config, least_side=8)
+    for photo in mask_photos(cropped, make_masker(SIDECAR, root), 0.3, resolution=64):
+        crop = np.asarray(decode_png(photo.crop, "RGB").resize((64, 64))).astype(int)
+        mask = np.asarray(decode_png(photo.mask, "L")) >= 128
+        inks = {tuple(c) for c in crop[mask][:: max(1, mask.sum() // 50)].tolist()}
+        assert face_overlap(mask * 255, face_in_crop(photo, 64)) > 0.7
+        assert np.ptp(np.array(list(inks)), axis=0).max() < 120 or len(inks) < 12
+    (root / "p0_man" / "0.json").write_text('{"mask_png": "broken", "faces": []}')
+    (root / "p0_man" / "1.json").write_text('{"faces": []}')
+    done = mask_photos(cropped, make_masker(SIDECAR, root), 0.3, resolution=64)
+    assert [p.reject and p.reject.reason for p in done[:3]] == ["bad_mask", "no_mask", None]
+
+
+def test_grabcut_finds_the_person_again_every_time():
+    pytest.importorskip("cv2")
+    truth = Image.new("L", (96, 96))
+    draw = ImageDraw.Draw(truth)
+    draw.ellipse((34, 20, 62, 56), fill=255)
+    draw.rectangle((24, 56, 72, 95), fill=255)
+    truth = np.asarray(truth)
+    rng = np.random.default_rng(0)
+    noise = rng.integers(-12, 12, (96, 96, 3))
+    crop = np.where(truth[..., None] > 0, (200, 150, 120), (40, 80, 140)) + noise
+    photo = replace(photo_of(crop.clip(0, 255).astype(np.uint8), (36.0, 26.0, 60.0, 54.0)), height=96, width=96)
+    masker = make_masker(GRABCUT, "unused")
+    first, second = (mask_photos([photo], masker, 0.3, resolution=96)[0].mask for _ in range(2))
+    mask = np.asarray(decode_png(first, "L")) >= 128
+    assert first == second
+    assert (mask & (truth > 0)).sum() / (mask | (truth > 0)).sum() > 0.9
+
+
+def test_grabcut_on_one_colour_does_not_fail():
+    pytest.importorskip("cv2")
+    done = mask_photos([photo_of(GREY)], make_masker(GRABCUT, "unused"), 0.3, resolution=32)[0]
+    assert done.reject is None or done.reject.reason in ("no_mask", "mask_misses_face")

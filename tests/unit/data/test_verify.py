@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+
+from pm.data.config import VerifyConfig
+from pm.data.records import Face, Photo
+from pm.data.verify import deviations, select_faces, similarity_sums, verify
+
+ROBUST = VerifyConfig(rule="similarity", threshold=5.0, spread="robust", min_spread=0.03)
+PAPER = VerifyConfig(rule="similarity", threshold=8.0, spread="group", min_spread=0.0)
+NONE = VerifyConfig(rule="none", threshold=None, spread=None, min_spread=None)
+
+
+def person(rng, count: int, noise: float = 0.05) -> np.ndarray:
+    """Embeddings of one person: a direction, blurred."""
+    centre = rng.standard_normal(128)
+    return centre / np.linalg.norm(centre) + noise * rng.standard_normal((count, 128)) / np.sqrt(128) * 4
+
+
+def photo(name: str, *embeddings: np.ndarray, identity: str = "anna", sizes: tuple = ()) -> Photo:
+    sides = sizes or (30.0,) * len(embeddings)
+    faces = tuple(Face((0.0, 0.0, s, s), (), 1.0, tuple(map(float, e))) for s, e in zip(sides, embeddings, strict=True))
+    return Photo(identity, name, faces=faces)
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("count, intruders", [(6, 1), (8, 1), (8, 2), (30, 5), (100, 20)])
+def test_planted_intruders_are_found_and_nobody_else(seed, count, intruders):
+    rng = np.random.default_rng(seed)
+    own = person(rng, count - intruders)
+    strangers = [person(rng, 1)[0] for _ in range(intruders)]
+    everyone = [photo(f"{i}", e) for i, e in enumerate([*own, *strangers])]
+    order = rng.permutation(count)
+    result = verify([everyone[i] for i in order], ROBUST, min_photos=2)
+    assert [p.photo for p in result] == [str(i) for i in order]
+    assert {int(p.photo) for p in result if p.reject} == set(range(count - intruders, count))
+    assert all(
+        p.reject.reason == "other_person" and p.reject.value > 5 == p.reject.threshold for p in result if p.reject
+    )
+
+
+def test_the_papers_rule_finds_one_intruder_in_a_hundred_and_cannot_in_eight():
+    rng = np.random.default_rng(0)
+    stranger = person(rng, 1)[0]
+    for count, found in ((100, 1), (8, 0)):
+        photos = [photo(f"{i}", e) for i, e in enumerate([*person(rng, count - 1), stranger])]
+        assert sum(p.reject is not None for p in verify(photos, PAPER, 2)) == found
+    sums = np.array([0.0] * 7 + [-1000.0])
+    assert deviations(sums, "group", 0).max() == pytest.approx(np.sqrt(7))
+
+
+def test_of_several_faces_the_persons_own_is_chosen():
+    rng = np.random.default_rng(3)
+    own = person(rng, 6)
+    photos = [photo(f"{i}", person(rng, 1)[0], e, person(rng, 1)[0]) for i, e in enumerate(own[:3])]
+    photos += [photo(f"{i + 3}", e) for i, e in enumerate(own[3:])]
+    for done, embedding in zip(verify(photos, ROBUST, 2), own, strict=True):
+        assert done.reject is None and done.faces[0].embedding == tuple(map(float, embedding))
+
+
+def test_similarity_sums_against_the_definition():
+    vectors = np.random.default_rng(0).standard_normal((7, 5))
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    slow = [-sum(np.linalg.norm(unit[i] - unit[j]) for j in range(7) if j != i) for i in range(7)]
+    assert similarity_sums(vectors) == pytest.approx(slow)
+    assert similarity_sums(3 * vectors) == pytest.approx(slow)
+    assert select_faces([vectors[:3], vectors[3:4], vectors[4:]])[1] == 0
+
+
+def test_without_a_rule_the_largest_face_is_taken_and_identities_are_independent():
+    rng = np.random.default_rng(0)
+    photos = [photo("a", *person(rng, 2), sizes=(10.0, 20.0)), photo("b", person(rng, 1)[0])]
+    photos += [photo("c", person(rng, 1)[0], identity="ben")]
+    done = verify(photos, NONE, min_photos=2)
+    assert done[0].face.box[2] == 20 and [p.reject is None for p in done] == [True, True, False]
+    assert (done[2].reject.reason, done[2].reject.value, done[2].reject.threshold) == ("too_few_photos", 1, 2)
+
+
+def test_equal_photos_and_pairs_are_never_rejected():
+    same = np.ones(8)
+    assert not any(p.reject for p in verify([photo(f"{i}", same) for i in range(5)], PAPER, 2))
+    pair = [photo("a", np.eye(8)[0]), photo("b", np.eye(8)[1])]
+    assert not any(p.reject for p in verify(pair, ROBUST, 2))
+
+
+def test_rejected_photos_do_not_vote():
+    rng = np.random.default_rng(1)
+    own = [photo(f"{i}", e) for i, e in enumerate(person(rng, 6))]
+    strangers = [photo(f"s{i}", e).rejected("faces", "no_face") for i, e in enumerate(person(rng, 20))]
+    done = verify([*strangers, *own], ROBUST, 2)
+    assert [p.reject is not None and p.reject.stage for p in done] == ["faces"] * 20 + [False] * 6
