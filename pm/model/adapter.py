@@ -140,7 +140,7 @@ def apply_adapter(
     if check_base and meta.base_fingerprint and meta.base_fingerprint != base.fingerprint:
         raise CheckpointError(
             f"adapter was trained on base {meta.base_fingerprint}, but {base.path} is {base.fingerprint}; "
-            "use the base it was trained on"
+            "use that base, or check_base=false for a fine-tuned one"
         )
     for name in ("compose", "merge"):
         if getattr(meta, name) != getattr(config, name):

@@ -101,7 +101,7 @@ def load_base(
     unknown = set(parts) - {"text", "vae", "unet"}
     if unknown:
         raise ValueError(f"unknown parts {sorted(unknown)}")
-    folder = resolve_folder(str(path))
+    folder = resolve_folder(str(path), part_folders=True)
     configs = {part: read_json(folder / part / "config.json") for part in PARTS}
     index = read_json(folder / "model_index.json")
     inside = folder / "image_encoder"

@@ -13,8 +13,11 @@ _SAMPLES, _SAMPLE_BYTES = 16, 4096
 _VOLATILE = ("_name_or_path", "_diffusers_version", "transformers_version", "torch_dtype", "dtype")
 
 
-def resolve_folder(path: str) -> Path:
+def resolve_folder(path: str, *, part_folders: bool = False) -> Path:
     """The local folder of a base model or vision tower; a Hub id is fetched (safetensors only) or found in the cache.
+
+    With `part_folders` weights beside `model_index.json` are left out: there, repositories keep a second copy of the
+    whole model in one file.
 
     Raises:
         CheckpointError: neither a folder nor a Hub id that can be had.
@@ -26,9 +29,10 @@ def resolve_folder(path: str) -> Path:
         raise CheckpointError(f"{path} is not a folder; give a diffusers SDXL folder or a Hub id like owner/name")
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.json", "*.txt", "*.safetensors"]
+    wanted = ["*.json", "*.txt", "*/*.safetensors" if part_folders else "*.safetensors"]
+    unwanted = ["*onnx*", "*openvino*", "*flax*", "*.fp16.safetensors", "vae_*/*"]
     try:
-        return Path(snapshot_download(path, allow_patterns=wanted, ignore_patterns=["*onnx*", "*openvino*", "*flax*"]))
+        return Path(snapshot_download(path, allow_patterns=wanted, ignore_patterns=unwanted))
     except Exception as error:  # the client raises a dozen types for "not found", "offline" and "not allowed"
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"{path} is neither a folder nor a model that can be fetched ({reason})") from error
@@ -77,7 +81,7 @@ def fingerprint(path: str | Path) -> str:
     Raises:
         CheckpointError: the folder is incomplete.
     """
-    folder = resolve_folder(str(path))
+    folder = resolve_folder(str(path), part_folders=True)
     digest = hashlib.sha256()
     for part in PARTS:
         config = {k: v for k, v in read_json(folder / part / "config.json").items() if k not in _VOLATILE}

@@ -44,6 +44,7 @@ class GenerateConfig:
 
     base: BaseConfig
     sampler: SamplerConfig
+    check_base: bool  # refuse an adapter that was trained on another base
     adapter: str | None  # file; None samples the base alone, with a plain prompt
     prompt: str | None
     id_images: tuple[str, ...]  # files, folders or glob patterns

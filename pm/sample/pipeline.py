@@ -59,10 +59,12 @@ class PhotoMakerPipeline:
         *,
         schedule: str = "ddim",
         class_words: Collection[str] | None = CLASS_WORDS,
+        check_base: bool = True,
     ) -> "PhotoMakerPipeline":
         """Load a base and, if given, an adapter (ours or the published one).
 
-        The adapter holds the whole id encoder, so the vision tower's own weights are not needed.
+        The adapter holds the whole id encoder, so the vision tower's own weights are not needed. `check_base=False`
+        puts it on another base of the same shape, such as a fine-tuned one.
 
         Raises:
             CheckpointError: something is missing or damaged, or the adapter was trained on another base.
@@ -72,7 +74,7 @@ class PhotoMakerPipeline:
         state, meta = load_adapter(adapter)
         loaded = load_base(base, vision_path=vision_path, device=device, dtype=dtype)
         photomaker = PhotoMaker(loaded, meta.config(state), vision_config=meta.vision_config)
-        apply_adapter(photomaker, state, meta)
+        apply_adapter(photomaker, state, meta, check_base=check_base)
         photomaker.requires_grad_(False).to(device, dtype).eval()
         return cls(loaded, photomaker, meta=meta, schedule=schedule, class_words=class_words)
 

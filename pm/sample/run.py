@@ -31,7 +31,9 @@ def generate(config: GenerateConfig, progress: bool = True) -> Path:
         dtype=pick_dtype(config.dtype, device),
         schedule=config.sampler.schedule,
         class_words=CLASS_WORDS | {word.lower() for word in config.class_words},
+        check_base=config.check_base,
     )
+    _note_masks(pipeline, references)
     requests = [_request(config, references, config.seed + i) for i in range(config.images)]
     images = pipeline.generate(requests, config.sampler.batch_size, progress)
     folder = Path(config.output)
@@ -66,6 +68,15 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return getattr(torch, name)
+
+
+def _note_masks(pipeline: PhotoMakerPipeline, references: list[Reference]) -> None:
+    """Say so when photos are not prepared as the adapter knows them; it works all the same, less well."""
+    bare = [reference.path.name for reference in references if reference.mask is None]
+    if bare and pipeline.meta and "mask" in pipeline.meta.crop_mode:
+        print(
+            f"note: the adapter was trained on masked crops, but {', '.join(bare)} have no mask; try face=dlib mask=grabcut"
+        )
 
 
 def _request(config: GenerateConfig, references: list[Reference], seed: int) -> Request:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from pm.data.config import CropConfig
 from pm.errors import ConfigError, PmError, RequestError
-from pm.model.adapter import adapter_state, meta_of, save_adapter
+from pm.model.adapter import adapter_state, load_adapter, meta_of, save_adapter
 from pm.model.base import load_base
 from pm.model.config import AdapterConfig, BaseConfig
 from pm.model.photomaker import PhotoMaker
@@ -29,6 +29,7 @@ def config(tiny_base, tmp_path) -> GenerateConfig:
     return GenerateConfig(
         base=BaseConfig(str(tiny_base), str(tiny_base / "image_encoder")),
         sampler=SamplerConfig("euler", 2, 3.0, 0.5, 0.0, "", 4),
+        check_base=True,
         adapter=str(tmp_path / "a.safetensors"),
         prompt="a robot img in a red shirt",
         id_images=(str(tmp_path / "*.png"),),
@@ -62,6 +63,25 @@ def test_numbered_pictures_and_one_grid_that_say_how_they_were_made(config):
 def test_base_alone(config):
     plain = dataclasses.replace(config, adapter=None, id_images=(), prompt="a robot", images=1)
     assert (generate(plain, progress=False) / "0000.png").is_file()
+
+
+def test_another_base_only_when_asked_for(config, tmp_path):
+    from pm.toon.base import write_random_base
+
+    other = str(write_random_base(tmp_path / "other", size="tiny", seed=1))
+    moved = dataclasses.replace(config, base=BaseConfig(other, f"{other}/image_encoder"), images=1)
+    with pytest.raises(PmError, match="check_base=false"):
+        generate(moved, progress=False)
+    assert (generate(dataclasses.replace(moved, check_base=False), progress=False) / "0000.png").is_file()
+
+
+def test_photos_without_a_mask_are_noted_when_the_adapter_knows_masks(config, tmp_path, capsys):
+    generate(dataclasses.replace(config, images=1), progress=False)
+    assert "note" not in capsys.readouterr().out
+    state, meta = load_adapter(config.adapter)
+    save_adapter(config.adapter, state, dataclasses.replace(meta, crop_mode="face+mask"))
+    generate(dataclasses.replace(config, images=1), progress=False)
+    assert "0.png, 1.png have no mask" in capsys.readouterr().out
 
 
 def test_a_failed_call_leaves_no_folder(config, tmp_path):
