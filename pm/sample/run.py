@@ -75,7 +75,7 @@ def _note_masks(pipeline: PhotoMakerPipeline, references: list[Reference]) -> No
     bare = [reference.path.name for reference in references if reference.mask is None]
     if bare and pipeline.meta and "mask" in pipeline.meta.crop_mode:
         print(
-            f"note: the adapter was trained on masked crops, but {', '.join(bare)} have no mask; try face=dlib mask=grabcut"
+            f"note: {', '.join(bare)} have no mask, but the adapter was trained with them; try face=dlib mask=grabcut"
         )
 
 

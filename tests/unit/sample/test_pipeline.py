@@ -77,6 +77,18 @@ def test_each_input_matters(pipeline, photos):
     assert same == []
 
 
+def test_fused_lora_is_the_lora(pipeline, photos):
+    request = Request("a man img in a red shirt", photos[:2], seed=1, steps=4, merge_step=0)
+    fused = pipeline.generate([request])[0]
+    pipeline.base.unet.unfuse_lora()
+    beside = pipeline.generate([request])[0]
+    pipeline.base.unet.disable_adapters()
+    without = pipeline.generate([request])[0]
+    pipeline.base.unet.enable_adapters()
+    pipeline.base.unet.fuse_lora()
+    assert _worst(fused, beside) <= 1 < _worst(fused, without)
+
+
 def test_call_makes_several_of_one_prompt(pipeline, photos):
     images = pipeline("a man img", photos[:1], num_images=2, seed=5, steps=2)
     assert _worst(images[1], pipeline("a man img", photos[:1], seed=6, steps=2)[0]) <= 1
