@@ -1,13 +1,16 @@
 """Who is told how the training goes: the metrics file, the terminal, Weights & Biases."""
 
 import json
+import netrc
 import os
+import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
-from pm.train.config import RunConfig, WandbConfig
+from pm.train.config import WandbConfig
 
 METRICS, PROGRESS = "metrics.jsonl", ".progress.json"
 
@@ -71,6 +74,7 @@ class Progress(Callback):
 
     def on_log(self, metrics: Mapping[str, Any]) -> None:
         self._state |= {key: metrics[key] for key in ("loss", "samples_per_s")}
+        self._write()
 
     def on_pictures(self, step: int, path: Path) -> None:
         self._state["pictures"] = str(path)
@@ -87,21 +91,21 @@ class Progress(Callback):
 class Wandb(Callback):
     """Weights & Biases. A run that is started again goes on under the same id."""
 
-    def __init__(self, run_dir: Path, config: RunConfig, settings: Mapping[str, Any]):
-        self._run_dir, self._config, self._settings = run_dir, config, settings
+    def __init__(self, run_dir: Path, name: str, options: WandbConfig, settings: Mapping[str, Any]):
+        self._run_dir, self._name, self._options, self._settings = run_dir, name, options, settings
         self._run: Any = None
 
     def on_start(self, step: int, steps: int) -> None:
         import wandb
 
-        options = self._config.wandb
+        options = self._options
         identity = self._run_dir / ".wandb-id"
         if not identity.exists():
-            write_text(identity, wandb.util.generate_id())
+            write_text(identity, secrets.token_hex(4))
         self._run = wandb.init(
             project=options.project,
             entity=options.entity,
-            name=self._config.name,
+            name=self._name,
             tags=list(options.tags),
             id=identity.read_text(),
             resume="allow",
@@ -130,9 +134,16 @@ def wandb_mode(options: WandbConfig) -> str:
         return options.mode
     if os.environ.get("WANDB_MODE"):
         return os.environ["WANDB_MODE"]
-    from wandb.sdk.lib import apikey
+    return "online" if os.environ.get("WANDB_API_KEY") or _has_netrc_entry() else "offline"
 
-    return "online" if os.environ.get("WANDB_API_KEY") or apikey.api_key() else "offline"
+
+def _has_netrc_entry() -> bool:
+    """Whether `wandb login` has left a key for the server in use."""
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

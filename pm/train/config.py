@@ -99,6 +99,7 @@ class WorkersConfig:
     use_gpu: bool | str  # "auto": when Ray has any
     cpus_per_worker: int | None  # None: an even share of the CPUs without GPUs, one otherwise
     max_failures: int  # lost workers the run survives by itself, from the last checkpoint
+    logs: bool  # show what the workers print; errors reach the terminal in any case
 
     def __post_init__(self) -> None:
         if self.num is not None:
@@ -154,6 +155,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not self.name or self.name.startswith((".", "/")) or ".." in self.name.split("/"):
             raise ConfigError(f"name={self.name!r} must be a plain name; it becomes the folder runs/<name>")
+        if self.dataset in ("", "???"):
+            raise ConfigError(
+                "dataset is not set; give the folder that pipelines/preprocess.py wrote: dataset=<folder>"
+            )
         if self.train.max_references > self.adapter.max_id_images:
             raise ConfigError(
                 f"train.max_references={self.train.max_references} exceeds "

@@ -1,9 +1,11 @@
 """Start a training run on Ray Train and follow it. The only place, besides the Ray context, that knows Ray."""
 
+import fcntl
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from pm.train.checkpoint import newest_complete
 from pm.train.config import RunConfig, WorkersConfig
 from pm.train.console import watch
 from pm.train.context import CHECKPOINTS, RayContext
-from pm.train.summary import ADAPTER, is_finished, read_summary, write_config
+from pm.train.summary import ADAPTER, is_finished, label, read_summary, write_config
 
 _SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of a run's checkpoints
 
@@ -47,18 +49,35 @@ def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any]) 
     write_config(run_dir, config)
     if is_finished(run_dir, config):
         steps = (read_summary(run_dir) or {})["steps"]
-        print(f"{config.name}: already finished ({steps} steps): {run_dir / ADAPTER}")
+        print(f"{label(config, run_dir)}: already finished ({steps} steps): {run_dir / ADAPTER}")
         return run_dir / ADAPTER
-    _repair_snapshot(run_dir)
-    with watch(run_dir, config.name):
+    with _alone(run_dir), watch(run_dir, label(config, run_dir)):
+        _repair_snapshot(run_dir)
         _fit(config, run_dir, settings, scaling)
-    summary = read_summary(run_dir)
-    if summary is None or summary["steps"] < config.train.steps:
-        raise ConfigError(f"{config.name} was interrupted; run the same command again to go on")
+    if not is_finished(run_dir, config):
+        raise ConfigError(f"run {run_dir} was interrupted; run the same command again to go on")
+    summary = read_summary(run_dir) or {}
     loss, minutes = summary["metrics"].get("loss"), summary["seconds"] / 60
     told = f", loss {loss:.4f}" if loss is not None else ""
-    print(f"{config.name}: {summary['steps']} steps in {minutes:.1f} min{told}: {run_dir / ADAPTER}")
+    print(f"{label(config, run_dir)}: {summary['steps']} steps in {minutes:.1f} min{told}: {run_dir / ADAPTER}")
     return run_dir / ADAPTER
+
+
+@contextmanager
+def _alone(run_dir: Path) -> Iterator[None]:
+    """Hold the run's lock; the system lets go of it when this process ends, however it ends.
+
+    Raises:
+        ConfigError: another process trains in this folder.
+    """
+    with (run_dir / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"run {run_dir} is being trained by another process; wait, or choose another name="
+            ) from None
+        yield
 
 
 def check_dataset(config: RunConfig) -> None:

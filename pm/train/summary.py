@@ -23,6 +23,11 @@ _FREE = {
 }
 
 
+def label(config: RunConfig, run_dir: Path) -> str:
+    """What to call a run: its name, and for a cell of a sweep the cell's."""
+    return config.name if run_dir.name == Path(config.name).name else f"{config.name}/{run_dir.name}"
+
+
 def write_summary(run_dir: Path, config: RunConfig, metrics: Mapping[str, Any], seconds: float) -> None:
     """Mark a run as finished."""
     summary = {"steps": config.train.steps, "seconds": round(seconds, 3), "metrics": dict(metrics)}

@@ -11,6 +11,7 @@ from torch import nn
 from pm.data.dataset import IdentityDataset
 from pm.model.base import BaseModel
 from pm.model.photomaker import PhotoMaker
+from pm.sample.grid import GridRow, labelled_grid, save_png
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.request import Request
 from pm.train.config import ValidationConfig
@@ -21,9 +22,9 @@ FOLDER = "validation"
 
 
 class Validation:
-    """Makes one picture grid: a row for each person, the first reference and then one column for each prompt.
+    """Makes one picture grid: a row for each person, the references and then one column for each prompt.
 
-    The rows' work is shared between the workers; what is drawn depends on neither their number nor the step.
+    The images are shared out between the workers; noise and people depend on neither their number nor the step.
     """
 
     def __init__(
@@ -46,12 +47,17 @@ class Validation:
         if self._context.rank != 0:
             return None
         columns = len(self._config.prompts)
-        rows = [[reference, *images[i * columns : (i + 1) * columns]] for i, reference in enumerate(self._references)]
+        rows = [
+            GridRow(
+                results=images[i * columns : (i + 1) * columns],
+                references=references,
+                caption=" | ".join(request.prompt for request in self._requests[i * columns : (i + 1) * columns]),
+            )
+            for i, references in enumerate(self._references)
+        ]
         path = self._context.run_dir / FOLDER / f"step-{step:08d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}")
-        grid(rows).save(partial, format="PNG")
-        partial.replace(path)
+        save_png(path, labelled_grid(rows, title=f"step {step}"), {"step": step, "seed": self._config.seed})
         return path
 
     @torch.no_grad()
@@ -73,18 +79,6 @@ class Validation:
         return [parts[i % workers][i // workers] for i in range(len(self._requests))]
 
 
-def grid(rows: Sequence[Sequence[Image.Image]], gap: int = 2) -> Image.Image:
-    """Images of any size, brought to that of the last column, on a white ground."""
-    width, height = rows[0][-1].size
-    canvas = Image.new(
-        "RGB", (len(rows[0]) * (width + gap) - gap, len(rows) * (height + gap) - gap), color=(255, 255, 255)
-    )
-    for i, row in enumerate(rows):
-        for j, image in enumerate(row):
-            canvas.paste(image.convert("RGB").resize((width, height)), (j * (width + gap), i * (height + gap)))
-    return canvas
-
-
 class _evaluating:
     """Evaluation mode inside, training mode after."""
 
@@ -100,8 +94,8 @@ class _evaluating:
 
 def _requests(
     config: ValidationConfig, dataset: IdentityDataset, trigger: str
-) -> tuple[list[Image.Image], list[Request]]:
-    """The first reference of each person, and the requests, person by person."""
+) -> tuple[list[tuple[Image.Image, ...]], list[Request]]:
+    """The references of each person, and the requests, person by person."""
     people = list(dict.fromkeys(dataset.identities))
     chosen = [people[i * len(people) // config.identities] for i in range(min(config.identities, len(people)))]
     references, requests = [], []
@@ -109,7 +103,7 @@ def _requests(
         rows = list(dataset.rows_of(person))[: config.references]
         images, masks = zip(*(_pictures(dataset, row) for row in rows), strict=True)
         word = dataset.row(rows[0], ("class_word",))["class_word"]
-        references.append(images[0])
+        references.append(images)
         requests += [
             Request(
                 prompt.format(class_word=word, trigger=trigger),

@@ -22,7 +22,7 @@ from pm.train.diffusion import noise_schedule
 from pm.train.engine import Engine, build_engine, load_weights, weights_replaced
 from pm.train.loop import Trainer
 from pm.train.step import TrainStep, choose_precision, train_in_float32
-from pm.train.summary import ADAPTER, write_summary
+from pm.train.summary import ADAPTER, label, write_summary
 
 # How preprocess prepares ID photos: a square around the face, noise outside the person's mask.
 CROP_MODE = "face+mask"
@@ -183,5 +183,5 @@ def _callbacks(
         return []
     found: list[Callback] = [MetricsFile(context.run_dir), progress]
     if config.wandb.enabled:
-        found.append(Wandb(context.run_dir, config, settings))
+        found.append(Wandb(context.run_dir, label(config, context.run_dir), config.wandb, settings))
     return found

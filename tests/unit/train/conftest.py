@@ -1,5 +1,4 @@
 import pytest
-
 from unit.train.support import write_dataset
 
 

@@ -29,7 +29,7 @@ def settings(dataset, base, **over) -> dict:
     result = {key: values[key] for key in ("seed", "train", "validation", "workers")}
     result |= {"name": "test", "dataset": str(dataset), "wandb": read("tracker/none")}
     result["base"] = {"path": str(base), "vision_path": str(Path(base) / "image_encoder")}
-    result["adapter"] = read("adapter/toon") | {"lora_rank": 4, "train_layers": 1}
+    result["adapter"] = read("model/toon") | {"lora_rank": 4, "train_layers": 1}
     result["engine"] = read("engine/ddp")
     result["validation"] |= {"sampler": read("sampler/toon") | {"steps": 3}, "identities": 2, "references": 2}
     result["train"] |= {"steps": 6, "batch_size": 4, "log_every": 1, "warmup_steps": 2, "lr_lora": 1e-2}
@@ -87,7 +87,13 @@ def write_dataset(path: Path, base_path: Path, people: int, photos: int) -> Path
         )
     pq.write_table(pa.Table.from_pylist(rows, schema=DATASET_SCHEMA), path / "part-00000.parquet", row_group_size=8)
     index = [
-        {"identity": r["identity"], "photo": r["photo"], "file": "part-00000.parquet", "row_group": i // 8, "row": i % 8}
+        {
+            "identity": r["identity"],
+            "photo": r["photo"],
+            "file": "part-00000.parquet",
+            "row_group": i // 8,
+            "row": i % 8,
+        }
         for i, r in enumerate(rows)
     ]
     pq.write_table(pa.Table.from_pylist(index, schema=INDEX_SCHEMA), path / "index.parquet")

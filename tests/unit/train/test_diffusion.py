@@ -100,9 +100,7 @@ def test_min_snr_is_its_definition(prediction):
     snr = compute_snr(DDPMScheduler.from_config(config), timesteps)
     clipped = torch.minimum(snr, torch.tensor(5.0))
     expected = {"epsilon": clipped / snr, "v_prediction": clipped / (snr + 1), "sample": clipped}[prediction]
-    torch.testing.assert_close(
-        min_snr_weight(noise_schedule(config), timesteps, 5.0), expected, rtol=1e-3, atol=1e-5
-    )
+    torch.testing.assert_close(min_snr_weight(noise_schedule(config), timesteps, 5.0), expected, rtol=1e-3, atol=1e-5)
     assert torch.equal(min_snr_weight(noise_schedule(config), timesteps, None), torch.ones(5))
 
 
