@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED)
 	$(BIN)/python pipelines/preprocess.py dataset=toon dataset.identities=300 output=data/demo
-	$(BIN)/python pipelines/train.py experiment=demo dataset=data/demo
+	$(BIN)/python pipelines/train.py experiment=demo data=data/demo
 	$(BIN)/python pipelines/evaluate.py protocol=demo "adapters=[runs/demo/adapter.safetensors]" output=runs/demo
 
 lint: $(INSTALLED)

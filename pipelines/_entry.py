@@ -32,14 +32,15 @@ def entry(config_name: str) -> Callable[[Callable[[dict], None]], Callable[[], N
         @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=config_name)
         @functools.wraps(main)
         def composed(cfg: DictConfig) -> None:
-            main(OmegaConf.to_container(cfg, resolve=True))
+            try:
+                main(OmegaConf.to_container(cfg, resolve=True))
+            except PmError as error:  # caught here: Hydra would announce it in a line of its own
+                _fail(str(error))
 
         @functools.wraps(main)
         def command() -> None:
             try:
                 composed()
-            except PmError as error:
-                _fail(str(error))
             except (HydraException, OmegaConfBaseException) as error:
                 _fail(_hydra_message(error, config_name))
 

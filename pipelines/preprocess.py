@@ -11,9 +11,7 @@ def main(cfg: dict) -> None:
     config = from_mapping(PreprocessConfig, cfg)
 
     from pm.data.build import build
-    from pm.ray_env import ray_init
 
-    ray_init()
     print(build(config).text(config.output))
 
 

@@ -1,8 +1,4 @@
-"""Dataset → adapter: `python pipelines/train.py dataset=<folder> name=<run>`; the same command again goes on."""
-
-import copy
-import re
-import sys
+"""Dataset → adapter: `python pipelines/train.py data=<folder> name=<run>`; the same command again goes on."""
 
 from _entry import entry
 
@@ -14,11 +10,9 @@ from pm.train.config import RunConfig
 def main(cfg: dict) -> None:
     from hydra.core.hydra_config import HydraConfig
 
-    fields = copy.deepcopy(cfg)
-    fields["dataset"] = fields["dataset"]["path"]
-    for alias in ("compose", "merge"):  # short names of the command line for what is in `adapter`
-        fields.pop(alias)
-    config = from_mapping(RunConfig, fields)
+    # `compose` and `merge` are the command line's short names for what is in `adapter`.
+    fields = {k: v for k, v in cfg.items() if k not in ("compose", "merge", "data")}
+    config = from_mapping(RunConfig, fields | {"dataset": cfg["data"]})
 
     from pm.ray_env import ray_init
     from pm.train.launch import launch
@@ -28,6 +22,4 @@ def main(cfg: dict) -> None:
 
 
 if __name__ == "__main__":
-    # conf/dataset/ holds the sources of preprocess.py, and Hydra would take dataset=<folder> for a choice among them.
-    sys.argv[1:] = [re.sub(r"^dataset=", "dataset.path=", argument) for argument in sys.argv[1:]]
     main()

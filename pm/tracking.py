@@ -1,9 +1,11 @@
 """Weights & Biases, as every room that records something uses it."""
 
+import netrc
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlparse
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,16 @@ def wandb_mode(config: WandbConfig) -> str:
         return config.mode
     if os.environ.get("WANDB_MODE"):
         return os.environ["WANDB_MODE"]
-    from wandb.sdk.lib import apikey
+    return "online" if os.environ.get("WANDB_API_KEY") or _has_netrc_entry() else "offline"
 
-    return "online" if os.environ.get("WANDB_API_KEY") or apikey.api_key() else "offline"
+
+def _has_netrc_entry() -> bool:
+    """Whether `wandb login` has left a key for the server in use."""
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 def start_run(config: WandbConfig, folder: Path, **options: Any) -> Any:

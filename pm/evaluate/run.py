@@ -47,7 +47,7 @@ def evaluate(config: EvaluateConfig) -> str:
     floor = _measure(config, None, trials, 0, FLOOR, probe)
     rows = [floor, ceiling]
     for name, path in zip(_names(adapters), adapters, strict=True):
-        for references in config.protocol.references:
+        for references in sorted(config.protocol.references):
             label = f"{name}, {references} reference{'s' * (references > 1)}"
             rows.append(_measure(config, path, trials, references, label, probe))
     return _write(config, trials, rows)
@@ -101,8 +101,9 @@ def _write(config: EvaluateConfig, trials: list[Trial], rows: list[ReportRow]) -
         "![references, the base alone, portraits, drawings](grid.png)",
     ]
     report = {"floor": _json(floor), "ceiling": _json(ceiling), "rows": [_json(r) for r in adapters]}
-    best = max(adapters, key=lambda r: (r.name.split(",")[0] == adapters[0].name.split(",")[0], r.references))
-    report |= {"adapter": _json(best), "protocol": dataclasses.asdict(counts), "sampler": vars(config.sampler)}
+    if adapters:  # the headline is the first adapter with the most references
+        report["adapter"] = _json(adapters[len(counts.references) - 1])
+    report |= {"protocol": dataclasses.asdict(counts), "sampler": dataclasses.asdict(config.sampler)}
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     _replace(output / "report.json", json.dumps(report, indent=2).encode())

@@ -37,9 +37,7 @@ def _look(scene: Scene, omit: frozenset[str]) -> list[str]:
     return parts
 
 
-def describe(
-    subject: str, scene: Scene, rng: random.Random | None = None, omit: frozenset[str] = frozenset()
-) -> str:
+def describe(subject: str, scene: Scene, rng: random.Random | None = None, omit: frozenset[str] = frozenset()) -> str:
     """A sentence about `subject` (for example 'a man' or 'a man img') in `scene`.
 
     Args:

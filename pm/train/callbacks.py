@@ -1,16 +1,14 @@
 """Who is told how the training goes: the metrics file, the terminal, Weights & Biases."""
 
 import json
-import netrc
 import os
 import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
-from pm.train.config import WandbConfig
+from pm.tracking import WandbConfig, start_run
 
 METRICS, PROGRESS = "metrics.jsonl", ".progress.json"
 
@@ -96,23 +94,16 @@ class Wandb(Callback):
         self._run: Any = None
 
     def on_start(self, step: int, steps: int) -> None:
-        import wandb
-
-        options = self._options
         identity = self._run_dir / ".wandb-id"
         if not identity.exists():
             write_text(identity, secrets.token_hex(4))
-        self._run = wandb.init(
-            project=options.project,
-            entity=options.entity,
+        self._run = start_run(
+            self._options,
+            self._run_dir,
             name=self._name,
-            tags=list(options.tags),
             id=identity.read_text(),
             resume="allow",
-            dir=str(self._run_dir),
-            mode=wandb_mode(options),
             config=dict(self._settings),
-            settings=wandb.Settings(silent=True, console="off", x_disable_stats=False),
         )
 
     def on_log(self, metrics: Mapping[str, Any]) -> None:
@@ -126,24 +117,6 @@ class Wandb(Callback):
     def on_end(self, summary: Mapping[str, Any]) -> None:
         self._run.summary.update(dict(summary))
         self._run.finish()
-
-
-def wandb_mode(options: WandbConfig) -> str:
-    """`auto` is online with a key (WANDB_API_KEY or ~/.netrc) and offline without; WANDB_MODE wins over `auto`."""
-    if options.mode != "auto":
-        return options.mode
-    if os.environ.get("WANDB_MODE"):
-        return os.environ["WANDB_MODE"]
-    return "online" if os.environ.get("WANDB_API_KEY") or _has_netrc_entry() else "offline"
-
-
-def _has_netrc_entry() -> bool:
-    """Whether `wandb login` has left a key for the server in use."""
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

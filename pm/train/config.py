@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pm.errors import ConfigError
 from pm.model.config import AdapterConfig, BaseConfig
 from pm.sample.config import SamplerConfig
+from pm.tracking import WandbConfig
 
 ENGINES = ("ddp", "zero1", "zero2", "zero3")
 
@@ -127,17 +128,6 @@ class ValidationConfig:
 
 
 @dataclass(frozen=True)
-class WandbConfig:
-    """Weights & Biases; without a key the run is kept on disk, for `wandb sync`."""
-
-    enabled: bool
-    mode: Literal["auto", "online", "offline"]
-    project: str
-    entity: str | None
-    tags: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class RunConfig:
     """Everything that defines one training run."""
 
@@ -156,9 +146,7 @@ class RunConfig:
         if not self.name or self.name.startswith((".", "/")) or ".." in self.name.split("/"):
             raise ConfigError(f"name={self.name!r} must be a plain name; it becomes the folder runs/<name>")
         if self.dataset in ("", "???"):
-            raise ConfigError(
-                "dataset is not set; give the folder that pipelines/preprocess.py wrote: dataset=<folder>"
-            )
+            raise ConfigError("data is not set; give the folder that pipelines/preprocess.py wrote: data=<folder>")
         if self.train.max_references > self.adapter.max_id_images:
             raise ConfigError(
                 f"train.max_references={self.train.max_references} exceeds "

@@ -5,7 +5,6 @@ random number of a sample comes from that sample's own seed: its loss depends ne
 nor on the number of workers.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pm.errors import ConfigError
+from pm.model.noise import alpha_bar, prediction_type
 
 
 @dataclass(frozen=True)
@@ -46,46 +45,11 @@ class Draws:
 def noise_schedule(config: Mapping[str, Any]) -> NoiseSchedule:
     """Noise levels of a diffusers `scheduler_config.json`.
 
-    The defaults of absent keys are those of the diffusers schedulers, so that a config means the same here and there.
-
     Raises:
         ConfigError: a beta schedule or prediction type that is not known.
     """
-    prediction = config.get("prediction_type", "epsilon")
-    if prediction not in ("epsilon", "v_prediction", "sample"):
-        raise ConfigError(
-            f"scheduler prediction_type={prediction!r} of the base is not one of epsilon, v_prediction, sample"
-        )
-    alpha_bar = torch.cumprod(1.0 - _betas(config), dim=0)
-    if config.get("rescale_betas_zero_snr", False):
-        alpha_bar = _zero_terminal_snr(alpha_bar)
-    return NoiseSchedule(alpha_bar.sqrt().float(), (1.0 - alpha_bar).sqrt().float(), prediction)
-
-
-def _betas(config: Mapping[str, Any]) -> Tensor:
-    """[T] float64."""
-    if config.get("trained_betas") is not None:
-        return torch.tensor(config["trained_betas"], dtype=torch.float64)
-    steps = int(config.get("num_train_timesteps", 1000))
-    start, end = float(config.get("beta_start", 0.0001)), float(config.get("beta_end", 0.02))
-    kind = config.get("beta_schedule", "linear")
-    if kind == "linear":
-        return torch.linspace(start, end, steps, dtype=torch.float64)
-    if kind == "scaled_linear":
-        return torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
-    if kind == "squaredcos_cap_v2":
-        cosine = [math.cos((i / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(steps + 1)]
-        return torch.tensor([min(1 - cosine[i + 1] / cosine[i], 0.999) for i in range(steps)], dtype=torch.float64)
-    raise ConfigError(
-        f"scheduler beta_schedule={kind!r} of the base is not one of linear, scaled_linear, squaredcos_cap_v2"
-    )
-
-
-def _zero_terminal_snr(alpha_bar: Tensor) -> Tensor:
-    """Shift and scale sqrt(alpha_bar) so that the last step is pure noise (Lin et al. 2024, algorithm 1)."""
-    root = alpha_bar.sqrt()
-    first, last = root[0].clone(), root[-1].clone()
-    return ((root - last) * first / (first - last)) ** 2
+    level = alpha_bar(config)
+    return NoiseSchedule(level.sqrt().float(), (1.0 - level).sqrt().float(), prediction_type(config))
 
 
 def draw(seeds: Tensor, shape: tuple[int, int, int], steps: int) -> Draws:

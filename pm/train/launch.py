@@ -55,7 +55,7 @@ def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any]) 
         _repair_snapshot(run_dir)
         _fit(config, run_dir, settings, scaling)
     if not is_finished(run_dir, config):
-        raise ConfigError(f"run {run_dir} was interrupted; run the same command again to go on")
+        raise _interrupted(run_dir)
     summary = read_summary(run_dir) or {}
     loss, minutes = summary["metrics"].get("loss"), summary["seconds"] / 60
     told = f", loss {loss:.4f}" if loss is not None else ""
@@ -162,6 +162,8 @@ def _fit(config: RunConfig, run_dir: Path, settings: Mapping[str, Any], scaling:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
         raise _cause(error) from error
+    except SystemExit:  # how Ray Train leaves after Ctrl-C, without a word
+        raise _interrupted(run_dir) from None
 
 
 def _cause(error: Exception) -> Exception:
@@ -174,6 +176,12 @@ def _cause(error: Exception) -> Exception:
         if isinstance(inner, PmError):
             return inner
     return error
+
+
+def _interrupted(run_dir: Path) -> PmError:
+    saved = newest_complete(run_dir / CHECKPOINTS)
+    place = f"go on from {saved.name}" if saved is not None else "start again: there was no checkpoint yet"
+    return PmError(f"run {run_dir} was interrupted; run the same command again to {place}")
 
 
 def _repair_snapshot(run_dir: Path) -> None:

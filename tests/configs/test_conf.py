@@ -16,7 +16,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 # entry point → its dataclass, what a user has to give, and keys that are only short names of others
 ENTRIES = {
     "preprocess": (PreprocessConfig, ["dataset.root=photos"], ()),
-    "train": (RunConfig, ["dataset=data/x"], ("compose", "merge")),
+    "train": (RunConfig, ["data=data/x"], ("compose", "merge", "data")),
     "generate": (GenerateConfig, ["prompt=a man img", "id_images=[a.png]"], ()),
     "evaluate": (EvaluateConfig, [], ()),
 }
@@ -47,7 +47,8 @@ def resolver():
 def build(entry: str, overrides: list[str]):
     cls, needed, aliases = ENTRIES[entry]
     cfg = OmegaConf.to_container(compose(entry, [*needed, *overrides]), resolve=True)
-    return from_mapping(cls, {k: v for k, v in cfg.items() if k not in aliases})
+    fields = {k: v for k, v in cfg.items() if k not in aliases}
+    return from_mapping(cls, fields | ({"dataset": cfg["data"]} if "data" in cfg else {}))
 
 
 @pytest.mark.parametrize("entry", ENTRIES)

@@ -20,6 +20,7 @@ def fit(
     *,
     steps: int,
     lr: float,
+    stop: int | None = None,
     work: Path,
     seed: int,
     ema: float | None = None,
@@ -30,7 +31,7 @@ def fit(
 
     Step k draws all its randomness from a generator seeded with (seed, k), so a resumed run continues exactly. State
     is saved to `work/<name>.pt` at most every minute and at the end; with `ema`, the averaged weights end up in
-    `modules`. Returns the mean of every reported loss over the last tenth of the steps.
+    `modules`. `stop` ends before the schedule does. Returns the mean of every loss over the last tenth of the steps.
     """
     params = [p for p in (parameters or modules.parameters()) if p.requires_grad]
     optimizer = torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99))
@@ -49,7 +50,8 @@ def fit(
         partial.replace(path)
 
     modules.train()
-    saved_at, bar = time.monotonic(), tqdm(range(start, steps), initial=start, total=steps, desc=name, mininterval=5)
+    last = min(steps, stop or steps)
+    saved_at, bar = time.monotonic(), tqdm(range(start, last), initial=start, total=last, desc=name, mininterval=5)
     for step in bar:
         warm = min(1.0, (step + 1) / min(200, steps / 10))
         optimizer.param_groups[0]["lr"] = lr * warm * (0.5 + 0.5 * math.cos(math.pi * step / steps))
@@ -65,13 +67,13 @@ def fit(
         if step % 10 == 0:
             row = {k: v.item() for k, v in losses.items()}
             bar.set_postfix({k: f"{v:.4f}" for k, v in row.items()}, refresh=False)
-            if step >= steps * 0.9:
+            if step >= last * 0.9:
                 tail.append(row)
         if time.monotonic() - saved_at > SAVE_SECONDS:
             save(step + 1)
             saved_at = time.monotonic()
-    if start < steps:
-        save(steps)
+    if start < last:
+        save(last)
     if average is not None:
         modules.load_state_dict(average)
     modules.eval()

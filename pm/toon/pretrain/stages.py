@@ -33,7 +33,8 @@ class Settings:
     vae_crop: int = 32
     clip_steps: int = 1300
     clip_batch: int = 96
-    unet_steps: int = 3000
+    unet_steps: int = 3000  # length of the learning-rate schedule
+    unet_stop: int = 2200  # where training ends; the averaged weights make the schedule's tail unnecessary
     unet_batch: int = 32
 
 
@@ -199,7 +200,8 @@ def train_unet(parts: ToonParts, corpus: Corpus, settings: Settings, work: Path)
         return {"loss": (error * snr.clamp(max=5) / snr).mean(), "mse": error.mean()}
 
     modules = nn.ModuleDict({"unet": unet, "text_encoder_2": encoder_2})
-    return fit("unet", modules, loss_of, steps=settings.unet_steps, lr=8e-4, work=work, seed=settings.seed, ema=0.998)
+    steps, stop = settings.unet_steps, settings.unet_stop
+    return fit("unet", modules, loss_of, steps=steps, stop=stop, lr=8e-4, work=work, seed=settings.seed, ema=0.998)
 
 
 def reconstruction(vae: AutoencoderKL, corpus: Corpus) -> tuple[np.ndarray, float]:
