@@ -1,0 +1,110 @@
+"""What the user sees: the progress bar, the log lines, and where the cells of a sweep go."""
+
+import io
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pm.tracking import WandbConfig, wandb_mode
+from pm.train.callbacks import PROGRESS, Progress
+from pm.train.console import _Bar, _Lines, watch
+
+ROOT = Path(__file__).resolve().parents[3]
+STATES = [
+    {"phase": "loading the base model"},
+    {"phase": "training", "step": 2, "start": 2, "steps": 10},
+    {"phase": "training", "step": 6, "start": 2, "steps": 10, "loss": 0.123456, "samples_per_s": 12.34},
+    {"phase": "training", "step": 10, "start": 2, "steps": 10, "loss": 0.1, "samples_per_s": 12.0, "pictures": "p.png"},
+]
+
+
+def shown(view, stream):
+    for state in STATES:
+        view.show(state)
+    view.close()
+    return stream.getvalue()
+
+
+def test_the_bar_shows_loss_speed_and_pictures():
+    stream = io.StringIO()
+    text = shown(_Bar("run", stream), stream)
+    assert "run: loading the base model ..." in text
+    assert " 6/10 [" in text and "loss 0.1235, 12.3 samples/s" in text
+    assert "100%" in text and "step 10: p.png" in text
+
+
+def test_log_lines_have_no_control_characters():
+    stream = io.StringIO()
+    lines = shown(_Lines("run", stream, every_seconds=0), stream).splitlines()
+    assert lines[0] == "run: loading the base model ..."
+    assert lines[1].startswith("run: step 6/10, loss 0.1235, 12.3 samples/s, 0:0")
+    assert lines[2] == "run: step 10/10, loss 0.1000, 12.0 samples/s"
+    assert len(lines) == 3 and "\r" not in stream.getvalue()
+
+
+def test_watching_follows_the_workers_file(tmp_path):
+    stream = io.StringIO()
+    with watch(tmp_path, "run", stream):
+        progress = Progress(tmp_path, every_seconds=0)
+        progress.phase("loading the base model")
+        for _ in range(100):
+            if "loading" in stream.getvalue():
+                break
+            time.sleep(0.05)
+        progress.on_start(0, 2)
+        progress.on_step(2)
+    assert "run: step 2/2" in stream.getvalue()  # the last state is shown even when it came just before the end
+    assert not (tmp_path / PROGRESS).exists()
+
+
+def test_wandb_is_offline_without_a_key(monkeypatch, tmp_path):
+    options = WandbConfig(enabled=True, mode="auto", project="p", entity=None, tags=())
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    assert wandb_mode(options) == "offline"
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password " + "0" * 40 + "\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert wandb_mode(options) == "online"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert wandb_mode(options) == "disabled"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folders"),
+    [
+        (["name=one"], ["runs/one"]),
+        (
+            ["-m", "name=abl", "compose=average,stacked", "seed=1,2"],
+            [f"runs/abl/compose-{c}_seed-{s}" for c in ("average", "stacked") for s in (1, 2)],
+        ),
+    ],
+)
+def test_each_cell_of_a_sweep_is_a_run_of_its_own(tmp_path, arguments, folders):
+    program = (
+        "import sys, json; sys.path.insert(0, sys.argv.pop(1))\n"
+        "import pm.ray_env, pm.train.launch\n"
+        "pm.ray_env.ray_init = lambda **_: None\n"
+        "def launch(config, run_dir, settings):\n"
+        "    print(json.dumps([str(run_dir), config.adapter.compose, config.dataset, config.seed]))\n"
+        "pm.train.launch.launch = launch\n"
+        "import train; train.main()\n"
+    )
+    command = [sys.executable, "-c", program, str(ROOT / "pipelines"), *arguments, "data=some/data"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    cells = [
+        json.loads(line)
+        for line in done.stdout.splitlines()
+        if line.startswith("[") and line.endswith("]") and line.count('"') >= 6
+    ]
+    assert [cell[0] for cell in cells] == [str(tmp_path / folder) for folder in folders]
+    for run_dir, compose, dataset, seed in cells:
+        assert dataset == "some/data"
+        if "compose" in run_dir:
+            assert run_dir.endswith(f"compose-{compose}_seed-{seed}")
