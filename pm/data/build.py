@@ -6,13 +6,13 @@ live in actor pools. A finished shard stays finished: running again goes on with
 """
 
 import contextlib
-import dataclasses
+import inspect
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,78 +20,39 @@ import pyarrow as pa
 import ray
 from tqdm import tqdm
 
-from pm.data import captions, crop, faces, ingest, masks, precompute, verify
+from pm.data import captions, crop, faces, ingest, masks, verify
 from pm.data.config import PreprocessConfig
-from pm.data.output import finish, finished_shards, open_output, settings_hash, write_shard
+from pm.data.output import finish, finished_shards, open_output, write_shard
+from pm.data.plan import IDENTITIES, STAGES, Report, describe, plan_shards, settings_of
 from pm.data.precompute import BaseSizes, Precompute, base_sizes
 from pm.data.preview import write_preview
-from pm.data.records import SCHEMA_VERSION, Photo, from_table, read_meta, to_table
+from pm.data.records import Photo, from_table, read_meta, to_table
 from pm.errors import ConfigError, DataError, PmError
-
-IDENTITIES = "identities"  # the last look at who still has enough photos
-STAGES = (
-    ingest.STAGE,
-    faces.STAGE,
-    verify.STAGE,
-    crop.STAGE,
-    masks.STAGE,
-    captions.STAGE,
-    precompute.STAGE,
-    IDENTITIES,
-)
-_LEAST_SHARDS = 32  # more would not fill the workers better, fewer would make the progress bar jump
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a run did: `meta` is `dataset.json`; `photos` were processed by this run in `seconds`."""
-
-    meta: dict[str, Any]
-    photos: int
-    seconds: float
-
-    @property
-    def complete_before(self) -> bool:
-        return self.photos == 0
-
-    def text(self, output: str) -> str:
-        """The summary for the terminal."""
-        counts = self.meta["counts"]
-        lines = [f"{'stage':<12}{'in':>8}{'kept':>8}  rejected"]
-        for stage, count in counts["stages"].items():
-            reasons = ", ".join(f"{reason} {n}" for reason, n in count["rejected"].items())
-            lines.append(f"{stage:<12}{count['in']:>8}{count['kept']:>8}  {reasons or '-'}")
-        lines.append(
-            f"{counts['kept']} of {counts['found']} photos kept, {counts['identities']} people; "
-            f"this run: {self.photos} photos in {self.seconds:.1f} s ({self.photos / self.seconds:.1f} photos/s)"
-            if self.photos
-            else f"dataset is complete: {counts['kept']} of {counts['found']} photos, {counts['identities']} people"
-        )
-        return "\n".join([*lines, f"dataset: {output}  (look at {Path(output, 'preview.png')})"])
+from pm.ray_env import ray_init
 
 
 def build(config: PreprocessConfig) -> Report:
-    """Make the dataset, or go on with an unfinished one; needs a running Ray.
+    """Make the dataset, or go on with an unfinished one; starts Ray if it is needed and not there.
 
     Raises:
         DataError: no photos, the output folder is somebody else's, or every photo was rejected.
         CheckpointError: the base, the vision tower or the probe is missing.
         ConfigError: the cluster cannot hold the workers asked for.
     """
-    start = time.monotonic()
+    start, config = time.monotonic(), _absolute(config)
     root = _photos_root(config)
     photos = ingest.find_photos(root)
     sizes = base_sizes(config.base)
     settings = settings_of(config, sizes, ingest.listing_digest(root, photos))
+    _preflight(config)
     count = 0
     if not open_output(config.output, settings, config.overwrite):
         shards = plan_shards(photos, config.workers.shard_photos)
         done = finished_shards(config.output)
         pending = [shard for shard in shards if shard[0].shard not in done]
         count = sum(map(len, pending))
-        _preflight(config)
         _run(config, str(root), sizes, pending, already=len(photos) - count)
-        meta = finish(config.output, STAGES, _describe(config, sizes, settings))
+        meta = finish(config.output, STAGES, describe(config, sizes, settings))
         write_preview(config.output, root)
     else:
         meta = read_meta(config.output)
@@ -106,61 +67,19 @@ def build(config: PreprocessConfig) -> Report:
     return Report(meta, count, time.monotonic() - start)
 
 
-def plan_shards(photos: Sequence[Photo], shard_photos: int) -> list[list[Photo]]:
-    """Split sorted photos into shards of whole identities, at most `shard_photos` unless one identity has more."""
-    limit = max(1, min(shard_photos, len(photos) // _LEAST_SHARDS))
-    shards: list[list[Photo]] = []
-    start = 0
-    for end in range(1, len(photos) + 1):
-        if end < len(photos) and photos[end].identity == photos[end - 1].identity:
-            continue
-        members = [replace(p, shard=len(shards)) for p in photos[start:end]]
-        if shards and len(shards[-1]) + len(members) <= limit:
-            shards[-1] += [replace(p, shard=len(shards) - 1) for p in members]
-        else:
-            shards.append(members)
-        start = end
-    return shards
+def _absolute(config: PreprocessConfig) -> PreprocessConfig:
+    """Local paths made absolute: workers may run in another folder. Hub ids stay."""
 
+    def local(path: str) -> str:
+        return str(Path(path).absolute()) if Path(path).exists() else path
 
-def settings_of(config: PreprocessConfig, sizes: BaseSizes, listing: str) -> dict[str, Any]:
-    """Everything the dataset's content depends on; not where it lies or how many workers make it."""
-    groups = ("face", "verify", "crop", "mask", "caption")
-    return {
-        "base": sizes.fingerprint,
-        "vision_size": sizes.vision_size,
-        "photos": listing,
-        "shard_photos": config.workers.shard_photos,
-        "min_side": config.dataset.min_side,
-        "embedder": config.embedder,
-        "min_photos": config.min_photos,
-        "dtype": config.dtype,
-        **{name: _jsonable(dataclasses.asdict(getattr(config, name))) for name in groups},
-    }
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _jsonable(v) for key, v in value.items()}
-    return [_jsonable(v) for v in value] if isinstance(value, (list, tuple)) else value
-
-
-def _describe(config: PreprocessConfig, sizes: BaseSizes, settings: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "base": {"path": config.base.path, "fingerprint": sizes.fingerprint},
-        "resolution": sizes.resolution,
-        "vision_size": sizes.vision_size,
-        "latent_shape": list(sizes.latent_shape),
-        "text_shape": list(sizes.text_shape),
-        "source": config.dataset.name,
-        "licence": config.dataset.licence,
-        "provenance": config.dataset.provenance,
-        "settings_hash": settings_hash(settings),
-        "settings": settings,
-        "config": _jsonable(dataclasses.asdict(config)),
-    }
+    return replace(
+        config,
+        output=str(Path(config.output).absolute()),
+        dataset=replace(config.dataset, root=str(Path(config.dataset.root).absolute())),
+        base=replace(config.base, path=local(config.base.path), vision_path=local(config.base.vision_path)),
+        probe=config.probe and local(config.probe),
+    )
 
 
 def _photos_root(config: PreprocessConfig) -> Path:
@@ -178,7 +97,7 @@ def _preflight(config: PreprocessConfig) -> None:
     """Fail here with one line for what would fail in every worker with a traceback."""
     faces.make_detector(config.face, config.dataset.root)
     masks.make_masker(config.mask, config.dataset.root)
-    faces.make_embedder(config.embedder, config.probe, config.crop.face_share)
+    faces.make_embedder(config.embedder, config.probe)
 
 
 def _run(
@@ -187,6 +106,7 @@ def _run(
     """Send the shards through the graph and show the progress."""
     if not shards:
         return
+    ray_init()
     bar = tqdm(desc="preprocess", unit="photo", total=already + sum(map(len, shards)), initial=already)
     bar.set_postfix_str("starting workers")
     kept = 0
@@ -222,7 +142,7 @@ def _graph(
 
 def _prepare(photos: list[Photo], config: PreprocessConfig, root: str, sizes: BaseSizes) -> list[Photo]:
     """The stages between the two kinds of model."""
-    photos = verify.verify(photos, config.verify, config.min_photos)
+    photos = verify.verify(photos, config.verify, config.embedder, config.min_photos)
     photos = crop.crop_photos(photos, root, config.crop, sizes.least_side)
     masker = masks.make_masker(config.mask, root)
     photos = masks.mask_photos(photos, masker, config.mask.min_overlap, sizes.resolution)
@@ -238,7 +158,7 @@ class _FaceStage:
     def __init__(self, config: PreprocessConfig, root: str):
         self.root, self.min_size = root, config.face.min_size
         self.detector = faces.make_detector(config.face, root)
-        self.embedder = faces.make_embedder(config.embedder, config.probe, config.crop.face_share)
+        self.embedder = faces.make_embedder(config.embedder, config.probe)
 
     def __call__(self, photos: list[Photo]) -> list[Photo]:
         return faces.find_faces(photos, self.root, self.detector, self.embedder, self.min_size)
@@ -270,11 +190,22 @@ def _map(
             return to_table(self.stage(from_table(table)))
 
     Actor.__name__ = stage.__name__.strip("_")
-    if len(ray.nodes()) == 1:
-        # What kills an actor here (mostly memory) kills its successor too, and a second run goes on where this one
-        # stopped. With restarts on, Ray also reports an alarming error about constructor arguments.
-        options["max_restarts"] = 0
-    return data.map_batches(Actor, compute=ray.data.ActorPoolStrategy(size=size), **options)
+    options |= {"compute": ray.data.ActorPoolStrategy(size=size), **_restart_options()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
+        return data.map_batches(Actor, **options)
+
+
+def _restart_options() -> dict[str, Any]:
+    """On a single node, no restarts: what kills an actor (mostly memory) kills its successor too, and a second run goes
+    on where the first stopped. With restarts on, Ray also prints an alarming error about constructor arguments.
+
+    Ray 2.64 takes the only parameter for this away; then the restarts stay on, and the message.
+    """
+    known = "ray_remote_args_fn" in inspect.signature(ray.data.Dataset.map_batches).parameters
+    if not known or len(ray.nodes()) > 1:
+        return {}
+    return {"ray_remote_args_fn": lambda: {"max_restarts": 0, "max_task_retries": 0}}
 
 
 def _pools(config: PreprocessConfig) -> tuple[int, int, float]:

@@ -58,7 +58,7 @@ class VerifyConfig:
     rule: Literal["none", "similarity"]
     threshold: float | None  # standard deviations
     spread: Literal["group", "robust"] | None  # how the standard deviation is estimated
-    min_spread: float | None  # robust: its lower bound, in distance of unit embeddings
+    min_spread: dict[str, float] | None  # robust: its lower bound by embedder, in distance of unit embeddings
 
     def __post_init__(self) -> None:
         if self.rule == "similarity" and None in (self.threshold, self.spread, self.min_spread):
@@ -160,8 +160,12 @@ class PreprocessConfig:
             raise ConfigError(
                 "verify=similarity compares faces; choose embedder=dlib or embedder=probe, or verify=none"
             )
+        if self.verify.rule == "similarity" and self.embedder not in self.verify.min_spread:
+            raise ConfigError(
+                f"verify.min_spread has no value for embedder={self.embedder}; add verify.min_spread.{self.embedder}=0"
+            )
         if self.embedder == "probe" and not self.probe:
-            raise ConfigError("embedder=probe needs probe=<folder of the toon probe>")
+            raise ConfigError("embedder=probe needs probe=<file of the toon probe>")
 
 
 @dataclass(frozen=True)

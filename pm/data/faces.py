@@ -18,6 +18,7 @@ from pm.data.sidecar import SidecarError, read_sidecar, sidecar_faces
 from pm.errors import ConfigError
 
 STAGE = "faces"
+_PROBE_SHARE = 0.2  # the least share of a photo that a toon face has when it is drawn alone
 _INSTALL = "run pip install 'photomaker-ray[photos]', or use face=sidecar and embedder=none"
 
 
@@ -85,17 +86,17 @@ class DlibEmbedder:
 
 
 class ProbeEmbedder:
-    """The toon world's attribute probe; it sees the square around the face, as the dataset will."""
+    """The toon world's attribute probe; it sees the face framed as in the photos it was trained on."""
 
-    def __init__(self, path: str, face_share: float):
+    def __init__(self, path: str):
         from pm.toon.probe import RESOLUTION, load_probe
 
-        self._probe, self._size, self._share = load_probe(path), RESOLUTION, face_share
+        self._probe, self._size = load_probe(path), RESOLUTION
 
     def __call__(self, image: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
         height, width, _ = image.shape
         photo, size = Image.fromarray(image), (self._size, self._size)
-        boxes = [square_box(face.box, width, height, self._share) for face in faces]
+        boxes = [square_box(face.box, width, height, _PROBE_SHARE) for face in faces]
         crops = [photo.resize(size, Image.Resampling.BILINEAR, box=box) for box in boxes]
         return self._probe.embed(np.stack([np.asarray(crop) for crop in crops]))
 
@@ -107,11 +108,11 @@ def make_detector(config: FaceConfig, root: str | Path) -> Detector:
     return DlibDetector(config.upsample, config.max_side)
 
 
-def make_embedder(name: str, probe: str | None, face_share: float) -> Embedder | None:
+def make_embedder(name: str, probe: str | None) -> Embedder | None:
     """The embedder that `embedder=` names; None for "none"."""
     if name == "none":
         return None
-    return DlibEmbedder() if name == "dlib" else ProbeEmbedder(probe, face_share)
+    return DlibEmbedder() if name == "dlib" else ProbeEmbedder(probe)
 
 
 def import_dlib() -> ModuleType:

@@ -50,24 +50,24 @@ def deviations(sums: np.ndarray, spread: str, min_spread: float) -> np.ndarray:
     return (centre - sums) / sigma if sigma > 0 else np.zeros_like(sums)
 
 
-def verify(photos: Sequence[Photo], config: VerifyConfig, min_photos: int) -> list[Photo]:
+def verify(photos: Sequence[Photo], config: VerifyConfig, embedder: str, min_photos: int) -> list[Photo]:
     """Leave each photo one face, whole identities at a time, and reject photos of somebody else.
 
     With `rule="none"` the largest face is taken and no photo rejected. Identities that keep fewer than `min_photos`
-    are rejected whole.
+    are rejected whole. `embedder` names what made the embeddings.
     """
     result = {photo.photo: photo for photo in photos}
     for members in groups(photos).values():
-        checked = [_largest(p) for p in members] if config.rule == "none" else _verified(members, config)
+        checked = [_largest(p) for p in members] if config.rule == "none" else _verified(members, config, embedder)
         result.update((photo.photo, photo) for photo in checked)
     return require_photos(list(result.values()), min_photos, STAGE)
 
 
-def _verified(members: Sequence[Photo], config: VerifyConfig) -> list[Photo]:
+def _verified(members: Sequence[Photo], config: VerifyConfig, embedder: str) -> list[Photo]:
     embeddings = [np.array([face.embedding for face in photo.faces]) for photo in members]
     chosen = select_faces(embeddings)
     sums = similarity_sums(np.stack([e[i] for e, i in zip(embeddings, chosen, strict=True)]))
-    beyond = deviations(sums, config.spread, config.min_spread)
+    beyond = deviations(sums, config.spread, config.min_spread[embedder])
     result = []
     for photo, index, value in zip(members, chosen, beyond, strict=True):
         photo = replace(photo, faces=(photo.faces[index],))

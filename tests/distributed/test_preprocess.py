@@ -6,20 +6,23 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from unit.data.test_build import settings
+from unit.data.test_plan import settings
 
 import pm.data.build as build_module
 from pm.config import from_mapping
 from pm.data import captions, crop, faces, ingest, masks, verify
-from pm.data.build import IDENTITIES, build
+from pm.data.build import build
 from pm.data.config import PreprocessConfig, SamplesConfig
 from pm.data.dataset import IdentityDataset
+from pm.data.plan import IDENTITIES
 from pm.data.precompute import Precompute, base_sizes
 from pm.data.records import from_table, to_table
 from pm.errors import DataError
 from pm.toon.world import write_photos
 
 DEFECTS = {"two_people": 0.15, "no_person": 0.1, "too_small": 0.1, "truncated": 0.1}
+# What each defect must be rejected for. Of two people the larger face is taken here (verify=none): sometimes the wrong
+# one, and then the mask, which is the right one's, does not cover it.
 REASONS = {"no_person": "no_face", "too_small": "too_small", "truncated": "unreadable"}
 
 
@@ -28,7 +31,7 @@ def config(tiny_base, tmp_path_factory) -> PreprocessConfig:
     folder = tmp_path_factory.mktemp("preprocess")
     write_photos(
         folder / "raw",
-        identities=40,
+        identities=20,
         photos_per_identity=3,
         seed=0,
         split="train",
@@ -58,7 +61,7 @@ def interrupted(config, ray_session):
     out = Path(config.output)
     assert not (out / "dataset.json").exists()
     finished = {p.stem.split("-")[1] for p in (out / "_work").glob("shard-*.json")}
-    assert 2 <= len(finished) < 40
+    assert 2 <= len(finished) < 20
     return {p.name: p.stat().st_mtime_ns for p in out.glob("part-*.parquet") if p.stem.split("-")[1] in finished}
 
 
@@ -68,7 +71,7 @@ def report(config, interrupted):
 
 
 def test_a_stopped_run_goes_on(config, interrupted, report):
-    assert 0 < report.photos < 120
+    assert 0 < report.photos < 60
     for name, written in interrupted.items():
         assert Path(config.output, name).stat().st_mtime_ns == written
     assert not Path(config.output, "_work").exists()
@@ -78,15 +81,16 @@ def test_every_planted_defect_is_rejected_for_its_reason_and_nothing_disappears(
     truth = json.loads(Path(config.dataset.root, "truth.json").read_text())
     kept = pq.read_table(Path(config.output, "index.parquet")).to_pylist()
     rejects = {r["photo"]: r for r in pq.read_table(Path(config.output, "rejects.parquet")).to_pylist()}
-    assert len(kept) + len(rejects) == report.meta["counts"]["found"] == 120
+    assert len(kept) + len(rejects) == report.meta["counts"]["found"] == 60
     assert {d for d in truth.values()} == set(DEFECTS)
     for photo, defect in truth.items():
         if defect in REASONS:
             assert rejects[photo]["reason"] == REASONS[defect], photo
     for photo, reject in rejects.items():
-        assert truth.get(photo) in REASONS or reject["reason"] == "too_few_photos"
+        wrong_face = truth.get(photo) == "two_people" and reject["reason"] == "mask_misses_face"
+        assert wrong_face or truth.get(photo) in REASONS or reject["reason"] == "too_few_photos"
     counts = report.meta["counts"]["stages"]
-    assert counts["ingest"]["in"] == 120 and counts[IDENTITIES]["kept"] == len(kept) > 60
+    assert counts["ingest"]["in"] == 60 and counts[IDENTITIES]["kept"] == len(kept) > 30
     assert Path(config.output, "preview.png").stat().st_size > 10_000
 
 
@@ -94,11 +98,12 @@ def test_the_graph_gives_what_its_stages_give_one_after_the_other(config, report
     root, sizes = Path(config.dataset.root), base_sizes(config.base)
     photos = ingest.ingest(ingest.find_photos(root), root, config.dataset.min_side)
     photos = faces.find_faces(photos, root, faces.make_detector(config.face, root), None, config.face.min_size)
-    photos = crop.crop_photos(verify.verify(photos, config.verify, 2), root, config.crop, sizes.least_side)
+    photos = crop.crop_photos(verify.verify(photos, config.verify, "none", 2), root, config.crop, sizes.least_side)
     photos = masks.mask_photos(photos, masks.make_masker(config.mask, root), 0.3, sizes.resolution)
     photos = captions.caption_photos(photos, captions.make_captioner(config.caption, root))
     stage = Precompute(config.base, sizes, device="cpu", dtype="float32", batch_size=8)
-    kept = [p for p in stage(from_table(to_table(photos))) if not p.reject]
+    done = verify.require_photos(stage(from_table(to_table(photos))), config.min_photos, IDENTITIES)
+    kept = [p for p in done if not p.reject]
     data = IdentityDataset(config.output, SamplesConfig(1, 4, 0.1, 0.5), base_fingerprint=sizes.fingerprint)
     assert data.photos == [p.photo for p in kept]
     for number, photo in enumerate(kept):
@@ -115,10 +120,3 @@ def test_running_again_says_complete_and_other_settings_are_refused(config, repo
     assert "dataset is complete" in again.text(config.output)
     with pytest.raises(DataError, match=r"min_photos: 2 there, 3 now.*overwrite=true"):
         build(dataclasses.replace(config, min_photos=3))
-
-
-def test_when_all_photos_are_rejected_the_reasons_are_said(config, report, tmp_path, ray_session):
-    strict = dataclasses.replace(config, output=str(tmp_path / "out"), min_photos=50)
-    with pytest.raises(DataError, match=r"all 120 photos of .* were rejected \(.*too_few_photos"):
-        build(strict)
-    assert (tmp_path / "out" / "rejects.parquet").exists()

@@ -1,96 +1,57 @@
-from dataclasses import replace
+"""What `build` says before and after the graph; the graph itself runs in tests/distributed."""
 
 import pytest
+from unit.data.test_plan import settings
 
+import pm.data.build as build_module
 from pm.config import from_mapping
-from pm.data.build import plan_shards, settings_of
+from pm.data.build import build
 from pm.data.config import PreprocessConfig
-from pm.data.precompute import BaseSizes
-from pm.data.records import Photo
-from pm.errors import ConfigError
-
-SIZES = BaseSizes("f00", 32, (4, 8, 8), (77, 80), 32)
+from pm.data.output import write_shard
+from pm.errors import CheckpointError, DataError
 
 
-def settings(**changes) -> dict:
-    base = {
-        "dataset": {
-            "name": "toon",
-            "root": "photos",
-            "min_side": 32,
-            "licence": None,
-            "provenance": None,
-            "identities": None,
-            "photos_per_identity": None,
-            "seed": None,
-            "split": None,
-            "defects": None,
-        },
-        "base": {"path": "base", "vision_path": "vision"},
-        "output": "out",
-        "overwrite": False,
-        "face": {"name": "sidecar", "min_size": 8, "upsample": None, "max_side": None},
-        "embedder": "none",
-        "probe": None,
-        "verify": {"rule": "none", "threshold": None, "spread": None, "min_spread": None},
-        "min_photos": 2,
-        "crop": {"face_share": 0.1, "working_side": 512},
-        "mask": {"name": "sidecar", "min_overlap": 0.3, "iterations": None, "side": None},
-        "caption": {"name": "sidecar", "templates": []},
-        "dtype": "float32",
-        "workers": {
-            "faces": None,
-            "precompute": None,
-            "actor_cpus": 0.3,
-            "task_cpus": 0.25,
-            "gpus": None,
-            "batch_size": 16,
-            "shard_photos": 128,
-        },
-    }
-    return {**base, **changes}
+@pytest.fixture
+def make(root, tiny_base, tmp_path, monkeypatch):
+    """Build with changed settings; a graph that rejects every photo stands in for the real one."""
+
+    def reject_all(config, root, sizes, shards, *, already):
+        for shard in shards:
+            write_shard([photo.rejected("faces", "no_face", 0, 1) for photo in shard], config.output)
+
+    monkeypatch.setattr(build_module, "_run", reject_all)
+    base = {"path": str(tiny_base), "vision_path": str(tiny_base / "image_encoder")}
+
+    def run(**changes):
+        source = {**settings()["dataset"], "root": str(root)} | changes.pop("dataset", {})
+        given = {"base": base, "output": str(tmp_path / "out"), "dataset": source} | changes
+        return build(from_mapping(PreprocessConfig, settings(**given)))
+
+    return run
 
 
-@pytest.mark.parametrize("limit", [1, 4, 7, 1000])
-def test_shards_hold_whole_identities_in_order(limit):
-    photos = [Photo(f"p{i:03d}", f"p{i:03d}/{k}.png") for i in range(120) for k in range(1 + i % 9)]
-    shards = plan_shards(photos, limit)
-    assert [replace(p, shard=0) for shard in shards for p in shard] == photos
-    assert all(p.shard == number for number, shard in enumerate(shards) for p in shard)
-    where = [{p.identity for p in shard} for shard in shards]
-    assert sum(map(len, where)) == 120
-    assert all(
-        len(shard) <= min(limit, len(photos) // 32) or len(people) == 1
-        for shard, people in zip(shards, where, strict=True)
-    )
+def test_when_all_photos_are_rejected_the_reasons_are_said_every_time(make, tmp_path):
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"all 12 photos of .* were rejected \(no_face 12\).*overwrite=true"):
+            make()
+    assert (tmp_path / "out" / "rejects.parquet").exists() and (tmp_path / "out" / "preview.png").exists()
 
 
-def test_settings_name_what_the_content_depends_on_and_nothing_else():
-    config = from_mapping(PreprocessConfig, settings())
-    first = settings_of(config, SIZES, "listing")
-    elsewhere = replace(config, output="other", overwrite=True, workers=replace(config.workers, faces=4, batch_size=2))
-    assert settings_of(elsewhere, SIZES, "listing") == first
-    assert settings_of(replace(config, min_photos=3), SIZES, "listing") != first
-    assert settings_of(config, replace(SIZES, fingerprint="bar"), "listing") != first
-    assert settings_of(config, SIZES, "more photos") != first
+def test_what_is_missing_is_said_before_anything_is_written(make, tmp_path):
+    with pytest.raises(DataError, match="is not a folder"):
+        make(dataset={"root": str(tmp_path / "nowhere")})
+    with pytest.raises(CheckpointError, match="no toon probe at"):
+        make(embedder="probe", probe=str(tmp_path / "nowhere"))
+    with pytest.raises(CheckpointError):
+        make(base={"path": str(tmp_path / "nowhere"), "vision_path": ""})
+    assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"verify": {"rule": "similarity", "threshold": 5, "spread": "robust", "min_spread": 0.1}}, "embedder=dlib"),
-        ({"embedder": "probe"}, "probe="),
-        ({"face": {"name": "dlib", "min_size": 8, "upsample": None, "max_side": None}}, "face.upsample"),
-        ({"mask": {"name": "grabcut", "min_overlap": 0.3, "iterations": None, "side": None}}, "mask.iterations"),
-        ({"caption": {"name": "template", "templates": ["a man"]}}, "{word}"),
-        ({"caption": {"name": "template", "templates": []}}, "caption.templates"),
-        ({"crop": {"face_share": 1.5, "working_side": 512}}, "crop.face_share=1.5"),
-        ({"min_photos": 0}, "min_photos=0"),
-        ({"dataset": {**settings()["dataset"], "root": None}}, "dataset.root"),
-        ({"dataset": {**settings()["dataset"], "identities": 3}}, "dataset.photos_per_identity"),
-    ],
-)
-def test_bad_combinations_fail_before_anything_runs(changes, message):
-    with pytest.raises(ConfigError) as caught:
-        from_mapping(PreprocessConfig, settings(**changes))
-    assert message in str(caught.value)
+def test_toon_photos_are_drawn_once_where_there_are_none(make, tmp_path):
+    source = {"root": str(tmp_path / "drawn"), "identities": 2, "photos_per_identity": 2, "seed": 1, "split": "train"}
+    written = []
+    for _ in range(2):
+        with pytest.raises(DataError, match="all 4 photos"):
+            make(dataset=source)
+        written.append({p: p.stat().st_mtime_ns for p in (tmp_path / "drawn").rglob("*.png")})
+    assert len(written[0]) == 4 and written[0] == written[1]

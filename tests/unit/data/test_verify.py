@@ -5,8 +5,8 @@ from pm.data.config import VerifyConfig
 from pm.data.records import Face, Photo
 from pm.data.verify import deviations, select_faces, similarity_sums, verify
 
-ROBUST = VerifyConfig(rule="similarity", threshold=5.0, spread="robust", min_spread=0.03)
-PAPER = VerifyConfig(rule="similarity", threshold=8.0, spread="group", min_spread=0.0)
+ROBUST = VerifyConfig(rule="similarity", threshold=5.0, spread="robust", min_spread={"dlib": 0.03})
+PAPER = VerifyConfig(rule="similarity", threshold=8.0, spread="group", min_spread={"dlib": 0.0})
 NONE = VerifyConfig(rule="none", threshold=None, spread=None, min_spread=None)
 
 
@@ -30,7 +30,7 @@ def test_planted_intruders_are_found_and_nobody_else(seed, count, intruders):
     strangers = [person(rng, 1)[0] for _ in range(intruders)]
     everyone = [photo(f"{i}", e) for i, e in enumerate([*own, *strangers])]
     order = rng.permutation(count)
-    result = verify([everyone[i] for i in order], ROBUST, min_photos=2)
+    result = verify([everyone[i] for i in order], ROBUST, embedder="dlib", min_photos=2)
     assert [p.photo for p in result] == [str(i) for i in order]
     assert {int(p.photo) for p in result if p.reject} == set(range(count - intruders, count))
     assert all(
@@ -43,7 +43,7 @@ def test_the_papers_rule_finds_one_intruder_in_a_hundred_and_cannot_in_eight():
     stranger = person(rng, 1)[0]
     for count, found in ((100, 1), (8, 0)):
         photos = [photo(f"{i}", e) for i, e in enumerate([*person(rng, count - 1), stranger])]
-        assert sum(p.reject is not None for p in verify(photos, PAPER, 2)) == found
+        assert sum(p.reject is not None for p in verify(photos, PAPER, "dlib", 2)) == found
     sums = np.array([0.0] * 7 + [-1000.0])
     assert deviations(sums, "group", 0).max() == pytest.approx(np.sqrt(7))
 
@@ -53,7 +53,7 @@ def test_of_several_faces_the_persons_own_is_chosen():
     own = person(rng, 6)
     photos = [photo(f"{i}", person(rng, 1)[0], e, person(rng, 1)[0]) for i, e in enumerate(own[:3])]
     photos += [photo(f"{i + 3}", e) for i, e in enumerate(own[3:])]
-    for done, embedding in zip(verify(photos, ROBUST, 2), own, strict=True):
+    for done, embedding in zip(verify(photos, ROBUST, "dlib", 2), own, strict=True):
         assert done.reject is None and done.faces[0].embedding == tuple(map(float, embedding))
 
 
@@ -70,21 +70,21 @@ def test_without_a_rule_the_largest_face_is_taken_and_identities_are_independent
     rng = np.random.default_rng(0)
     photos = [photo("a", *person(rng, 2), sizes=(10.0, 20.0)), photo("b", person(rng, 1)[0])]
     photos += [photo("c", person(rng, 1)[0], identity="ben")]
-    done = verify(photos, NONE, min_photos=2)
+    done = verify(photos, NONE, embedder="dlib", min_photos=2)
     assert done[0].face.box[2] == 20 and [p.reject is None for p in done] == [True, True, False]
     assert (done[2].reject.reason, done[2].reject.value, done[2].reject.threshold) == ("too_few_photos", 1, 2)
 
 
 def test_equal_photos_and_pairs_are_never_rejected():
     same = np.ones(8)
-    assert not any(p.reject for p in verify([photo(f"{i}", same) for i in range(5)], PAPER, 2))
+    assert not any(p.reject for p in verify([photo(f"{i}", same) for i in range(5)], PAPER, "dlib", 2))
     pair = [photo("a", np.eye(8)[0]), photo("b", np.eye(8)[1])]
-    assert not any(p.reject for p in verify(pair, ROBUST, 2))
+    assert not any(p.reject for p in verify(pair, ROBUST, "dlib", 2))
 
 
 def test_rejected_photos_do_not_vote():
     rng = np.random.default_rng(1)
     own = [photo(f"{i}", e) for i, e in enumerate(person(rng, 6))]
     strangers = [photo(f"s{i}", e).rejected("faces", "no_face") for i, e in enumerate(person(rng, 20))]
-    done = verify([*strangers, *own], ROBUST, 2)
+    done = verify([*strangers, *own], ROBUST, "dlib", 2)
     assert [p.reject is not None and p.reject.stage for p in done] == ["faces"] * 20 + [False] * 6

@@ -1,0 +1,112 @@
+"""Before and after the graph: the shards, the settings that define a dataset, and the report of a run."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pm.data import captions, crop, faces, ingest, masks, precompute, verify
+from pm.data.config import PreprocessConfig
+from pm.data.output import settings_hash
+from pm.data.precompute import BaseSizes
+from pm.data.records import SCHEMA_VERSION, Photo
+
+IDENTITIES = "identities"  # the last look at who still has enough photos
+STAGES = (
+    ingest.STAGE,
+    faces.STAGE,
+    verify.STAGE,
+    crop.STAGE,
+    masks.STAGE,
+    captions.STAGE,
+    precompute.STAGE,
+    IDENTITIES,
+)
+_LEAST_SHARDS = 32  # more would not fill the workers better, fewer would make the progress bar jump
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did: `meta` is `dataset.json`; `photos` were processed by this run in `seconds`."""
+
+    meta: dict[str, Any]
+    photos: int
+    seconds: float
+
+    @property
+    def complete_before(self) -> bool:
+        return self.photos == 0
+
+    def text(self, output: str) -> str:
+        """The summary for the terminal."""
+        counts = self.meta["counts"]
+        lines = [f"{'stage':<12}{'in':>8}{'kept':>8}  rejected"]
+        for stage, count in counts["stages"].items():
+            reasons = ", ".join(f"{reason} {n}" for reason, n in count["rejected"].items())
+            lines.append(f"{stage:<12}{count['in']:>8}{count['kept']:>8}  {reasons or '-'}")
+        lines.append(
+            f"{counts['kept']} of {counts['found']} photos kept, {counts['identities']} people; "
+            f"this run: {self.photos} photos in {self.seconds:.1f} s ({self.photos / self.seconds:.1f} photos/s)"
+            if self.photos
+            else f"dataset is complete: {counts['kept']} of {counts['found']} photos, {counts['identities']} people"
+        )
+        return "\n".join([*lines, f"dataset: {output}  (look at {Path(output, 'preview.png')})"])
+
+
+def plan_shards(photos: Sequence[Photo], shard_photos: int) -> list[list[Photo]]:
+    """Split sorted photos into shards of whole identities, at most `shard_photos` unless one identity has more."""
+    limit = max(1, min(shard_photos, len(photos) // _LEAST_SHARDS))
+    shards: list[list[Photo]] = []
+    start = 0
+    for end in range(1, len(photos) + 1):
+        if end < len(photos) and photos[end].identity == photos[end - 1].identity:
+            continue
+        members = [replace(p, shard=len(shards)) for p in photos[start:end]]
+        if shards and len(shards[-1]) + len(members) <= limit:
+            shards[-1] += [replace(p, shard=len(shards) - 1) for p in members]
+        else:
+            shards.append(members)
+        start = end
+    return shards
+
+
+def settings_of(config: PreprocessConfig, sizes: BaseSizes, listing: str) -> dict[str, Any]:
+    """Everything the dataset's content depends on; not where it lies or how many workers make it."""
+    groups = ("face", "verify", "crop", "mask", "caption")
+    return {
+        "base": sizes.fingerprint,
+        "vision_size": sizes.vision_size,
+        "photos": listing,
+        "shard_photos": config.workers.shard_photos,
+        "min_side": config.dataset.min_side,
+        "embedder": config.embedder,
+        "min_photos": config.min_photos,
+        "dtype": config.dtype,
+        **{name: _jsonable(dataclasses.asdict(getattr(config, name))) for name in groups},
+    }
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _jsonable(v) for key, v in value.items()}
+    return [_jsonable(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def describe(config: PreprocessConfig, sizes: BaseSizes, settings: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "base": {"path": config.base.path, "fingerprint": sizes.fingerprint},
+        "resolution": sizes.resolution,
+        "vision_size": sizes.vision_size,
+        "latent_shape": list(sizes.latent_shape),
+        "text_shape": list(sizes.text_shape),
+        "source": config.dataset.name,
+        "licence": config.dataset.licence,
+        "provenance": config.dataset.provenance,
+        "settings_hash": settings_hash(settings),
+        "settings": settings,
+        "config": _jsonable(dataclasses.asdict(config)),
+    }

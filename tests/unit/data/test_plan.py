@@ -1,0 +1,108 @@
+from dataclasses import replace
+
+import pytest
+
+from pm.config import from_mapping
+from pm.data.config import PreprocessConfig
+from pm.data.plan import plan_shards, settings_of
+from pm.data.precompute import BaseSizes
+from pm.data.records import Photo
+from pm.errors import ConfigError
+
+SIMILARITY = {"rule": "similarity", "threshold": 5, "spread": "robust", "min_spread": {"dlib": 0.1}}
+SIZES = BaseSizes("f00", 32, (4, 8, 8), (77, 80), 32)
+
+
+def settings(**changes) -> dict:
+    base = {
+        "dataset": {
+            "name": "toon",
+            "root": "photos",
+            "min_side": 32,
+            "licence": None,
+            "provenance": None,
+            "identities": None,
+            "photos_per_identity": None,
+            "seed": None,
+            "split": None,
+            "defects": None,
+        },
+        "base": {"path": "base", "vision_path": "vision"},
+        "output": "out",
+        "overwrite": False,
+        "face": {"name": "sidecar", "min_size": 8, "upsample": None, "max_side": None},
+        "embedder": "none",
+        "probe": None,
+        "verify": {"rule": "none", "threshold": None, "spread": None, "min_spread": None},
+        "min_photos": 2,
+        "crop": {"face_share": 0.1, "working_side": 512},
+        "mask": {"name": "sidecar", "min_overlap": 0.3, "iterations": None, "side": None},
+        "caption": {"name": "sidecar", "templates": []},
+        "dtype": "float32",
+        "workers": {
+            "faces": None,
+            "precompute": None,
+            "actor_cpus": 0.3,
+            "task_cpus": 0.25,
+            "gpus": None,
+            "batch_size": 16,
+            "shard_photos": 128,
+        },
+    }
+    return {**base, **changes}
+
+
+@pytest.mark.parametrize("limit", [1, 4, 7, 1000])
+def test_shards_hold_whole_identities_in_order(limit):
+    photos = [Photo(f"p{i:03d}", f"p{i:03d}/{k}.png") for i in range(120) for k in range(1 + i % 9)]
+    shards = plan_shards(photos, limit)
+    assert [replace(p, shard=0) for shard in shards for p in shard] == photos
+    assert all(p.shard == number for number, shard in enumerate(shards) for p in shard)
+    where = [{p.identity for p in shard} for shard in shards]
+    assert sum(map(len, where)) == 120
+    assert all(
+        len(shard) <= min(limit, len(photos) // 32) or len(people) == 1
+        for shard, people in zip(shards, where, strict=True)
+    )
+
+
+def test_settings_name_what_the_content_depends_on_and_nothing_else():
+    config = from_mapping(PreprocessConfig, settings())
+    first = settings_of(config, SIZES, "listing")
+    elsewhere = replace(config, output="other", overwrite=True, workers=replace(config.workers, faces=4, batch_size=2))
+    assert settings_of(elsewhere, SIZES, "listing") == first
+    assert settings_of(replace(config, min_photos=3), SIZES, "listing") != first
+    assert settings_of(config, replace(SIZES, fingerprint="bar"), "listing") != first
+    assert settings_of(config, SIZES, "more photos") != first
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"verify": SIMILARITY},
+            "embedder=dlib",
+        ),
+        (
+            {
+                "verify": SIMILARITY,
+                "embedder": "probe",
+                "probe": "probe.safetensors",
+            },
+            "verify.min_spread.probe",
+        ),
+        ({"embedder": "probe"}, "probe="),
+        ({"face": {"name": "dlib", "min_size": 8, "upsample": None, "max_side": None}}, "face.upsample"),
+        ({"mask": {"name": "grabcut", "min_overlap": 0.3, "iterations": None, "side": None}}, "mask.iterations"),
+        ({"caption": {"name": "template", "templates": ["a man"]}}, "{word}"),
+        ({"caption": {"name": "template", "templates": []}}, "caption.templates"),
+        ({"crop": {"face_share": 1.5, "working_side": 512}}, "crop.face_share=1.5"),
+        ({"min_photos": 0}, "min_photos=0"),
+        ({"dataset": {**settings()["dataset"], "root": None}}, "dataset.root"),
+        ({"dataset": {**settings()["dataset"], "identities": 3}}, "dataset.photos_per_identity"),
+    ],
+)
+def test_bad_combinations_fail_before_anything_runs(changes, message):
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(PreprocessConfig, settings(**changes))
+    assert message in str(caught.value)
