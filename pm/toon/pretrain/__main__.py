@@ -6,7 +6,6 @@ Seeded and resumable: run the same command again after an interruption. About tw
 import argparse
 import dataclasses
 import json
-import time
 from pathlib import Path
 
 from pm.toon import base
@@ -39,7 +38,6 @@ def main() -> None:
         )
     recorded.write_text(wanted)
 
-    begun = time.monotonic()
     corpus = render_corpus(people_of("train"), settings.photos_each, settings.seed, resolution, args.work / "train.npz")
     unseen = render_corpus(people_of("eval"), 4, settings.seed + 1, resolution, args.work / "eval.npz")
     report: dict = {"settings": dataclasses.asdict(settings)}
@@ -56,7 +54,6 @@ def main() -> None:
     report["clip_loss"] = stages.train_clip(parts, corpus, settings, args.work)
     report["unet_loss"] = stages.train_unet(parts, corpus, settings, args.work)
     base.write_parts(parts, args.out)
-    report["minutes"] = round((time.monotonic() - begun) / 60, 1)
     (args.out / "pretrain.json").write_text(json.dumps(report, indent=2) + "\n")
     print(f"wrote the toon base to {args.out}")
 

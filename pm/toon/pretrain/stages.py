@@ -34,7 +34,7 @@ class Settings:
     clip_steps: int = 1300
     clip_batch: int = 96
     unet_steps: int = 3000  # length of the learning-rate schedule
-    unet_stop: int = 2200  # where training ends; the averaged weights make the schedule's tail unnecessary
+    unet_stop: int = 2098  # where training ends; the averaged weights make the schedule's tail unnecessary
     unet_batch: int = 32
 
 
