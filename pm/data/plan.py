@@ -48,7 +48,7 @@ class Report:
             lines.append(f"{stage:<12}{count['in']:>8}{count['kept']:>8}  {reasons or '-'}")
         lines.append(
             f"{counts['kept']} of {counts['found']} photos kept, {counts['identities']} people; "
-            f"this run: {self.photos} photos in {self.seconds:.1f} s ({self.photos / self.seconds:.1f} photos/s)"
+            f"this run: {self.photos} photos in {self.seconds:.1f} s ({self.photos / self.seconds:.2g} photos/s)"
             if self.photos
             else f"dataset is complete: {counts['kept']} of {counts['found']} photos, {counts['identities']} people"
         )
