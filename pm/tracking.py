@@ -37,7 +37,7 @@ def _has_netrc_entry() -> bool:
         return False
 
 
-def start_run(config: WandbConfig, folder: Path, **options: Any) -> Any:
+def start_run(config: WandbConfig, folder: Path, /, **options: Any) -> Any:
     """A quiet wandb run whose files lie in `folder`; `options` go to `wandb.init`."""
     import wandb
 
