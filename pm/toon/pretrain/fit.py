@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -25,7 +25,6 @@ def fit(
     seed: int,
     ema: float | None = None,
     weight_decay: float = 0.01,
-    parameters: Iterable[nn.Parameter] | None = None,
 ) -> dict[str, float]:
     """Minimise `loss_of(step, generator)["loss"]` with AdamW, warm-up and cosine decay to zero.
 
@@ -33,15 +32,12 @@ def fit(
     is saved to `work/<name>.pt` at most every minute and at the end; with `ema`, the averaged weights end up in
     `modules`. `stop` ends before the schedule does. Returns the mean of every loss over the last tenth of the steps.
     """
-    params = [p for p in (parameters or modules.parameters()) if p.requires_grad]
+    params = [p for p in modules.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99))
     average = {k: v.clone() for k, v in modules.state_dict().items()} if ema else None
     path, start, tail = work / f"{name}.pt", 0, []
     if path.exists():
-        saved = torch.load(path, weights_only=True)
-        modules.load_state_dict(saved["modules"])
-        optimizer.load_state_dict(saved["optimizer"])
-        start, average, tail = saved["step"], saved["average"], saved["tail"]
+        start, average, tail = _restore(path, modules, optimizer)
 
     def save(step: int) -> None:
         state = {"modules": modules.state_dict(), "optimizer": optimizer.state_dict()}
@@ -53,17 +49,14 @@ def fit(
     last = min(steps, stop or steps)
     saved_at, bar = time.monotonic(), tqdm(range(start, last), initial=start, total=last, desc=name, mininterval=5)
     for step in bar:
-        warm = min(1.0, (step + 1) / min(200, steps / 10))
-        optimizer.param_groups[0]["lr"] = lr * warm * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        optimizer.param_groups[0]["lr"] = lr * _schedule(step, steps)
         losses = loss_of(step, torch.Generator().manual_seed(seed * 1_000_003 + step))
         losses["loss"].backward()
         nn.utils.clip_grad_norm_(params, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if average is not None:
-            decay = min(ema, (step + 1) / (step + 10))
-            for key, value in modules.state_dict().items():
-                average[key].lerp_(value, 1 - decay) if value.is_floating_point() else average[key].copy_(value)
+            _blend(average, modules, min(ema, (step + 1) / (step + 10)))
         if step % 10 == 0:
             row = {k: v.item() for k, v in losses.items()}
             bar.set_postfix({k: f"{v:.4f}" for k, v in row.items()}, refresh=False)
@@ -77,6 +70,26 @@ def fit(
     if average is not None:
         modules.load_state_dict(average)
     modules.eval()
-    final = {k: sum(r[k] for r in tail) / len(tail) for k in tail[0]} if tail else {}
+    final = {k: sum(r[k] for r in tail) / len(tail) for k in (tail[0] if tail else ())}
     (work / f"{name}.json").write_text(json.dumps(final))
     return final
+
+
+def _restore(path: Path, modules: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict | None, list]:
+    """Load what `save` wrote; returns the step, the averaged weights and the last losses."""
+    saved = torch.load(path, weights_only=True)
+    modules.load_state_dict(saved["modules"])
+    optimizer.load_state_dict(saved["optimizer"])
+    return saved["step"], saved["average"], saved["tail"]
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Linear warm-up, then a cosine to zero."""
+    return min(1.0, (step + 1) / min(200, steps / 10)) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+
+
+@torch.no_grad()
+def _blend(average: dict[str, Tensor], modules: nn.Module, decay: float) -> None:
+    """Move the averaged weights towards the present ones, in place."""
+    for key, value in modules.state_dict().items():
+        average[key].lerp_(value, 1 - decay) if value.is_floating_point() else average[key].copy_(value)
