@@ -76,3 +76,20 @@ def test_a_run_is_finished_when_it_has_its_steps_and_its_adapter(tmp_path):
     assert is_finished(tmp_path, config)
     longer = dataclasses.replace(config, train=train_config(steps=7))
     assert not is_finished(tmp_path, longer)
+
+
+def test_deepspeed_settings_are_derived_and_can_be_overridden_one_by_one():
+    import torch
+
+    from pm.train.config import EngineConfig
+    from pm.train.zero import deepspeed_config
+
+    over = {"zero_optimization": {"offload_optimizer": {"device": "cpu"}}, "gradient_clipping": 0.5}
+    config = deepspeed_config(
+        EngineConfig("zero3", over), train_config(batch_size=48, micro_batch_size=1), 8, 10**9, torch.device("cuda")
+    )
+    assert (config["train_micro_batch_size_per_gpu"], config["gradient_accumulation_steps"]) == (1, 6)
+    assert config["gradient_clipping"] == 0.5
+    zero = config["zero_optimization"]
+    assert zero["stage"] == 3 and zero["offload_optimizer"] == {"device": "cpu"} and zero["overlap_comm"]
+    assert zero["reduce_bucket_size"] < 10**9  # buffers of this size are allocated up front
