@@ -97,6 +97,7 @@ def save_adapter(path: str | Path, state: Mapping[str, Tensor], meta: AdapterMet
     strings = {k: v if isinstance(v, str) else json.dumps(v) for k, v in asdict(meta).items()}
     try:
         save_file({k: v.contiguous() for k, v in state.items()}, temporary, metadata={"format": FORMAT, **strings})
+        temporary.chmod(0o644)  # safetensors writes for the owner alone; a server may run as somebody else
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
