@@ -27,7 +27,7 @@ def test_is_small_and_its_training_is_recorded():
 def test_diffusers_own_sdxl_pipeline_loads_and_runs_it():
     from diffusers import StableDiffusionXLPipeline
 
-    pipeline = StableDiffusionXLPipeline.from_pretrained(ASSETS)
+    pipeline = StableDiffusionXLPipeline.from_pretrained(ASSETS, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     image = pipeline("a man wearing a red hoodie", num_inference_steps=2, height=64, width=64, output_type="np").images
     assert image.shape == (1, 64, 64, 3) and np.isfinite(image).all()
