@@ -1,6 +1,6 @@
 """`python -m pm.toon.pretrain`: train the toon base from nothing and write it to assets/toon.
 
-Seeded and resumable: run the same command again after an interruption. About two hours on two CPU cores.
+Seeded and resumable: run the same command again after an interruption. Takes hours on two CPU cores.
 """
 
 import argparse
