@@ -30,11 +30,14 @@ class Corpus:
     scenes: list[Scene]
 
     def texts(self, kind: str, rng: random.Random) -> list[str]:
-        """One caption a photo: 'scene' (what varies), 'full' (and who), or 'person' (who alone)."""
+        """One caption a photo: 'scene' (what varies), 'full' (and who), 'person' (who alone), or 'before' (who, and the
+        class word after it)."""
         if kind == "scene":
             return [captions.caption(p, s, rng) for p, s in zip(self.people, self.scenes, strict=True)]
         if kind == "full":
             return [captions.identity_caption(p, s, rng) for p, s in zip(self.people, self.scenes, strict=True)]
+        if kind == "before":
+            return [f"somebody with {captions.traits(p)}, a {p.class_word}" for p in self.people]
         return [f"a {p.class_word} with {captions.traits(p)}" for p in self.people]
 
 

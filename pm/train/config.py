@@ -43,7 +43,8 @@ class TrainConfig:
     min_references: int
     max_references: int
     ema_decay: float | None  # the adapter holds the moving average of the weights instead of the last ones
-    min_snr_gamma: float | None
+    loss_weights: Literal["uniform", "min_snr", "debiased"]  # over the noise levels
+    min_snr_gamma: float  # of min_snr
     log_every: int
     validate_every: int | None  # pictures of a few people of the dataset
     checkpoint_every: int | None  # None: only at the end
@@ -68,9 +69,10 @@ class TrainConfig:
             raise ConfigError(f"train.betas={list(self.betas)} must be two numbers in [0, 1)")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ConfigError(f"train.ema_decay={self.ema_decay} must be between 0 and 1, or null for no average")
-        for name in ("grad_clip", "min_snr_gamma"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise ConfigError(f"train.{name}={getattr(self, name)} must be above 0, or null to switch it off")
+        if self.min_snr_gamma <= 0:
+            raise ConfigError(f"train.min_snr_gamma={self.min_snr_gamma} must be above 0")
+        if self.grad_clip is not None and self.grad_clip <= 0:
+            raise ConfigError(f"train.grad_clip={self.grad_clip} must be above 0, or null to switch it off")
 
     def micro_batch(self, workers: int) -> int:
         """Samples of one forward pass of one worker.

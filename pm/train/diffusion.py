@@ -115,15 +115,19 @@ def masked_mse(prediction: Tensor, wanted: Tensor, mask: Tensor, use_mask: Tenso
     return (error * weight).mean(dim=(1, 2, 3))
 
 
-def min_snr_weight(schedule: NoiseSchedule, timesteps: Tensor, gamma: float | None) -> Tensor:
-    """Loss weight of each sample, [B] float32: min(SNR, gamma) in z_0 units (Hang et al. 2023, eq. 4); None means 1."""
-    if gamma is None:
+def snr_weight(schedule: NoiseSchedule, timesteps: Tensor, rule: str, gamma: float) -> Tensor:
+    """Loss weight of each sample, [B] float32.
+
+    Args:
+        rule: in z_0 units, `min_snr` is min(SNR, gamma) (Hang et al. 2023, eq. 4) and `debiased` sqrt(SNR) (Yu et al.
+            2023), which gives the noisiest steps, where a picture's layout and colours are decided, more weight than
+            `uniform`, which leaves the loss as it is.
+    """
+    if rule == "uniform":
         return torch.ones_like(timesteps, dtype=torch.float32)
     signal_level, noise_level = (level.flatten() for level in schedule.at(timesteps))
-    # min(SNR, gamma) / SNR, written without dividing by a signal that is zero at a zero-terminal-SNR end.
-    snr = signal_level.square() / noise_level.square().clamp_min(1e-12)
-    if schedule.prediction == "sample":
-        return snr.clamp(max=gamma)
-    if schedule.prediction == "v_prediction":
-        return snr.clamp(max=gamma) / (snr + 1)
-    return torch.where(snr > gamma, gamma / snr.clamp_min(1e-12), 1.0)
+    # Clamped for a zero-terminal-SNR end, whose signal is zero, and for a start without noise.
+    snr = (signal_level.square() / noise_level.square().clamp_min(1e-12)).clamp_min(1e-4)
+    weight = snr.clamp(max=gamma) if rule == "min_snr" else snr.sqrt()
+    # One unit of squared error in z_0 is this much in the units of the prediction.
+    return weight / {"sample": torch.ones_like(snr), "v_prediction": snr + 1, "epsilon": snr}[schedule.prediction]

@@ -11,8 +11,8 @@ from pm.train.diffusion import (
     add_noise,
     draw,
     masked_mse,
-    min_snr_weight,
     sample_latents,
+    snr_weight,
     target,
 )
 
@@ -50,7 +50,7 @@ class TrainStep(nn.Module):
         schedule: the base's noise levels.
         scaling_factor: of the VAE's latents.
         precision: dtype of the computation; the loss is float32.
-        min_snr_gamma: see `min_snr_weight`.
+        loss_weights, min_snr_gamma: rule and gamma of `snr_weight`.
     """
 
     def __init__(
@@ -59,12 +59,13 @@ class TrainStep(nn.Module):
         schedule: NoiseSchedule,
         scaling_factor: float,
         precision: Precision,
-        min_snr_gamma: float | None = None,
+        loss_weights: str = "uniform",
+        min_snr_gamma: float = 5.0,
     ):
         super().__init__()
         self.photomaker = photomaker
         self.schedule, self.scaling_factor = schedule, scaling_factor
-        self.precision, self.min_snr_gamma = precision, min_snr_gamma
+        self.precision, self.loss_weights, self.min_snr_gamma = precision, loss_weights, min_snr_gamma
 
     def forward(self, batch: Any) -> Tensor:
         """Loss of each sample of a `pm.data.batches.Batch`, [B] float32; the mean over samples is what is minimised."""
@@ -78,4 +79,4 @@ class TrainStep(nn.Module):
             prediction = self.photomaker(noisy.to(self.precision.dtype), timesteps, batch)
         wanted = target(self.schedule, latents, noise, timesteps)
         loss = masked_mse(prediction, wanted, batch.mask, batch.use_mask)
-        return loss * min_snr_weight(self.schedule, timesteps, self.min_snr_gamma)
+        return loss * snr_weight(self.schedule, timesteps, self.loss_weights, self.min_snr_gamma)

@@ -141,6 +141,7 @@ def _engine(
         noise_schedule(base.scheduler_config),
         base.scaling_factor,
         choose_precision(config.train.precision, context.device),
+        config.train.loss_weights,
         config.train.min_snr_gamma,
     )
     if saved is not None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from pm.toon import base
 from pm.toon.corpus import people_of, render_corpus
 from pm.toon.pretrain import stages
+from pm.toon.pretrain.align import train_id_encoder
+from pm.toon.pretrain.unet import train_unet
 from pm.toon.probe import save_probe
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -52,8 +54,9 @@ def main() -> None:
     report["probe_accuracy_decoded"] = stages.probe_accuracy(probe, dataclasses.replace(unseen, images=decoded))
     print(json.dumps(report["probe_accuracy_decoded"], indent=1), report["vae_l1_unseen"], flush=True)
     report["clip_loss"] = stages.train_clip(parts, corpus, settings, args.work)
-    report["unet_loss"] = stages.train_unet(parts, corpus, settings, args.work)
+    report["unet_loss"] = train_unet(parts, corpus, settings, args.work)
     base.write_parts(parts, args.out)
+    report["align_loss"] = train_id_encoder(parts, corpus, settings, args.out, args.work)
     (args.out / "pretrain.json").write_text(json.dumps(report, indent=2) + "\n")
     print(f"wrote the toon base to {args.out}")
 

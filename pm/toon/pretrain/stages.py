@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from pm.toon.attributes import ATTRIBUTES
-from pm.toon.base import ToonParts, scheduler
+from pm.toon.base import ToonParts
 from pm.toon.corpus import HIDDEN, Corpus
 from pm.toon.pretrain.fit import fit
 from pm.toon.probe import Probe
@@ -33,18 +33,26 @@ class Settings:
     vae_crop: int = 32
     clip_steps: int = 1300
     clip_batch: int = 96
-    unet_steps: int = 3000  # length of the learning-rate schedule
-    unet_stop: int = 2098  # where training ends; the averaged weights make the schedule's tail unnecessary
+    unet_steps: int = 3600
+    token_steps: int = 800
     unet_batch: int = 32
+    align_steps: int = 1000
+    align_batch: int = 64
 
 
-def _pixels(corpus: Corpus, rows: Tensor) -> Tensor:
+def pixels_of(corpus: Corpus, rows: Tensor) -> Tensor:
     """uint8 photos → float [B, 3, S, S] in [0, 1]."""
     return torch.from_numpy(corpus.images[rows.numpy()]).permute(0, 3, 1, 2).float() / 255
 
 
-def _rows(corpus: Corpus, count: int, generator: torch.Generator) -> Tensor:
+def random_rows(corpus: Corpus, count: int, generator: torch.Generator) -> Tensor:
     return torch.randint(len(corpus.images), (count,), generator=generator)
+
+
+def noisy_surroundings(corpus: Corpus, rows: Tensor, pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise outside the person, as in ID images (paper section 3.3); floats [B, 3, S, S] in [0, 1]."""
+    mask = torch.from_numpy(corpus.masks[rows.numpy()] > 127).unsqueeze(1)
+    return torch.where(mask, pixels, torch.rand(pixels.shape, generator=generator))
 
 
 def _degrade(pixels: Tensor, generator: torch.Generator) -> Tensor:
@@ -58,15 +66,22 @@ def _degrade(pixels: Tensor, generator: torch.Generator) -> Tensor:
     return (pixels * tint + noise).clamp(0, 1)
 
 
+def _random_crops(x: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """A `side` x `side` window of every photo, each at its own place."""
+    corners = torch.randint(x.shape[-1] - side + 1, (len(x), 2), generator=generator).tolist()
+    return torch.stack([img[:, i : i + side, j : j + side] for img, (i, j) in zip(x, corners, strict=True)])
+
+
 def train_probe(corpus: Corpus, settings: Settings, work: Path) -> tuple[Probe, dict]:
-    """Cross-entropy on every visible attribute."""
+    """Cross-entropy on every visible attribute, on photos shifted by a few pixels."""
     torch.manual_seed(settings.seed)
-    probe = Probe()
+    probe, side = Probe(), corpus.images.shape[1]
     labels = torch.from_numpy(corpus.labels)
 
     def loss_of(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        rows = _rows(corpus, settings.probe_batch, generator)
-        logits = probe(_degrade(_pixels(corpus, rows), generator))
+        rows = random_rows(corpus, settings.probe_batch, generator)
+        shifted = _random_crops(F.pad(pixels_of(corpus, rows), [3] * 4, mode="replicate"), side, generator)
+        logits = probe(_degrade(shifted, generator))
         losses = [F.cross_entropy(logits[k], labels[rows, i], ignore_index=HIDDEN) for i, k in enumerate(ATTRIBUTES)]
         return {"loss": torch.stack(losses).mean()}
 
@@ -91,16 +106,15 @@ def _edges(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def train_vae(vae: AutoencoderKL, corpus: Corpus, settings: Settings, work: Path) -> dict:
     """L1 on pixels and on edges plus a small KL term, on random crops; sets the latents' scaling factor."""
-    crop, side = settings.vae_crop, corpus.images.shape[1]
+    crop = settings.vae_crop
 
     def loss_of(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         # The last fifth sees whole photos: group norm's statistics differ between crops and photos.
         whole = step >= settings.vae_steps * 0.8
         count = settings.vae_batch // 4 if whole else settings.vae_batch
-        x = _pixels(corpus, _rows(corpus, count, generator)) * 2 - 1
+        x = pixels_of(corpus, random_rows(corpus, count, generator)) * 2 - 1
         if not whole:
-            corners = torch.randint(side - crop + 1, (count, 2), generator=generator).tolist()
-            x = torch.stack([img[:, i : i + crop, j : j + crop] for img, (i, j) in zip(x, corners, strict=True)])
+            x = _random_crops(x, crop, generator)
         posterior = vae.encode(x).latent_dist
         latents = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=generator)
         y = vae.decode(latents).sample
@@ -115,8 +129,8 @@ def train_vae(vae: AutoencoderKL, corpus: Corpus, settings: Settings, work: Path
         "vae", modules, loss_of, steps=steps, lr=1.5e-3, work=work, seed=settings.seed, ema=0.99, weight_decay=0.0
     )
     with torch.no_grad():
-        rows = _rows(corpus, 256, torch.Generator().manual_seed(settings.seed))
-        latents = vae.encode(_pixels(corpus, rows) * 2 - 1).latent_dist.mean
+        rows = random_rows(corpus, 256, torch.Generator().manual_seed(settings.seed))
+        latents = vae.encode(pixels_of(corpus, rows) * 2 - 1).latent_dist.mean
     vae.register_to_config(scaling_factor=float(1 / latents.std()))
     return final
 
@@ -129,15 +143,14 @@ def train_clip(parts: ToonParts, corpus: Corpus, settings: Settings, work: Path)
     """
     clip, tokenizer = parts.clip, parts.tokenizers[0]
     rng = random.Random(settings.seed)
-    tokens = {kind: _tokenize(tokenizer, corpus.texts(kind, rng)) for kind in ("person", "scene", "full")}
+    tokens = {kind: tokenize(tokenizer, corpus.texts(kind, rng)) for kind in ("person", "scene", "full")}
 
     def loss_of(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        rows = _rows(corpus, settings.clip_batch, generator)
+        rows = random_rows(corpus, settings.clip_batch, generator)
         kind = ("person", "scene", "person", "full")[step % 4]
-        pixels = _pixels(corpus, rows)
+        pixels = pixels_of(corpus, rows)
         if kind == "person":
-            mask = torch.from_numpy(corpus.masks[rows.numpy()] > 127).unsqueeze(1)
-            pixels = torch.where(mask, pixels, torch.rand(pixels.shape, generator=generator))
+            pixels = noisy_surroundings(corpus, rows, pixels, generator)
         ids = tokens[kind][rows]
         ids = ids[:, : int((ids != tokenizer.pad_token_id).sum(1).max()) + 2]
         out = clip(input_ids=ids, pixel_values=(pixels - CLIP_MEAN) / CLIP_STD)
@@ -152,56 +165,8 @@ def train_clip(parts: ToonParts, corpus: Corpus, settings: Settings, work: Path)
     return fit("clip", modules, loss_of, steps=settings.clip_steps, lr=1e-3, work=work, seed=settings.seed)
 
 
-def _tokenize(tokenizer, texts: list[str]) -> Tensor:
+def tokenize(tokenizer, texts: list[str]) -> Tensor:
     return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-
-
-@torch.no_grad()
-def encode_corpus(vae: AutoencoderKL, corpus: Corpus) -> Tensor:
-    """Scaled latents [n, C, h, w] of all photos (posterior means)."""
-    parts = []
-    for start in range(0, len(corpus.images), 64):
-        rows = torch.arange(start, min(start + 64, len(corpus.images)))
-        parts.append(vae.encode(_pixels(corpus, rows) * 2 - 1).latent_dist.mean)
-    return torch.cat(parts) * vae.config.scaling_factor
-
-
-def train_unet(parts: ToonParts, corpus: Corpus, settings: Settings, work: Path) -> dict:
-    """Denoising (epsilon, min-SNR-5 weights) of the U-Net together with text encoder 2; text encoder 1 stays CLIP's.
-
-    Half of the captions also describe the person; one in ten is null text (zeros, as SDXL does).
-    """
-    latents, rng = encode_corpus(parts.vae, corpus), random.Random(settings.seed + 1)
-    texts = [corpus.texts("scene", rng), corpus.texts("full", rng)]
-    tokens = [torch.stack([_tokenize(t, kind) for kind in texts]) for t in parts.tokenizers]
-    alphas = scheduler().alphas_cumprod
-    side = corpus.images.shape[1]
-    unet, encoder_2, text_model = parts.unet, parts.text_encoder_2, parts.clip.text_model.eval().requires_grad_(False)
-    unet.to(memory_format=torch.channels_last)
-
-    def loss_of(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        rows = _rows(corpus, settings.unet_batch, generator)
-        kind = torch.randint(2, (len(rows),), generator=generator)
-        with torch.no_grad():
-            one = text_model(tokens[0][kind, rows], output_hidden_states=True).hidden_states[-2]
-        two = encoder_2(tokens[1][kind, rows], output_hidden_states=True)
-        keep = (torch.rand(len(rows), generator=generator) >= 0.1).float()
-        embeds = torch.cat([one, two.hidden_states[-2]], -1) * keep[:, None, None]
-        t = torch.randint(len(alphas), (len(rows),), generator=generator)
-        a = alphas[t].view(-1, 1, 1, 1)
-        x, noise = latents[rows], torch.randn(latents[rows].shape, generator=generator)
-        noisy = (a.sqrt() * x + (1 - a).sqrt() * noise).to(memory_format=torch.channels_last)
-        added = {
-            "text_embeds": two.text_embeds * keep[:, None],
-            "time_ids": torch.tensor([[side, side, 0, 0, side, side]]).float().expand(len(rows), 6),
-        }
-        error = (unet(noisy, t, embeds, added_cond_kwargs=added).sample - noise).square().mean((1, 2, 3))
-        snr = (a / (1 - a)).flatten()
-        return {"loss": (error * snr.clamp(max=5) / snr).mean(), "mse": error.mean()}
-
-    modules = nn.ModuleDict({"unet": unet, "text_encoder_2": encoder_2})
-    steps, stop = settings.unet_steps, settings.unet_stop
-    return fit("unet", modules, loss_of, steps=steps, stop=stop, lr=8e-4, work=work, seed=settings.seed, ema=0.998)
 
 
 def reconstruction(vae: AutoencoderKL, corpus: Corpus) -> tuple[np.ndarray, float]:
@@ -209,7 +174,7 @@ def reconstruction(vae: AutoencoderKL, corpus: Corpus) -> tuple[np.ndarray, floa
     parts, errors = [], []
     with torch.no_grad():
         for start in range(0, len(corpus.images), 64):
-            x = _pixels(corpus, torch.arange(start, min(start + 64, len(corpus.images)))) * 2 - 1
+            x = pixels_of(corpus, torch.arange(start, min(start + 64, len(corpus.images)))) * 2 - 1
             y = vae.decode(vae.encode(x).latent_dist.mean).sample
             errors.append((x - y).abs().mean((1, 2, 3)))
             parts.append(((y.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())

@@ -9,7 +9,7 @@ from diffusers.training_utils import compute_snr
 
 from pm.errors import ConfigError
 from pm.train import diffusion
-from pm.train.diffusion import add_noise, draw, masked_mse, min_snr_weight, noise_schedule, sample_latents, target
+from pm.train.diffusion import add_noise, draw, masked_mse, noise_schedule, sample_latents, snr_weight, target
 
 SDXL = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 CONFIGS = [
@@ -100,10 +100,20 @@ def test_min_snr_is_its_definition(prediction):
     snr = compute_snr(DDPMScheduler.from_config(config), timesteps)
     clipped = torch.minimum(snr, torch.tensor(5.0))
     expected = {"epsilon": clipped / snr, "v_prediction": clipped / (snr + 1), "sample": clipped}[prediction]
-    torch.testing.assert_close(min_snr_weight(noise_schedule(config), timesteps, 5.0), expected, rtol=1e-3, atol=1e-5)
-    assert torch.equal(min_snr_weight(noise_schedule(config), timesteps, None), torch.ones(5))
+    torch.testing.assert_close(
+        snr_weight(noise_schedule(config), timesteps, "min_snr", 5.0), expected, rtol=1e-3, atol=1e-5
+    )
+    assert torch.equal(snr_weight(noise_schedule(config), timesteps, "uniform", 5.0), torch.ones(5))
 
 
 def test_min_snr_is_finite_where_there_is_no_signal():
     schedule = noise_schedule(SDXL | {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"})
-    assert torch.isfinite(min_snr_weight(schedule, torch.tensor([0, 999]), 5.0)).all()
+    for rule in ("min_snr", "debiased"):
+        assert torch.isfinite(snr_weight(schedule, torch.tensor([0, 999]), rule, 5.0)).all()
+
+
+def test_debiased_is_one_over_root_snr_of_the_noise():
+    levels = noise_schedule({})
+    timesteps = torch.tensor([0, 300, 999])
+    signal, noise = levels.at(timesteps)
+    torch.testing.assert_close(snr_weight(levels, timesteps, "debiased", 5.0), (noise / signal).flatten())

@@ -40,7 +40,7 @@ class Batches:
 
 
 def make_step():
-    return TrainStep(TinyModel(), noise_schedule({}), 0.5, Precision(torch.float32), min_snr_gamma=5.0)
+    return TrainStep(TinyModel(), noise_schedule({}), 0.5, Precision(torch.float32), "min_snr")
 
 
 def make_trainer(run_dir, callbacks=(), saved=None, batches=None, **over):
