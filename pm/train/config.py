@@ -135,6 +135,7 @@ class RunConfig:
 
     name: str
     dataset: str
+    init: str | None  # adapter whose weights training starts from, ours or published; None: new ones
     seed: int
     base: BaseConfig
     adapter: AdapterConfig

@@ -42,7 +42,8 @@ def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any]) 
         ray.train.TrainingFailedError: a defect in a worker, with its traceback.
     """
     run_dir = Path(run_dir).absolute()
-    config = replace(config, dataset=str(Path(config.dataset).absolute()))
+    init = config.init and str(Path(config.init).expanduser().absolute())
+    config = replace(config, dataset=str(Path(config.dataset).absolute()), init=init)
     workers, scaling = plan_workers(config.workers)
     config.train.micro_batch(workers)
     check_dataset(config)

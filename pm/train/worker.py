@@ -11,7 +11,7 @@ import torch
 from pm.data.config import SamplesConfig
 from pm.data.dataset import IdentityDataset
 from pm.data.loader import Loader
-from pm.model.adapter import adapter_parameters, adapter_state, meta_of, save_adapter
+from pm.model.adapter import adapter_parameters, adapter_state, apply_adapter, load_adapter, meta_of, save_adapter
 from pm.model.base import BaseModel, load_base
 from pm.model.photomaker import PhotoMaker
 from pm.train.callbacks import Callback, MetricsFile, Progress, Wandb
@@ -129,6 +129,8 @@ def _load(config: RunConfig, context: TrainContext, progress: Progress | None) -
 def _photomaker(config: RunConfig, base: BaseModel) -> PhotoMaker:
     torch.manual_seed(config.seed)  # the same new weights on every rank
     photomaker = PhotoMaker(base, config.adapter)
+    if config.init is not None:
+        apply_adapter(photomaker, *load_adapter(config.init))
     train_in_float32(photomaker)
     return photomaker.train()
 
