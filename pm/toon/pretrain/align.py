@@ -44,16 +44,17 @@ def train_id_encoder(parts: ToonParts, corpus: Corpus, settings: Settings, base:
     photomaker = PhotoMaker(load_base(str(base), ("unet",)), CONFIG)
     encoder, captions = photomaker.id_encoder, Captions(parts, corpus, settings.seed + 1)
     parts.text_encoder_2.eval().requires_grad_(False)
-    everybody = captions.class_word(torch.arange(0, len(corpus.people), settings.photos_each), described=True)
-    variance = everybody.var(0).mean()
+    count = len(corpus.people)
+    # One sentence describes all photos of a person; the plain vector differs with the words before it.
+    wanted = _in_parts(captions, torch.arange(0, count, settings.photos_each), described=True)
+    plain = _in_parts(captions, torch.arange(count), described=False)
+    variance = wanted.var(0).mean()
 
     def loss_of(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         rows = random_rows(corpus, settings.align_batch, generator)
         pixels = noisy_surroundings(corpus, rows, pixels_of(corpus, rows), generator)
-        tokens = encoder(
-            (pixels - CLIP_MEAN) / CLIP_STD, torch.ones_like(rows), captions.class_word(rows, described=False)
-        )
-        loss = (tokens - captions.class_word(rows, described=True)).square().mean()
+        tokens = encoder((pixels - CLIP_MEAN) / CLIP_STD, torch.ones_like(rows), plain[rows])
+        loss = (tokens - wanted[rows // settings.photos_each]).square().mean()
         return {"loss": loss, "unexplained": loss / variance}
 
     modules = nn.ModuleDict({"id_encoder": encoder})
@@ -61,3 +62,8 @@ def train_id_encoder(parts: ToonParts, corpus: Corpus, settings: Settings, base:
     meta = meta_of(photomaker, crop_mode="face+mask", project_version="0", run="align")
     save_adapter(base / "adapter_aligned.safetensors", adapter_state(photomaker), meta)
     return final
+
+
+@torch.no_grad()
+def _in_parts(captions: Captions, rows: Tensor, *, described: bool) -> Tensor:
+    return torch.cat([captions.class_word(part, described=described) for part in rows.split(256)])

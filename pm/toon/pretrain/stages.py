@@ -36,7 +36,7 @@ class Settings:
     unet_steps: int = 3600
     token_steps: int = 800
     unet_batch: int = 32
-    align_steps: int = 1000
+    align_steps: int = 700
     align_batch: int = 64
 
 
