@@ -4,22 +4,13 @@ from collections.abc import Sequence
 
 from pm.evaluate.metrics import Interval, share_of_way
 from pm.evaluate.protocol import ReportRow
+from pm.markdown import table
 
 PAPER_ORDER = ("average", "linear", "stacked")
 
 
 def _cell(interval: Interval | None) -> str:
     return "–" if interval is None else str(interval)
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with padded columns, so that it also reads well in a terminal."""
-    widths = [max(len(r[i]) for r in (header, *rows)) for i in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)) + " |"
-
-    return "\n".join([line(header), line(["-" * w for w in widths]), *map(line, rows)])
 
 
 def main_table(rows: Sequence[ReportRow], floor: ReportRow, ceiling: ReportRow) -> str:
@@ -31,7 +22,7 @@ def main_table(rows: Sequence[ReportRow], floor: ReportRow, ceiling: ReportRow) 
         cells.append(
             [row.name, _cell(row.identity), f"{100 * way:.0f} %", _cell(row.prompt), _cell(row.diversity), seconds]
         )
-    return _markdown(["", "identity", "of the way", "prompt", "diversity", "s / image"], cells)
+    return table(["", "identity", "of the way", "prompt", "diversity", "s / image"], cells)
 
 
 def attribute_table(rows: Sequence[ReportRow]) -> str:
@@ -42,7 +33,7 @@ def attribute_table(rows: Sequence[ReportRow]) -> str:
         return [f"{100 * row.per_attribute[k]:.0f}" if k in row.per_attribute else "–" for k in names]
 
     body = [[row.name, *cells(row)] for row in rows]
-    return _markdown(["", *(n.replace("_", " ") for n in names)], body)
+    return table(["", *(n.replace("_", " ") for n in names)], body)
 
 
 def composing_table(rows: Sequence[ReportRow]) -> str | None:
@@ -63,7 +54,7 @@ def composing_table(rows: Sequence[ReportRow]) -> str | None:
         best = max((v.mean for v in values if v), default=None)
         for cells, value in zip(body, values, strict=True):
             cells.append(f"**{value}**" if value and value.mean == best else _cell(value))
-    return _markdown([f"{most} references", *(c for c, _ in columns)], body)
+    return table([f"{most} references", *(c for c, _ in columns)], body)
 
 
 def _label(row: ReportRow, rows: Sequence[ReportRow]) -> str:
