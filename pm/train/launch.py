@@ -4,6 +4,9 @@ import fcntl
 import json
 import logging
 import os
+import signal
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from pm.data.dataset import IdentityDataset
-from pm.errors import CheckpointError, ConfigError, DataError, PmError
+from pm.errors import CheckpointError, ConfigError, DataError, Interrupted, PmError
 from pm.model.base import fingerprint
-from pm.train.checkpoint import newest_complete
-from pm.train.config import RunConfig, WorkersConfig
+from pm.train.checkpoint import is_complete, newest_complete
+from pm.train.config import RunConfig
 from pm.train.console import watch
-from pm.train.context import CHECKPOINTS, RayContext
+from pm.train.context import CHECKPOINTS, STOP, RayContext
+from pm.train.plan import Shortage, plan_workers
 from pm.train.summary import ADAPTER, is_finished, label, read_summary, write_config
 
 _SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of a run's checkpoints
@@ -25,7 +29,7 @@ _SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of a run's ch
 def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any]) -> Path:
     """Train until `config.train.steps`, going on from the last checkpoint in `run_dir` if there is one.
 
-    Ray must be connected. Blocks, with a progress bar on standard error.
+    Ray must be connected. Blocks, with a progress bar on standard error. SIGTERM saves a checkpoint and ends the run.
 
     Args:
         config: the run.
@@ -38,20 +42,22 @@ def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any]) 
     Raises:
         ConfigError: the run was started with other settings, or the workers do not fit batch or cluster.
         DataError: dataset missing or made for another base.
-        CheckpointError: base or checkpoints missing or damaged.
+        CheckpointError: base or checkpoints missing or damaged, or a checkpoint could not be written.
+        PmError: the run was interrupted.
         ray.train.TrainingFailedError: a defect in a worker, with its traceback.
     """
     run_dir = Path(run_dir).absolute()
     config = replace(config, dataset=str(Path(config.dataset).absolute()))
     workers, scaling = plan_workers(config.workers)
-    config.train.micro_batch(workers)
+    check_batch(config, workers)
     check_dataset(config)
+    check_writable(run_dir)
     write_config(run_dir, config)
     if is_finished(run_dir, config):
         steps = (read_summary(run_dir) or {})["steps"]
         print(f"{label(config, run_dir)}: already finished ({steps} steps): {run_dir / ADAPTER}")
         return run_dir / ADAPTER
-    with _alone(run_dir), watch(run_dir, label(config, run_dir)):
+    with _alone(run_dir), watch(run_dir, label(config, run_dir)), _saved_on_sigterm(run_dir):
         _repair_snapshot(run_dir)
         _fit(config, run_dir, settings, scaling)
     if not is_finished(run_dir, config):
@@ -61,6 +67,28 @@ def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any]) 
     told = f", loss {loss:.4f}" if loss is not None else ""
     print(f"{label(config, run_dir)}: {summary['steps']} steps in {minutes:.1f} min{told}: {run_dir / ADAPTER}")
     return run_dir / ADAPTER
+
+
+@contextmanager
+def _saved_on_sigterm(run_dir: Path) -> Iterator[None]:
+    """Inside, the first SIGTERM asks the workers to save and end; the next ends this process at once."""
+    stop = run_dir / STOP
+    stop.unlink(missing_ok=True)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(*_: object) -> None:
+        stop.touch()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        print("SIGTERM: saving a checkpoint after this step ...", file=sys.stderr, flush=True)
+
+    before = signal.signal(signal.SIGTERM, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        stop.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -80,6 +108,38 @@ def _alone(run_dir: Path) -> Iterator[None]:
         yield
 
 
+def check_batch(config: RunConfig, workers: int) -> None:
+    """Fail when the global batch cannot be split over `workers`; an elastic run splits it unevenly where it must.
+
+    Raises:
+        ConfigError
+    """
+    if config.workers.min is None:
+        config.train.check_split(workers)
+    elif config.train.batch_size < workers:
+        raise ConfigError(
+            f"train.batch_size={config.train.batch_size} is less than workers.num={workers}; use workers.num="
+            f"{config.train.batch_size} or a larger batch"
+        )
+
+
+def check_writable(run_dir: Path) -> None:
+    """Make the run's folder.
+
+    Raises:
+        ConfigError: it cannot be made or written to.
+    """
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        probe = run_dir / f".writable.{os.getpid()}"
+        probe.write_text("x")
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"run folder {run_dir} cannot be written ({error.strerror}); choose another with name= or hydra.run.dir="
+        ) from error
+
+
 def check_dataset(config: RunConfig) -> None:
     """Fail in the driver, before any worker starts, when the dataset is not there or not for this base.
 
@@ -95,31 +155,6 @@ def check_dataset(config: RunConfig) -> None:
     IdentityDataset(
         config.dataset, samples_config(config.train), base_fingerprint=fingerprint(config.base.path), cache_mb=1
     )
-
-
-def plan_workers(config: WorkersConfig) -> tuple[int, dict[str, Any]]:
-    """Number of workers, and the arguments of Ray's `ScalingConfig`, from what the cluster has.
-
-    Raises:
-        ConfigError: the cluster does not have that much; Ray would wait for ever.
-    """
-    import ray
-
-    has = ray.cluster_resources()
-    cpus, gpus = int(has.get("CPU", 0)), int(has.get("GPU", 0))
-    use_gpu = gpus > 0 if config.use_gpu == "auto" else bool(config.use_gpu)
-    number = config.num or (gpus if use_gpu else 2)
-    if use_gpu and number > gpus:
-        way_out = f"workers.num={gpus}" if gpus else "workers.use_gpu=false"
-        raise ConfigError(f"workers.num={number} on GPUs needs {number} GPUs, Ray has {gpus}; set {way_out}")
-    each = config.cpus_per_worker or (1 if use_gpu else max(1, cpus // number))
-    if number * each > cpus:
-        raise ConfigError(
-            f"workers.num={number} with {each} CPUs each needs {number * each} CPUs, Ray has {cpus}; "
-            f"set workers.num={max(1, cpus // each)} or start Ray with more (RAY_ADDRESS of a cluster)"
-        )
-    resources = {"CPU": each, **({"GPU": 1} if use_gpu else {})}
-    return number, {"num_workers": number, "use_gpu": use_gpu, "resources_per_worker": resources}
 
 
 def train_worker(job: Mapping[str, Any]) -> None:
@@ -140,9 +175,11 @@ def _fit(config: RunConfig, run_dir: Path, settings: Mapping[str, Any], scaling:
     import ray.train
     from ray.train.torch import TorchTrainer
 
+    wait = max(60, config.workers.wait_seconds)
     # Ray's own account of every step goes to its log files; errors reach the driver as exceptions.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(wait))
     if len(ray.nodes()) == 1:  # nothing can be taken away; saves a process
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     logging.getLogger("ray.train").setLevel(logging.ERROR)
@@ -153,41 +190,70 @@ def _fit(config: RunConfig, run_dir: Path, settings: Mapping[str, Any], scaling:
         run_config=ray.train.RunConfig(
             name=f"{run_dir.name}/{CHECKPOINTS}",
             storage_path=str(run_dir.parent),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.train.num_to_keep),
-            failure_config=ray.train.FailureConfig(max_failures=config.workers.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=config.train.num_to_keep,
+                checkpoint_score_attribute=config.train.best_metric,
+                checkpoint_score_order=config.train.best_mode,
+            ),
+            failure_config=ray.train.FailureConfig(
+                max_failures=config.workers.max_failures,
+                controller_failure_limit=3,  # workers that did not come up within `wait`
+            ),
+            callbacks=[_no_retry_of_users_errors()],
             logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),
             # Told, DeepSpeed does not look for accelerators and complain about what it does not find.
             worker_runtime_env={"env_vars": {"DS_ACCELERATOR": "cuda" if scaling["use_gpu"] else "cpu"}},
         ),
     )
-    try:
-        trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        raise _cause(error) from error
-    except SystemExit:  # how Ray Train leaves after Ctrl-C, without a word
-        raise _interrupted(run_dir) from None
+    with Shortage(config.workers, give_up=lambda: os.kill(os.getpid(), signal.SIGINT)) as shortage:
+        try:
+            trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            raise _cause(error) from error
+        except SystemExit:  # how Ray Train leaves after Ctrl-C, without a word
+            raise shortage.reason or _interrupted(run_dir) from None
+
+
+def _no_retry_of_users_errors() -> Any:
+    """A Ray Train callback that ends the run when a worker has raised a `PmError`: it would come again."""
+    import ray.train
+
+    class NoRetry(ray.train.UserCallback):
+        def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+            error = _users_error(worker_exceptions)
+            if error is not None:
+                raise error
+
+    return NoRetry()
 
 
 def _cause(error: Exception) -> Exception:
-    """The user's error behind a failed run, else the failure itself.
+    """The user's error behind a failed run, else the failure itself."""
+    inner = getattr(error, "controller_failure", None)
+    while inner is not None and not isinstance(inner, PmError):
+        inner = getattr(inner, "controller_failure", None)
+    return inner or _users_error(getattr(error, "worker_failures", {})) or error
 
-    When one worker fails, the others fail too, waiting for it; the `PmError` is the reason and not their timeouts.
-    """
-    for failure in getattr(error, "worker_failures", {}).values():
+
+def _users_error(failures: Mapping[int, Exception]) -> PmError | None:
+    """When one worker fails, the others fail too, waiting for it; the `PmError` is the reason, not their timeouts."""
+    for failure in failures.values():
         inner = getattr(failure, "_base_exc", failure)
         if isinstance(inner, PmError):
             return inner
-    return error
+    return None
 
 
-def _interrupted(run_dir: Path) -> PmError:
+def _interrupted(run_dir: Path) -> Interrupted:
     saved = newest_complete(run_dir / CHECKPOINTS)
     place = f"go on from {saved.name}" if saved is not None else "start again: there was no checkpoint yet"
-    return PmError(f"run {run_dir} was interrupted; run the same command again to {place}")
+    return Interrupted(f"run {run_dir} was interrupted; run the same command again to {place}")
 
 
 def _repair_snapshot(run_dir: Path) -> None:
-    """Drop Ray's list of checkpoints if the last run died while writing it; the worker then looks at the folders.
+    """Drop Ray's list of checkpoints if it was cut off in writing, or names one that is gone or damaged.
+
+    The workers then look at the folders themselves.
 
     Raises:
         CheckpointError: there are checkpoints, but none is whole.
@@ -197,8 +263,12 @@ def _repair_snapshot(run_dir: Path) -> None:
     if not snapshot.exists():
         return
     try:
-        json.loads(snapshot.read_text())
-    except ValueError:
-        if newest_complete(root) is None and any(root.glob("step-*")):
-            raise CheckpointError(f"no checkpoint in {root} is whole; delete {run_dir} to start again") from None
-        snapshot.unlink()
+        results = json.loads(snapshot.read_text())["checkpoint_results"]
+        intact = all(is_complete(root / result["checkpoint_dir_name"]) for result in results)
+    except (ValueError, KeyError, TypeError):
+        intact = False
+    if intact:
+        return
+    if newest_complete(root) is None and any(root.glob("step-*")):
+        raise CheckpointError(f"no checkpoint in {root} is whole; delete {run_dir} to start again") from None
+    snapshot.unlink()

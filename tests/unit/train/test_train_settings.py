@@ -24,7 +24,7 @@ from pm.train.summary import is_finished, write_config, write_summary
         ({"train__betas": [0.9]}, "must be two numbers"),
         ({"train__precision": "fp16"}, "train.precision='fp16' is not one of auto, fp32, bf16"),
         ({"train__stepz": 3}, "did you mean 'steps'"),
-        ({"engine__name": "zero4"}, "engine.name='zero4' is not one of ddp, zero1, zero2, zero3"),
+        ({"engine__name": "zero4"}, "engine.name='zero4' is not one of ddp, zero1, zero2, zero3, zero3_offload"),
         ({"workers__use_gpu": "maybe"}, "workers.use_gpu='maybe'"),
         ({"validation__prompts": ["a man"]}, "lacks '{class_word} {trigger}'"),
         ({"name": "../other"}, "must be a plain name"),
@@ -46,9 +46,9 @@ def test_the_global_batch_is_micro_batch_times_workers_times_accumulation(batch,
 
 def test_a_batch_that_cannot_be_split_names_one_that_can():
     with pytest.raises(ConfigError, match=r"batch_size=32 is not divisible by 3 workers x 10 samples .*batch_size=30"):
-        train_config(batch_size=32).micro_batch(3)
+        train_config(batch_size=32).check_split(3)
     with pytest.raises(ConfigError, match=r"batch_size=1 .*2 workers x 1 .*batch_size=2"):
-        train_config(batch_size=1).micro_batch(2)
+        train_config(batch_size=1).check_split(2)
 
 
 def test_warmup_is_linear_and_then_constant():

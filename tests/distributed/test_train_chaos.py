@@ -1,0 +1,175 @@
+"""Killed workers, full disks, SIGTERM, other numbers of workers: all end where an undisturbed run does."""
+
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from unit.train.support import run_config, write_dataset  # noqa: E402
+
+from pm.errors import CheckpointError, ConfigError, PmError  # noqa: E402
+from pm.train.callbacks import read_metrics  # noqa: E402
+from pm.train.launch import launch  # noqa: E402
+
+pytestmark = pytest.mark.timeout(900)
+STEPS = 60
+SETTINGS = {
+    "train__steps": STEPS,
+    "train__batch_size": 8,
+    "train__micro_batch_size": 2,
+    "train__checkpoint_every": 5,
+    "train__num_to_keep": 2,
+    "train__ema_decay": 0.9,
+    "train__grad_clip": 0.05,
+    "workers__cpus_per_worker": 1,
+    "workers__num": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(tiny_base, tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data") / "tiny", tiny_base, people=6, photos=4)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_session, dataset, tiny_base, tmp_path_factory):
+    """The folder of a run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("runs") / "undisturbed"
+    launch(run_config(dataset, tiny_base, **SETTINGS), folder, {})
+    return folder
+
+
+def losses(folder):
+    return [(line["step"], line["loss"]) for line in read_metrics(folder / "metrics.jsonl")]
+
+
+def last_step(folder):
+    lines = read_metrics(folder / "metrics.jsonl")
+    return lines[-1]["step"] if lines else 0
+
+
+def train_workers():
+    """Processes of this session's Ray that train."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if "TrainWorker" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+class AtStep(threading.Thread):
+    """Calls `act` a moment after the run has passed each of `steps`, somewhere inside a later step."""
+
+    def __init__(self, folder, steps, act, seed=0):
+        super().__init__(daemon=True)
+        self.folder, self.steps, self.act = folder, steps, act
+        self.done: list[int] = []
+        self.ended = threading.Event()
+        self.random = random.Random(seed)
+
+    def run(self):
+        for target in self.steps:
+            while not self.ended.is_set() and not target <= last_step(self.folder) < STEPS:
+                time.sleep(0.005)
+            if self.ended.is_set():
+                return
+            time.sleep(self.random.uniform(0, 0.05))
+            self.act()
+            self.done.append(last_step(self.folder))
+            time.sleep(1.0)  # the old metrics stay until the run has started again
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.join()
+
+
+def test_a_run_that_everything_happens_to_ends_where_an_undisturbed_one_does(undisturbed, dataset, tiny_base, tmp_path):
+    """A disk that is full half-way through a checkpoint, SIGTERM, and workers killed at random moments."""
+    folder = tmp_path / "chaos"
+    config = run_config(dataset, tiny_base, **SETTINGS)
+    # A real "no space left on device" in the third checkpoint, whose other files are written well.
+    full = folder / "checkpoints/step-00000015"
+    full.mkdir(parents=True)
+    (full / "state.safetensors").symlink_to("/dev/full")
+    message = r"step-00000015 could not be written .*No space left on device.*goes on from step-00000010"
+    with pytest.raises(CheckpointError, match=message):
+        launch(config, folder, {})
+    assert not full.exists() or not (full / "state.safetensors").exists()
+
+    with (
+        AtStep(folder, [last_step(folder) + 4], lambda: os.kill(os.getpid(), signal.SIGTERM)) as terminate,
+        pytest.raises(PmError, match="was interrupted; run the same command again to go on from step-"),
+    ):
+        launch(config, folder, {})
+    assert len(terminate.done) == 1
+    stopped = last_step(folder)
+    assert (folder / f"checkpoints/step-{stopped:08d}").is_dir() and not (folder / ".stop").exists()
+
+    def kill():
+        victim = random.Random(stopped).choice(train_workers())
+        os.kill(victim.pid, signal.SIGKILL)
+
+    with AtStep(folder, [stopped + 3, stopped + 8, stopped + 17], kill) as killer:
+        adapter = launch(config, folder, {})
+    assert len(killer.done) == 3, f"the run ended before its workers were killed: {killer.done}"
+
+    assert [step for step, _ in losses(folder)] == list(range(1, STEPS + 1))  # every step once
+    assert losses(folder) == losses(undisturbed)
+    one, other = load_file(adapter), load_file(undisturbed / "adapter.safetensors")
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_another_number_of_workers_goes_on_with_the_same_samples(undisturbed, dataset, tiny_base, tmp_path):
+    """Two workers, then three of an elastic run, over which a batch of eight does not divide."""
+    folder = tmp_path / "run"
+    launch(run_config(dataset, tiny_base, **SETTINGS | {"train__steps": 10}), folder, {})
+    elastic = SETTINGS | {"train__steps": 20, "workers__num": 3, "workers__min": 1}
+    launch(run_config(dataset, tiny_base, **elastic), folder, {})
+    expected = losses(undisturbed)[:20]
+    assert [step for step, _ in losses(folder)] == [step for step, _ in expected]
+    assert [loss for _, loss in losses(folder)] == pytest.approx([loss for _, loss in expected], rel=1e-4)
+    assert read_metrics(folder / "metrics.jsonl")[-1]["consumed"] == 160
+
+
+def test_a_loss_that_is_no_number_ends_the_run_at_once(ray_session, dataset, tiny_base, tmp_path):
+    config = run_config(
+        dataset, tiny_base, **SETTINGS | {"train__lr_lora": 1e30, "train__grad_clip": None, "workers__max_failures": 3}
+    )
+    with pytest.raises(ConfigError, match=r"(loss|gradient norm) is (nan|inf) at step \d+; lower train.lr_lora"):
+        launch(config, tmp_path / "run", {})
+    assert last_step(tmp_path / "run") < 5
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_any_worker_starts(ray_session, dataset, tiny_base, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file/run cannot be written \(Not a directory\); choose another"):
+        launch(run_config(dataset, tiny_base), tmp_path / "file/run", {})
+
+
+def test_a_joined_cluster_that_is_too_small_is_waited_for_and_then_named(ray_session, dataset, tiny_base, monkeypatch):
+    import dataclasses
+
+    from pm.train.plan import plan_workers
+
+    workers = dataclasses.replace(run_config(dataset, tiny_base).workers, num=99, cpus_per_worker=1, wait_seconds=3)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    start = time.monotonic()
+    with pytest.raises(ConfigError, match=r"needs 99 CPUs, Ray has 4; .*\(waited 3 s, workers.wait_seconds\)"):
+        plan_workers(workers)
+    assert time.monotonic() - start >= 3
