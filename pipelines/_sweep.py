@@ -16,7 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from pm.config import from_mapping
 from pm.errors import Interrupted, PmError
 from pm.tracking import WandbConfig
-from pm.train.sweep import finish_sweep, write_cell
+from pm.train.callbacks import METRICS
+from pm.train.storage import RemoteFolder, is_uri, join
+from pm.train.summary import SUMMARY
+from pm.train.sweep import CELL, finish_sweep, write_cell
 
 _LONG = 10**7  # seconds; cells side by side wait for each other's workers
 
@@ -29,6 +32,11 @@ def in_sweep() -> bool:
 def run_name(cfg: dict) -> str:
     """`<name>`, and below it a folder for each cell, named after its overrides: `ablation/compose-average_seed-0`."""
     return os.path.join(cfg["name"], HydraConfig.get().job.override_dirname) if in_sweep() else cfg["name"]
+
+
+def folders(storage_path: str, name: str) -> tuple[Path, str | None]:
+    """Where a run's files are on this machine, and the URI of its storage if that is elsewhere."""
+    return (Path("runs", name), join(storage_path, name)) if is_uri(storage_path) else (Path(storage_path, name), None)
 
 
 def run_cell(main: Callable[[dict], Any], cfg: dict) -> None:
@@ -51,7 +59,10 @@ def run_cell(main: Callable[[dict], Any], cfg: dict) -> None:
         error = f"{type(failure).__name__}: {str(failure).strip().splitlines()[0] if str(failure).strip() else ''}"
     if error is not None:
         print(f"{run_name(cfg)} failed: {error}", file=sys.stderr, flush=True)
-    write_cell(Path(cfg["storage_path"], run_name(cfg)), hydra.overrides.task, error)
+    folder, uri = folders(cfg["storage_path"], run_name(cfg))
+    write_cell(folder, hydra.overrides.task, error)
+    if uri is not None:
+        RemoteFolder(uri).push_file(folder, CELL)
 
 
 class Sweep(Callback):
@@ -69,8 +80,10 @@ class Sweep(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         tracker = from_mapping(WandbConfig, OmegaConf.to_container(config.wandb, resolve=True), "wandb")
-        root = Path(config.storage_path, config.name)
+        root, uri = folders(config.storage_path, config.name)
         try:
+            if uri is not None:
+                RemoteFolder(uri).pull(root, names=(CELL, METRICS, SUMMARY))
             finish_sweep(root, config.name, tracker, f"python {os.path.relpath(sys.argv[0])} -m")
         except PmError as error:
             fail(str(error))

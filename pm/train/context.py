@@ -6,6 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -96,7 +97,8 @@ class LocalContext:
 class RayContext:
     """A Ray Train worker; Ray uploads, registers and prunes the checkpoints."""
 
-    def __init__(self, run_dir: str | Path):
+    def __init__(self, run_dir: str | Path, remote: Any = None):
+        """`remote`: the `RemoteFolder` where the checkpoints are, if they are not in `run_dir`."""
         import ray.train
         import ray.train.torch
 
@@ -104,7 +106,8 @@ class RayContext:
         self.rank, self.workers = context.get_world_rank(), context.get_world_size()
         self.local_workers = context.get_local_world_size()
         self.device = ray.train.torch.get_device()
-        self.run_dir = Path(run_dir)
+        self.run_dir, self._remote = Path(run_dir), remote
+        self._fetched = ExitStack()
         self._storage = context.get_storage()
         self._stop = StopFile(self.run_dir)
         self._written = threading.Event()
@@ -125,7 +128,10 @@ class RayContext:
                 write(folder)
                 return self._storage.persist_current_checkpoint(checkpoint, name)
             except WRITE_ERRORS as error:
-                raise not_written(Path(self._storage.build_checkpoint_path_from_name(name)), error) from error
+                target = self._storage.build_checkpoint_path_from_name(name)
+                with suppress(*WRITE_ERRORS):  # half-written; what is left of it would only take room
+                    self._storage.storage_filesystem.delete_dir(target)
+                raise not_written(Path(target), error, self._remote) from error
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
                 self._written.set()
@@ -139,10 +145,27 @@ class RayContext:
             delete_local_checkpoint_after_upload=False,
         )
 
+    def __enter__(self) -> "RayContext":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._fetched.close()
+
+    def flush(self) -> None:
+        """Wait until the checkpoints that were reported are kept, at most half a minute, before a worker fails."""
+        import ray.train
+
+        with suppress(Exception):  # the failure that follows tells more
+            ray.train.get_all_reported_checkpoints(
+                consistency_mode=ray.train.CheckpointConsistencyMode.COMMITTED, timeout_s=30
+            )
+
     def restore(self) -> Path | None:
         import ray.train
 
         checkpoint = ray.train.get_checkpoint()
+        if self._remote is not None:  # one copy for all workers of this machine, until they end
+            return checkpoint and Path(self._fetched.enter_context(checkpoint.as_directory()))
         if checkpoint is not None and is_complete(Path(checkpoint.path)):
             return Path(checkpoint.path)
         # Without an entry in Ray's list (see `launch._repair_snapshot`) the folders are looked at.
@@ -180,10 +203,11 @@ class StopFile:
         return self._seen
 
 
-def not_written(target: Path, error: Exception) -> CheckpointError:
-    """What to tell when a checkpoint could not be written to `target`."""
-    before = newest_complete(target.parent)
-    way_out = f"goes on from {before.name}" if before is not None else "starts again: there was no checkpoint yet"
+def not_written(target: Path, error: Exception, remote: Any = None) -> CheckpointError:
+    """What to tell when a checkpoint could not be written to `target`, in the storage of `remote` if there is one."""
+    whole = newest_complete(target.parent)
+    before = remote.newest_checkpoint() if remote is not None else whole and whole.name
+    way_out = f"goes on from {before}" if before is not None else "starts again: there was no checkpoint yet"
     return CheckpointError(
         f"checkpoint {target} could not be written ({error}); make room or repair the storage and run the same "
         f"command again: it {way_out}"

@@ -21,12 +21,13 @@ from pm.train.config import RunConfig
 from pm.train.console import watch
 from pm.train.context import CHECKPOINTS, STOP, RayContext
 from pm.train.plan import Shortage, plan_workers
+from pm.train.storage import RemoteFolder, followed, mirrored
 from pm.train.summary import ADAPTER, is_finished, label, read_summary, write_config
 
 _SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of a run's checkpoints
 
 
-def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any]) -> Path:
+def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any], storage: str | None = None) -> Path:
     """Train until `config.train.steps`, going on from the last checkpoint in `run_dir` if there is one.
 
     Ray must be connected. Blocks, with a progress bar on standard error. SIGTERM saves a checkpoint and ends the run.
@@ -35,6 +36,7 @@ def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any]) 
         config: the run.
         run_dir: where everything of the run goes; shared by all nodes of a cluster.
         settings: the whole config as plain values, for Weights & Biases.
+        storage: URI where the run lives instead; `run_dir` then is this machine's copy, without the checkpoints.
 
     Returns:
         the adapter's path.
@@ -52,16 +54,21 @@ def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any]) 
     check_batch(config, workers)
     check_dataset(config)
     check_writable(run_dir)
+    remote = RemoteFolder(storage) if storage is not None else None
+    if remote is not None:
+        remote.check_writable()
+        remote.pull(run_dir)
     write_config(run_dir, config)
     if is_finished(run_dir, config):
         steps = (read_summary(run_dir) or {})["steps"]
         print(f"{label(config, run_dir)}: already finished ({steps} steps): {run_dir / ADAPTER}")
         return run_dir / ADAPTER
-    with _alone(run_dir), watch(run_dir, label(config, run_dir)), _saved_on_sigterm(run_dir):
+    following = watch(run_dir, label(config, run_dir))
+    with _alone(run_dir), following, _saved_on_sigterm(run_dir), followed(remote, run_dir):
         _repair_snapshot(run_dir)
-        _fit(config, run_dir, settings, scaling)
+        _fit(config, run_dir, remote, settings, scaling)
     if not is_finished(run_dir, config):
-        raise _interrupted(run_dir)
+        raise _interrupted(run_dir, remote)
     summary = read_summary(run_dir) or {}
     loss, minutes = summary["metrics"].get("loss"), summary["seconds"] / 60
     told = f", loss {loss:.4f}" if loss is not None else ""
@@ -166,12 +173,24 @@ def train_worker(job: Mapping[str, Any]) -> None:
 
     warnings.filterwarnings("ignore", category=FutureWarning)
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    context = RayContext(job["run_dir"])
+    remote: RemoteFolder | None = job["remote"]
+    context = RayContext(job["run_dir"] if remote is None else remote.scratch(), remote)
     share_threads(context.local_workers)
-    run_worker(job["config"], context, job["settings"])
+    with mirrored(remote if context.rank == 0 else None, context.run_dir), context:
+        try:
+            run_worker(job["config"], context, job["settings"])
+        except PmError:  # it ends the run: what is still being written must not be lost
+            context.flush()
+            raise
 
 
-def _fit(config: RunConfig, run_dir: Path, settings: Mapping[str, Any], scaling: Mapping[str, Any]) -> None:
+def _fit(
+    config: RunConfig,
+    run_dir: Path,
+    remote: RemoteFolder | None,
+    settings: Mapping[str, Any],
+    scaling: Mapping[str, Any],
+) -> None:
     import ray.train
     from ray.train.torch import TorchTrainer
 
@@ -185,11 +204,12 @@ def _fit(config: RunConfig, run_dir: Path, settings: Mapping[str, Any], scaling:
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     trainer = TorchTrainer(
         train_worker,
-        train_loop_config={"config": config, "run_dir": str(run_dir), "settings": dict(settings)},
+        train_loop_config={"config": config, "run_dir": str(run_dir), "remote": remote, "settings": dict(settings)},
         scaling_config=ray.train.ScalingConfig(**scaling),
         run_config=ray.train.RunConfig(
             name=f"{run_dir.name}/{CHECKPOINTS}",
-            storage_path=str(run_dir.parent),
+            storage_path=str(run_dir.parent) if remote is None else remote.path.rpartition("/")[0],
+            storage_filesystem=None if remote is None else remote.filesystem,
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=config.train.num_to_keep,
                 checkpoint_score_attribute=config.train.best_metric,
@@ -211,7 +231,7 @@ def _fit(config: RunConfig, run_dir: Path, settings: Mapping[str, Any], scaling:
         except ray.train.TrainingFailedError as error:
             raise _cause(error) from error
         except SystemExit:  # how Ray Train leaves after Ctrl-C, without a word
-            raise shortage.reason or _interrupted(run_dir) from None
+            raise shortage.reason or _interrupted(run_dir, remote) from None
 
 
 def _no_retry_of_users_errors() -> Any:
@@ -244,10 +264,13 @@ def _users_error(failures: Mapping[int, Exception]) -> PmError | None:
     return None
 
 
-def _interrupted(run_dir: Path) -> Interrupted:
-    saved = newest_complete(run_dir / CHECKPOINTS)
-    place = f"go on from {saved.name}" if saved is not None else "start again: there was no checkpoint yet"
-    return Interrupted(f"run {run_dir} was interrupted; run the same command again to {place}")
+def _interrupted(run_dir: Path, remote: RemoteFolder | None) -> Interrupted:
+    whole = newest_complete(run_dir / CHECKPOINTS)
+    saved = remote.newest_checkpoint() if remote is not None else whole and whole.name
+    place = f"go on from {saved}" if saved is not None else "start again: there was no checkpoint yet"
+    return Interrupted(
+        f"run {run_dir if remote is None else remote.uri} was interrupted; run the same command again to {place}"
+    )
 
 
 def _repair_snapshot(run_dir: Path) -> None:

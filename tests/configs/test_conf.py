@@ -17,7 +17,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 # entry point → its dataclass, what a user has to give, and keys that are only short names of others
 ENTRIES = {
     "preprocess": (PreprocessConfig, ["dataset.root=photos"], ()),
-    "train": (RunConfig, ["data=data/x"], ("compose", "merge", "data", "wild", "storage_path")),
+    "train": (RunConfig, ["data=data/x"], ("compose", "merge", "data", "draw", "wild", "storage_path")),
     "generate": (GenerateConfig, ["prompt=a man img", "id_images=[a.png]"], ()),
     "evaluate": (EvaluateConfig, [], ()),
     "export": (ExportConfig, ["checkpoint=runs/x"], ()),

@@ -11,8 +11,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = sorted((ROOT / "deploy/kuberay").glob("*.yaml"))
-# KubeRay's v1 RayJob (Apache-2.0), from its Helm chart's CRDs of August 2026, without descriptions. A RayCluster's spec is
-# the RayJob's rayClusterSpec.
+# KubeRay's v1 RayJob (Apache-2.0), from its Helm chart's CRDs of August 2026, without descriptions. A RayCluster's spec
+# is the RayJob's rayClusterSpec.
 SCHEMA = json.loads(gzip.decompress(Path(__file__).with_name("kuberay-rayjob.v1.schema.json.gz").read_bytes()))
 KINDS = {"RayJob": SCHEMA["properties"]["spec"]}
 KINDS["RayCluster"] = KINDS["RayJob"]["properties"]["rayClusterSpec"]
@@ -25,8 +25,10 @@ def closed(schema):
     if not isinstance(schema, dict):
         return schema
     result = {key: closed(value) for key, value in schema.items()}
-    if "properties" in result and isinstance(schema["properties"], dict) and not schema.get(
-        "x-kubernetes-preserve-unknown-fields"
+    if (
+        "properties" in result
+        and isinstance(schema["properties"], dict)
+        and not schema.get("x-kubernetes-preserve-unknown-fields")
     ):
         result.setdefault("additionalProperties", False)
     return result
@@ -65,7 +67,8 @@ def test_ray_up_takes_the_cluster_file():
     assert worker["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
     assert worker["min_workers"] == 0 < worker["max_workers"] <= config["max_workers"]
     for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
-        assert any("RAY_AUTH_MODE=token" in c and "PM_STORAGE=s3://" in c for c in commands)
+        for setting in ("RAY_AUTH_MODE=token", "PM_STORAGE=s3://", "RAY_JOB_STOP_WAIT_TIME_S="):
+            assert any(setting in command for command in commands)
     with pytest.raises(jsonschema.ValidationError):  # the schema does refuse
         validate_config({**config, "max_workerz": 1})
 
