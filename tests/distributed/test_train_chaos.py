@@ -1,7 +1,9 @@
 """Killed workers, full disks, SIGTERM, other numbers of workers: all end where an undisturbed run does."""
 
+import dataclasses
 import os
 import random
+import re
 import signal
 import sys
 import threading
@@ -19,13 +21,14 @@ from unit.train.support import run_config, write_dataset  # noqa: E402
 from pm.errors import CheckpointError, ConfigError, PmError  # noqa: E402
 from pm.train.callbacks import read_metrics  # noqa: E402
 from pm.train.launch import launch  # noqa: E402
+from pm.train.plan import Shortage, plan_workers  # noqa: E402
 
 pytestmark = pytest.mark.timeout(900)
-STEPS = 60
+STEPS = 120
 SETTINGS = {
     "train__steps": STEPS,
-    "train__batch_size": 8,
-    "train__micro_batch_size": 2,
+    "train__batch_size": 16,
+    "train__micro_batch_size": 1,  # eight passes a step: long enough to be killed in
     "train__checkpoint_every": 5,
     "train__num_to_keep": 2,
     "train__ema_decay": 0.9,
@@ -80,15 +83,20 @@ class AtStep(threading.Thread):
         self.random = random.Random(seed)
 
     def run(self):
+        acted = 0.0
         for target in self.steps:
-            while not self.ended.is_set() and not target <= last_step(self.folder) < STEPS:
+            while not self.ended.is_set():
+                line = (read_metrics(self.folder / "metrics.jsonl") or [{"step": -1, "time": 0.0}])[-1]
+                # Newer than the last act: the old lines stay until the run has started again.
+                if target <= line["step"] < STEPS and line["time"] > acted:
+                    break
                 time.sleep(0.005)
             if self.ended.is_set():
                 return
             time.sleep(self.random.uniform(0, 0.05))
+            acted = time.time()
             self.act()
-            self.done.append(last_step(self.folder))
-            time.sleep(1.0)  # the old metrics stay until the run has started again
+            self.done.append(line["step"])
 
     def __enter__(self):
         self.start()
@@ -102,7 +110,7 @@ class AtStep(threading.Thread):
 def test_a_run_that_everything_happens_to_ends_where_an_undisturbed_one_does(undisturbed, dataset, tiny_base, tmp_path):
     """A disk that is full half-way through a checkpoint, SIGTERM, and workers killed at random moments."""
     folder = tmp_path / "chaos"
-    config = run_config(dataset, tiny_base, **SETTINGS)
+    config = run_config(dataset, tiny_base, **SETTINGS, workers__max_failures=-1)
     # A real "no space left on device" in the third checkpoint, whose other files are written well.
     full = folder / "checkpoints/step-00000015"
     full.mkdir(parents=True)
@@ -125,7 +133,8 @@ def test_a_run_that_everything_happens_to_ends_where_an_undisturbed_one_does(und
         victim = random.Random(stopped).choice(train_workers())
         os.kill(victim.pid, signal.SIGKILL)
 
-    with AtStep(folder, [stopped + 3, stopped + 8, stopped + 17], kill) as killer:
+    left = STEPS - stopped
+    with AtStep(folder, [stopped + left // 8, stopped + left // 3, stopped + left * 5 // 8], kill) as killer:
         adapter = launch(config, folder, {})
     assert len(killer.done) == 3, f"the run ended before its workers were killed: {killer.done}"
 
@@ -136,7 +145,7 @@ def test_a_run_that_everything_happens_to_ends_where_an_undisturbed_one_does(und
 
 
 def test_another_number_of_workers_goes_on_with_the_same_samples(undisturbed, dataset, tiny_base, tmp_path):
-    """Two workers, then three of an elastic run, over which a batch of eight does not divide."""
+    """Two workers, then three of an elastic run, over which the batch does not divide."""
     folder = tmp_path / "run"
     launch(run_config(dataset, tiny_base, **SETTINGS | {"train__steps": 10}), folder, {})
     elastic = SETTINGS | {"train__steps": 20, "workers__num": 3, "workers__min": 1}
@@ -144,7 +153,7 @@ def test_another_number_of_workers_goes_on_with_the_same_samples(undisturbed, da
     expected = losses(undisturbed)[:20]
     assert [step for step, _ in losses(folder)] == [step for step, _ in expected]
     assert [loss for _, loss in losses(folder)] == pytest.approx([loss for _, loss in expected], rel=1e-4)
-    assert read_metrics(folder / "metrics.jsonl")[-1]["consumed"] == 160
+    assert read_metrics(folder / "metrics.jsonl")[-1]["consumed"] == 320
 
 
 def test_a_loss_that_is_no_number_ends_the_run_at_once(ray_session, dataset, tiny_base, tmp_path):
@@ -163,13 +172,20 @@ def test_a_folder_that_cannot_be_written_is_named_before_any_worker_starts(ray_s
 
 
 def test_a_joined_cluster_that_is_too_small_is_waited_for_and_then_named(ray_session, dataset, tiny_base, monkeypatch):
-    import dataclasses
-
-    from pm.train.plan import plan_workers
-
     workers = dataclasses.replace(run_config(dataset, tiny_base).workers, num=99, cpus_per_worker=1, wait_seconds=3)
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     start = time.monotonic()
     with pytest.raises(ConfigError, match=r"needs 99 CPUs, Ray has 4; .*\(waited 3 s, workers.wait_seconds\)"):
         plan_workers(workers)
     assert time.monotonic() - start >= 3
+
+
+def test_a_cluster_that_stays_too_small_is_given_up(ray_session, dataset, tiny_base):
+    workers = run_config(dataset, tiny_base).workers
+    given_up = threading.Event()
+    with Shortage(dataclasses.replace(workers, num=99, cpus_per_worker=1, wait_seconds=0), given_up.set) as shortage:
+        assert given_up.wait(60)
+    assert re.search(r"lost what the run needs: .* needs 99 CPUs, .*run the same command again", str(shortage.reason))
+    with Shortage(dataclasses.replace(workers, num=1, wait_seconds=0), given_up.set) as shortage:
+        time.sleep(5)
+    assert shortage.reason is None
