@@ -3,8 +3,8 @@
     python benchmarks/sdxl_budget.py            # the tables of docs/scaling.md
 
 The real modules (SDXL's U-Net with this project's LoRA, CLIP ViT-L/14 with the fusion) are built on torch's meta
-device: shapes without numbers. Parameters are counted, FLOPs are torch's own count over one forward and backward pass, and
-activations are the tensors that autograd keeps for it. What is assumed and not counted is said in docs/scaling.md.
+device: shapes without numbers. Parameters are counted, FLOPs are torch's own count over one forward and backward pass,
+and activations are the tensors that autograd keeps for it. What is assumed and not counted: docs/scaling.md.
 """
 
 import argparse

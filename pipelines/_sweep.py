@@ -17,7 +17,7 @@ from pm.config import from_mapping
 from pm.errors import Interrupted, PmError
 from pm.tracking import WandbConfig
 from pm.train.callbacks import METRICS
-from pm.train.storage import RemoteFolder, is_uri, join
+from pm.train.storage import RemoteFolder, folders
 from pm.train.summary import SUMMARY
 from pm.train.sweep import CELL, finish_sweep, write_cell
 
@@ -32,11 +32,6 @@ def in_sweep() -> bool:
 def run_name(cfg: dict) -> str:
     """`<name>`, and below it a folder for each cell, named after its overrides: `ablation/compose-average_seed-0`."""
     return os.path.join(cfg["name"], HydraConfig.get().job.override_dirname) if in_sweep() else cfg["name"]
-
-
-def folders(storage_path: str, name: str) -> tuple[Path, str | None]:
-    """Where a run's files are on this machine, and the URI of its storage if that is elsewhere."""
-    return (Path("runs", name), join(storage_path, name)) if is_uri(storage_path) else (Path(storage_path, name), None)
 
 
 def run_cell(main: Callable[[dict], Any], cfg: dict) -> None:
@@ -60,7 +55,10 @@ def run_cell(main: Callable[[dict], Any], cfg: dict) -> None:
     if error is not None:
         print(f"{run_name(cfg)} failed: {error}", file=sys.stderr, flush=True)
     folder, uri = folders(cfg["storage_path"], run_name(cfg))
-    write_cell(folder, hydra.overrides.task, error)
+    try:
+        write_cell(folder, hydra.overrides.task, error)
+    except OSError as problem:
+        fail(f"folder {folder} cannot be written ({problem.strerror}); choose another storage_path=")
     if uri is not None:
         RemoteFolder(uri).push_file(folder, CELL)
 
@@ -69,8 +67,9 @@ class Sweep(Callback):
     """What happens before the first and after the last cell."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        if OmegaConf.is_missing(config, "data"):
-            fail("data is not set; give the folder that pipelines/preprocess.py wrote: data=<folder>")
+        for key in ("data", "wild"):
+            if OmegaConf.is_missing(config, key):
+                fail(f"{key} is not set; give the folder that pipelines/preprocess.py wrote: {key}=<folder>")
         if "RayLauncher" in str(config.hydra.launcher._target_):
             from pm.ray_env import ray_init
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from _entry import entry
-from _sweep import folders, run_cell, run_name
+from _sweep import run_cell, run_name
 
 from pm.config import from_mapping
 from pm.train.config import RunConfig
@@ -19,6 +19,7 @@ def main(cfg: dict) -> None:
 
     from pm.ray_env import ray_init
     from pm.train.launch import launch
+    from pm.train.storage import folders
 
     ray_init(log_to_driver=config.workers.logs)
     if cfg["draw"] and not Path(cfg["data"], "dataset.json").exists():

@@ -143,7 +143,7 @@ def check_writable(run_dir: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise ConfigError(
-            f"run folder {run_dir} cannot be written ({error.strerror}); choose another with name= or hydra.run.dir="
+            f"run folder {run_dir} cannot be written ({error.strerror}); choose another storage_path="
         ) from error
 
 

@@ -34,6 +34,11 @@ def join(storage_path: str, name: str) -> str:
     return f"{path.rstrip('/')}/{name}{mark}{options}"
 
 
+def folders(storage_path: str, name: str) -> tuple[Path, str | None]:
+    """Where the run `name` is on this machine, and the URI of its storage if it lives elsewhere."""
+    return (Path("runs", name), join(storage_path, name)) if is_uri(storage_path) else (Path(storage_path, name), None)
+
+
 class RemoteFolder:
     """A run's folder in a storage.
 

@@ -40,7 +40,7 @@ def test_two_nodes_train_together_and_the_run_survives_the_loss_of_one(tiny_data
     alone = run_config(tiny_dataset, tiny_base, train__steps=40, train__checkpoint_every=None)
     run_worker(alone, LocalContext(tmp_path / "alone"), {})
     expected = [line["loss"] for line in read_metrics(tmp_path / "alone/metrics.jsonl")]
-    assert [line["loss"] for line in lines[:40]] == pytest.approx(expected, rel=1e-3)
+    assert [line["loss"] for line in lines[:40]] == pytest.approx(expected, rel=5e-3)
 
 
 def test_more_workers_than_a_cluster_has_is_an_error_after_the_stated_wait(

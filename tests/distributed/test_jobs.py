@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from pm.train.callbacks import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = 400
+STEPS = 150
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -49,9 +50,10 @@ def head(tmp_path_factory):
     ports |= {"dashboard-agent-grpc-port": agent_grpc, "metrics-export-port": metrics, "ray-client-server-port": client}
     command = ["ray", "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"]
     command += [f"--{name}={port}" for name, port in ports.items()]
+    temporary = f"/tmp/pm-ray-{os.getpid()}"  # short: Ray puts sockets into it
     with (home / "head.log").open("w") as log:
         process = subprocess.Popen(
-            [*command, f"--temp-dir=/tmp/pm-ray-{os.getpid()}"],
+            [*command, f"--temp-dir={temporary}"],
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -68,6 +70,7 @@ def head(tmp_path_factory):
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def ray(environment, *arguments):
@@ -86,6 +89,7 @@ def command(tiny_dataset, tiny_base):
     """The smoke experiment on the tiny base."""
     small = {"base.path": tiny_base, "base.vision_path": tiny_base / "image_encoder", "data": tiny_dataset}
     small |= {"train.steps": STEPS, "train.checkpoint_every": 5, "train.validate_every": "null"}
+    small |= {"train.batch_size": 8, "train.micro_batch_size": 1}  # steps that last: a job is stopped in one
     small |= {"engine": "ddp", "adapter.lora_rank": 4, "adapter.train_layers": 1, "workers.num": 1}
     arguments = [f"{key}={value}" for key, value in small.items()]
     return ["--working-dir", ".", "--", "python", "pipelines/train.py", "experiment=smoke", *arguments]

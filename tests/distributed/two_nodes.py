@@ -21,7 +21,9 @@ from pm.train.launch import launch  # noqa: E402
 
 
 def main(dataset: str, base: str, run_dir: str) -> None:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    notice = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000, "health_check_failure_threshold": 5}
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": notice}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     os.environ["RAY_ADDRESS"] = cluster.address
     ray_init()
