@@ -187,10 +187,12 @@ def memory(c: Counts, stage: int, gpus: int, samples: int, checkpointing: bool) 
 
     Frozen weights in bf16, trained weights, gradients and AdamW's two moments in fp32. ZeRO 1 splits the moments and
     DeepSpeed's flat fp32 copy of the weights, ZeRO 2 the gradients as well, ZeRO 3 also the weights, frozen ones too.
+    Autocast keeps bf16 copies of the trained weights for the backward pass.
     """
     split = lambda n, from_stage: n / gpus if stage >= from_stage else n  # noqa: E731
     result = {"frozen weights (bf16)": split(2 * c.frozen, 3), "trained weights (fp32)": split(4 * c.trained, 3)}
     result["gradients (fp32)"] = split(4 * c.trained, 2)
+    result["their bf16 copies (autocast)"] = 2 * c.trained
     copy = 4 * c.trained if stage > 0 else 0
     result["optimizer (fp32 moments, ZeRO's flat copy)"] = split(8 * c.trained + copy, 1)
     result["activations"] = samples * (c.checkpointed if checkpointing else c.activations)
