@@ -50,13 +50,12 @@ def fit_workers(config: WorkersConfig, has: Mapping[str, float]) -> tuple[int, d
     use_gpu = gpus > 0 if config.use_gpu == "auto" else bool(config.use_gpu)
     number = config.num or (max(1, gpus) if use_gpu else 2)
     least = min(config.min or number, number)
+    name = "num" if config.min is None else "min"
     if use_gpu and least > gpus:
-        way_out = f"workers.num={gpus}" if gpus else "workers.use_gpu=false"
-        name = "num" if config.min is None else "min"
+        way_out = f"workers.{name}={gpus}" if gpus else "workers.use_gpu=false"
         raise ConfigError(f"workers.{name}={least} on GPUs needs {least} GPUs, Ray has {gpus}; set {way_out}")
     each = config.cpus_per_worker or (1 if use_gpu else max(1, cpus // number))
     if least * each > cpus:
-        name = "num" if config.min is None else "min"
         raise ConfigError(
             f"workers.{name}={least} with {each} CPUs each needs {least * each} CPUs, Ray has {cpus}; "
             f"set workers.{name}={max(1, cpus // each)} or start Ray with more (RAY_ADDRESS of a cluster)"
