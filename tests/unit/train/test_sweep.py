@@ -78,7 +78,7 @@ def test_weights_and_biases_gets_the_table_in_the_sweeps_group(sweep, monkeypatc
         finish_sweep(sweep, "ablation", replace(OFF, enabled=True), "train")
     (run,) = runs
     assert run.group == "ablation" and run.job_type == "sweep"
-    (path,) = sweep.glob("wandb/*/files/media/table/*.json")
+    (path,) = sweep.glob("wandb/offline-run-*/files/media/table/*.json")
     assert json.loads(path.read_text())["data"] == sweep_table(read_cells(sweep))[1]
 
 
