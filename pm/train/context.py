@@ -125,6 +125,7 @@ class RayContext:
 
         def upload(checkpoint: Any, name: str) -> Any:
             try:
+                folder.mkdir(exist_ok=True)  # Ray tries again after some errors of S3
                 write(folder)
                 return self._storage.persist_current_checkpoint(checkpoint, name)
             except WRITE_ERRORS as error:

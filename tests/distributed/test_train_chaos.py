@@ -21,10 +21,10 @@ from unit.train.support import run_config, write_dataset  # noqa: E402
 from pm.errors import CheckpointError, ConfigError, PmError  # noqa: E402
 from pm.train.callbacks import read_metrics  # noqa: E402
 from pm.train.launch import launch  # noqa: E402
-from pm.train.plan import Shortage, plan_workers  # noqa: E402
+from pm.train.plan import Shortage  # noqa: E402
 
 pytestmark = pytest.mark.timeout(900)
-STEPS = 120
+STEPS = 160
 SETTINGS = {
     "train__steps": STEPS,
     "train__batch_size": 16,
@@ -129,9 +129,10 @@ def test_a_run_that_everything_happens_to_ends_where_an_undisturbed_one_does(und
     stopped = last_step(folder)
     assert (folder / f"checkpoints/step-{stopped:08d}").is_dir() and not (folder / ".stop").exists()
 
+    chance = random.Random(0)
+
     def kill():
-        victim = random.Random(stopped).choice(train_workers())
-        os.kill(victim.pid, signal.SIGKILL)
+        os.kill(chance.choice(train_workers()).pid, signal.SIGKILL)
 
     left = STEPS - stopped
     with AtStep(folder, [stopped + left // 8, stopped + left // 3, stopped + left * 5 // 8], kill) as killer:
@@ -169,15 +170,6 @@ def test_a_folder_that_cannot_be_written_is_named_before_any_worker_starts(ray_s
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"file/run cannot be written \(Not a directory\); choose another"):
         launch(run_config(dataset, tiny_base), tmp_path / "file/run", {})
-
-
-def test_a_joined_cluster_that_is_too_small_is_waited_for_and_then_named(ray_session, dataset, tiny_base, monkeypatch):
-    workers = dataclasses.replace(run_config(dataset, tiny_base).workers, num=99, cpus_per_worker=1, wait_seconds=3)
-    monkeypatch.setenv("RAY_ADDRESS", "auto")
-    start = time.monotonic()
-    with pytest.raises(ConfigError, match=r"needs 99 CPUs, Ray has 4; .*\(waited 3 s, workers.wait_seconds\)"):
-        plan_workers(workers)
-    assert time.monotonic() - start >= 3
 
 
 def test_a_cluster_that_stays_too_small_is_given_up(ray_session, dataset, tiny_base):
