@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,6 @@ from pm.train.callbacks import METRICS
 from pm.train.storage import RemoteFolder, folders
 from pm.train.summary import SUMMARY
 from pm.train.sweep import CELL, finish_sweep, write_cell
-
-_LONG = 10**7  # seconds; cells side by side wait for each other's workers
 
 
 def in_sweep() -> bool:
@@ -41,7 +40,7 @@ def run_cell(main: Callable[[dict], Any], cfg: dict) -> None:
     hydra, error = HydraConfig.get(), None
     if "RayLauncher" in hydra.launcher._target_:  # a worker of Ray, wherever it runs
         os.chdir(hydra.runtime.cwd if Path(hydra.runtime.cwd).is_dir() else ".")
-        cfg["workers"]["wait_seconds"] = _LONG
+        cfg["workers"]["wait_seconds"] = 10**7  # cells side by side wait for each other's workers
     cfg["wandb"]["group"] = cfg["wandb"]["group"] or cfg["name"]
     try:
         main(cfg)
@@ -73,6 +72,8 @@ class Sweep(Callback):
         if "RayLauncher" in str(config.hydra.launcher._target_):
             from pm.ray_env import ray_init
 
+            if find_spec("hydra_plugins") is None or find_spec("hydra_plugins.hydra_ray_launcher") is None:
+                fail("hydra/launcher=ray is not installed; pip install --no-deps hydra-ray-launcher")
             here = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
             os.environ["PYTHONPATH"] = os.pathsep.join(here)  # a cell's driver imports this file too
             ray_init(log_to_driver=True)
