@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -21,8 +22,12 @@ from pm.errors import PmError  # noqa: E402
 OmegaConf.register_new_resolver("root", lambda path: str(ROOT / path), replace=True)
 
 
-def entry(config_name: str) -> Callable[[Callable[[dict], None]], Callable[[], None]]:
+def entry(
+    config_name: str, run: Callable[[Callable[[dict], None], dict], None] = lambda main, cfg: main(cfg)
+) -> Callable[[Callable[[dict], None]], Callable[[], None]]:
     """Turn `main(cfg: dict)` into a command: `conf/<config_name>.yaml` plus overrides → a plain, resolved dict.
+
+    `run(main, cfg)` calls it; with `-m`, once for each cell.
 
     A `PmError` or a Hydra error ends the command with one line on stderr and status 1; anything else is a defect and
     keeps its traceback.
@@ -33,23 +38,24 @@ def entry(config_name: str) -> Callable[[Callable[[dict], None]], Callable[[], N
         @functools.wraps(main)
         def composed(cfg: DictConfig) -> None:
             try:
-                main(OmegaConf.to_container(cfg, resolve=True))
+                run(main, OmegaConf.to_container(cfg, resolve=True))
             except PmError as error:  # caught here: Hydra would announce it in a line of its own
-                _fail(str(error))
+                fail(str(error))
 
         @functools.wraps(main)
         def command() -> None:
             try:
                 composed()
             except (HydraException, OmegaConfBaseException) as error:
-                _fail(_hydra_message(error, config_name))
+                fail(_hydra_message(error, config_name))
 
         return command
 
     return decorate
 
 
-def _fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
+    """End the command with one line on stderr and status 1."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(1)
 

@@ -23,3 +23,7 @@ class CheckpointError(PmError):
 
 class RequestError(PmError):
     """A prompt, a set of ID images or a sampling setting cannot be served."""
+
+
+class Interrupted(PmError):
+    """A run was asked to stop before its end; the same command goes on from where it saved itself."""

@@ -16,6 +16,7 @@ class WandbConfig:
     mode: Literal["auto", "online", "offline"]
     project: str
     entity: str | None
+    group: str | None  # runs that belong together; a sweep sets its name
     tags: tuple[str, ...]
 
 
@@ -44,6 +45,7 @@ def start_run(config: WandbConfig, folder: Path, /, **options: Any) -> Any:
     return wandb.init(
         project=config.project,
         entity=config.entity,
+        group=config.group,
         tags=list(config.tags),
         dir=str(folder),
         mode=wandb_mode(config),

@@ -1,6 +1,8 @@
 """The Parquet dataset, read at random: sample k of epoch e is a pure function of (seed, e, k)."""
 
 import functools
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,13 @@ class IdentityDataset:
     def latent_shape(self) -> tuple[int, int, int]:
         """C, h, w."""
         return tuple(self.meta["latent_shape"])
+
+    def fingerprint(self) -> str:
+        """Of what decides the samples: the settings it was made with and the photos in their order, 16 hex digits."""
+        digest = hashlib.sha256(json.dumps(self.meta.get("settings", {}), sort_keys=True).encode())
+        for identity, photo in zip(self.identities, self.photos, strict=True):
+            digest.update(f"\0{identity}\0{photo}".encode())
+        return digest.hexdigest()[:16]
 
     def rows_of(self, identity: str) -> range:
         """Row numbers of a person's photos."""

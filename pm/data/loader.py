@@ -15,13 +15,15 @@ class Loader(Iterator[Batch]):
 
     All workers together walk the same sequence of samples; of each global batch, rank r of W takes the positions
     k = r (mod W). The state is the number of samples that all workers together have consumed, so a run resumes exactly,
-    also with another W, as long as the global batch stays.
+    also with another W, as long as the samples of an update stay.
 
     Args:
         dataset: where the samples come from.
         batch_size: samples in one batch of this worker.
         seed: of the whole sequence, equal on all workers.
         rank, world_size: this worker's r and W.
+        update: samples of one optimizer update, over all workers and micro-batches, if it may not divide evenly: the
+            update's last micro-batch is then smaller, and a worker that gets nothing of it computes the first sample.
         prefetch: batches made ahead by a background thread; 0 makes them when asked.
     """
 
@@ -33,16 +35,18 @@ class Loader(Iterator[Batch]):
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        update: int | None = None,
         prefetch: int = 2,
     ):
-        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
+        self.dataset, self.batch_size, self.seed, self.update = dataset, batch_size, seed, update
         self.rank, self.world_size, self.prefetch = rank, world_size, prefetch
         self._consumed = 0
         self._worker: _Prefetcher | None = None
 
-    @property
-    def global_batch(self) -> int:
-        return self.batch_size * self.world_size
+    def after(self, consumed: int) -> int:
+        """Samples consumed after the global micro-batch that begins at `consumed`."""
+        end = consumed + self.batch_size * self.world_size
+        return end if self.update is None else min(end, (consumed // self.update + 1) * self.update)
 
     @property
     def epoch(self) -> float:
@@ -65,14 +69,14 @@ class Loader(Iterator[Batch]):
             if self._worker is None:
                 self._worker = _Prefetcher(self, self._consumed)
             batch = self._worker.get()
-        self._consumed += self.global_batch
+        self._consumed = self.after(self._consumed)
         return batch
 
     def batch_at(self, consumed: int) -> Batch:
         """This worker's batch after `consumed` samples: a pure function, whatever was loaded before."""
-        positions = range(consumed + self.rank, consumed + self.global_batch, self.world_size)
+        positions = range(consumed + self.rank, self.after(consumed), self.world_size)
         size = len(self.dataset)
-        return collate([self.dataset.sample(self.seed, p // size, p % size) for p in positions])
+        return collate([self.dataset.sample(self.seed, p // size, p % size) for p in positions or [consumed]])
 
     def close(self) -> None:
         """Stop the background thread; the next batch starts a new one."""
@@ -100,6 +104,7 @@ class _Prefetcher:
             seed=loader.seed,
             rank=loader.rank,
             world_size=loader.world_size,
+            update=loader.update,
             prefetch=0,
         )
         self._thread = threading.Thread(
@@ -133,4 +138,4 @@ def _fill(source: Loader, consumed: int, batches: queue.Queue, stopped: threadin
                 break
             except queue.Full:
                 continue
-        consumed += source.global_batch
+        consumed = source.after(consumed)

@@ -88,13 +88,14 @@ def _write(config: EvaluateConfig, trials: list[Trial], rows: list[ReportRow]) -
     floor, ceiling, *adapters = rows
     shown = [floor, *adapters, ceiling]
     text = tables.main_table(shown, floor, ceiling)
-    composing = tables.composing_table(adapters)
+    composing, seeds = tables.composing_table(adapters), tables.seeds_table(adapters)
     counts = config.protocol
     document = [
         "# Evaluation on the toon world",
         f"{counts.identities} held-out people × {counts.prompts} prompts × {counts.images} images; percent, with 95 % "
         "bootstrap intervals over people. 'Of the way': identity between floor (0 %) and ceiling (100 %).",
         text,
+        *(["## Over seeds: mean ± standard deviation", seeds] if seeds else []),
         *(["## Embedding composing choices (the form of the paper's Table 2a)", composing] if composing else []),
         "## Probe accuracy per attribute",
         tables.attribute_table(shown),
@@ -112,7 +113,7 @@ def _write(config: EvaluateConfig, trials: list[Trial], rows: list[ReportRow]) -
     grid(trials, shown, config.grid_identities).save(partial)
     partial.replace(output / "grid.png")
     record(config.wandb, output, shown)
-    return "\n\n".join([text, *([composing] if composing else [])])
+    return "\n\n".join([text, *filter(None, [seeds, composing])])
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -1,25 +1,20 @@
 """Reports as tables: the evaluation's own, and the form of the paper's Table 2a."""
 
+import re
+import statistics
 from collections.abc import Sequence
 
 from pm.evaluate.metrics import Interval, share_of_way
 from pm.evaluate.protocol import ReportRow
+from pm.markdown import mean_sd, table
 
 PAPER_ORDER = ("average", "linear", "stacked")
+SCORES = (("prompt ↑", "prompt"), ("identity ↑", "identity"), ("diversity ↑", "diversity"))
+_SEED = re.compile(r"(^|_)seed-\d+")
 
 
 def _cell(interval: Interval | None) -> str:
     return "–" if interval is None else str(interval)
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with padded columns, so that it also reads well in a terminal."""
-    widths = [max(len(r[i]) for r in (header, *rows)) for i in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)) + " |"
-
-    return "\n".join([line(header), line(["-" * w for w in widths]), *map(line, rows)])
 
 
 def main_table(rows: Sequence[ReportRow], floor: ReportRow, ceiling: ReportRow) -> str:
@@ -31,7 +26,7 @@ def main_table(rows: Sequence[ReportRow], floor: ReportRow, ceiling: ReportRow) 
         cells.append(
             [row.name, _cell(row.identity), f"{100 * way:.0f} %", _cell(row.prompt), _cell(row.diversity), seconds]
         )
-    return _markdown(["", "identity", "of the way", "prompt", "diversity", "s / image"], cells)
+    return table(["", "identity", "of the way", "prompt", "diversity", "s / image"], cells)
 
 
 def attribute_table(rows: Sequence[ReportRow]) -> str:
@@ -42,30 +37,48 @@ def attribute_table(rows: Sequence[ReportRow]) -> str:
         return [f"{100 * row.per_attribute[k]:.0f}" if k in row.per_attribute else "–" for k in names]
 
     body = [[row.name, *cells(row)] for row in rows]
-    return _markdown(["", *(n.replace("_", " ") for n in names)], body)
+    return table(["", *(n.replace("_", " ") for n in names)], body)
+
+
+def seeds_table(rows: Sequence[ReportRow]) -> str | None:
+    """Mean ± standard deviation over the seeds of a sweep's cells (`<cell>_seed-<n>`), or None without any."""
+    groups: dict[str, list[ReportRow]] = {}
+    for row in rows:
+        groups.setdefault(_SEED.sub("", row.name), []).append(row)
+    if max(map(len, groups.values()), default=0) < 2:
+        return None
+    body = []
+    for name, members in groups.items():
+        scores = [[100 * v.mean for r in members if (v := getattr(r, field))] for _, field in SCORES]
+        body.append([name, str(len(members)), *(mean_sd(values, 1) for values in scores)])
+    return table(["", "seeds", *(name for name, _ in SCORES)], body)
 
 
 def composing_table(rows: Sequence[ReportRow]) -> str | None:
     """The form of the paper's Table 2a, 'Embedding composing choices', or None with fewer than two composers.
 
     The toon world's scores stand in for the paper's: prompt score for CLIP-T, identity score for face similarity,
-    diversity for face diversity. The most references evaluated count; the best of a column is bold.
+    diversity for face diversity. The most references evaluated count; the best of a column is bold. Adapters that
+    differ in nothing else, a sweep's seeds, share a row: mean ± standard deviation over them, not an interval.
     """
     adapters = [r for r in rows if r.compose in PAPER_ORDER]
     most = max((r.references for r in adapters), default=0)
-    chosen = sorted((r for r in adapters if r.references == most), key=lambda r: PAPER_ORDER.index(r.compose))
-    if len({r.compose for r in chosen}) < 2:
+    groups: dict[tuple[str, str], list[ReportRow]] = {}
+    for row in sorted((r for r in adapters if r.references == most), key=lambda r: PAPER_ORDER.index(r.compose)):
+        groups.setdefault((row.compose, row.merge), []).append(row)
+    if len({compose for compose, _ in groups}) < 2:
         return None
-    columns = [("prompt ↑", "prompt"), ("identity ↑", "identity"), ("diversity ↑", "diversity")]
-    body = [[_label(r, chosen)] for r in chosen]
-    for _, field in columns:
-        values = [getattr(r, field) for r in chosen]
-        best = max((v.mean for v in values if v), default=None)
-        for cells, value in zip(body, values, strict=True):
-            cells.append(f"**{value}**" if value and value.mean == best else _cell(value))
-    return _markdown([f"{most} references", *(c for c, _ in columns)], body)
-
-
-def _label(row: ReportRow, rows: Sequence[ReportRow]) -> str:
-    merges = {r.merge for r in rows}
-    return row.compose.capitalize() + (f" ({row.merge})" if len(merges) > 1 else "")
+    merges, seeds = {merge for _, merge in groups}, max(map(len, groups.values()))
+    body = [[c.capitalize() + (f" ({merge})" if len(merges) > 1 else "")] for c, merge in groups]
+    if seeds > 1:
+        for cells, members in zip(body, groups.values(), strict=True):
+            cells.append(str(len(members)))
+    for _, field in SCORES:
+        scores = [[value for r in members if (value := getattr(r, field))] for members in groups.values()]
+        means = [statistics.fmean(v.mean for v in values) if values else None for values in scores]
+        best = max((mean for mean in means if mean is not None), default=None)
+        for cells, values, mean in zip(body, scores, means, strict=True):
+            text = mean_sd([100 * v.mean for v in values], 1) if len(values) > 1 else _cell(next(iter(values), None))
+            cells.append(f"**{text}**" if mean is not None and mean == best else text)
+    header = [f"{most} references", *(["seeds"] if seeds > 1 else []), *(name for name, _ in SCORES)]
+    return table(header, body)

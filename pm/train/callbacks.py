@@ -1,16 +1,22 @@
 """Who is told how the training goes: the metrics file, the terminal, Weights & Biases."""
 
 import json
+import logging
 import os
 import secrets
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pm.tracking import WandbConfig, start_run
+from pm.tracking import WandbConfig, start_run, wandb_mode
 
 METRICS, PROGRESS = "metrics.jsonl", ".progress.json"
+_FINISH_SECONDS = 120.0  # to send what is left to Weights & Biases
+_log = logging.getLogger(__name__)
 
 
 class Callback:
@@ -27,6 +33,9 @@ class Callback:
 
     def on_pictures(self, step: int, path: Path) -> None:
         """After a validation wrote a picture."""
+
+    def on_stop(self, step: int) -> None:
+        """After a run that was asked to stop has saved itself; it is not finished."""
 
     def on_end(self, summary: Mapping[str, Any]) -> None:
         """After the last step and the export."""
@@ -56,6 +65,11 @@ class Progress(Callback):
         self._state: dict[str, Any] = {}
         self._written = 0.0
 
+    def note(self, text: str) -> None:
+        """A line for the terminal, beside the progress."""
+        self._state["note"] = text
+        self._write()
+
     def phase(self, text: str) -> None:
         """What is going on outside the steps, for example "loading the base model"."""
         self._state["phase"] = text
@@ -77,6 +91,10 @@ class Progress(Callback):
     def on_pictures(self, step: int, path: Path) -> None:
         self._state["pictures"] = str(path)
 
+    def on_stop(self, step: int) -> None:
+        self._state |= {"phase": "stopped", "step": step}
+        self._write()
+
     def on_end(self, summary: Mapping[str, Any]) -> None:
         self._state["phase"] = "finished"
         self._write()
@@ -87,36 +105,80 @@ class Progress(Callback):
 
 
 class Wandb(Callback):
-    """Weights & Biases. A run that is started again goes on under the same id."""
+    """Weights & Biases. A run that is started again goes on under the same id; no outage stops the training."""
 
-    def __init__(self, run_dir: Path, name: str, options: WandbConfig, settings: Mapping[str, Any]):
+    def __init__(
+        self,
+        run_dir: Path,
+        name: str,
+        options: WandbConfig,
+        settings: Mapping[str, Any],
+        tell: Callable[[str], None] = _log.warning,
+    ):
+        """`tell` is called with a line about every outage."""
         self._run_dir, self._name, self._options, self._settings = run_dir, name, options, settings
+        self._tell = tell
         self._run: Any = None
 
     def on_start(self, step: int, steps: int) -> None:
         identity = self._run_dir / ".wandb-id"
         if not identity.exists():
             write_text(identity, secrets.token_hex(4))
-        self._run = start_run(
-            self._options,
-            self._run_dir,
-            name=self._name,
-            id=identity.read_text(),
-            resume="allow",
-            config=dict(self._settings),
-        )
+        for options in (self._options, replace(self._options, mode="offline")):
+            with self._no_failure(f"start in mode {wandb_mode(options)}"):
+                self._run = start_run(
+                    options,
+                    self._run_dir,
+                    name=self._name,
+                    id=identity.read_text(),
+                    resume="allow",
+                    config=dict(self._settings),
+                )
+                return
+            with self._no_failure("end its service"):
+                import wandb
+
+                wandb.teardown()  # it keeps the id of a run that did not start
 
     def on_log(self, metrics: Mapping[str, Any]) -> None:
-        self._run.log({f"train/{k}": v for k, v in metrics.items() if k != "step"}, step=metrics["step"])
+        if self._run is not None:
+            with self._no_failure("log"):
+                self._run.log({f"train/{k}": v for k, v in metrics.items() if k != "step"}, step=metrics["step"])
 
     def on_pictures(self, step: int, path: Path) -> None:
-        import wandb
+        if self._run is not None:
+            import wandb
 
-        self._run.log({"validation": wandb.Image(str(path))}, step=step)
+            with self._no_failure("log a picture"):
+                self._run.log({"validation": wandb.Image(str(path))}, step=step)
+
+    def on_stop(self, step: int) -> None:
+        self._finish({})
 
     def on_end(self, summary: Mapping[str, Any]) -> None:
-        self._run.summary.update(dict(summary))
-        self._run.finish()
+        self._finish(summary)
+
+    def _finish(self, summary: Mapping[str, Any]) -> None:
+        if self._run is None:
+            return
+
+        def finish() -> None:
+            with self._no_failure("finish"):
+                self._run.summary.update(dict(summary))
+                self._run.finish()
+
+        # Without a network wandb would retry for days; everything is in the run's folder for `wandb sync`.
+        thread = threading.Thread(target=finish, daemon=True)
+        thread.start()
+        thread.join(_FINISH_SECONDS)
+
+    @contextmanager
+    def _no_failure(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # wandb's own errors, its service gone, the network: none is worth a training
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            self._tell(f"Weights & Biases could not {what} ({reason}); training goes on, metrics.jsonl has everything")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

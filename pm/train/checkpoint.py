@@ -4,7 +4,7 @@ Whole, named float32 tensors in safetensors instead of DeepSpeed's own shards: t
 engine and the number of workers that wrote them. Frozen weights are never stored.
 
     state.safetensors           weights.<name>, exp_avg.<name>, exp_avg_sq.<name>, ema.<name>
-    state.json                  step, updates, samples consumed, workers
+    state.json                  step, updates, samples consumed, workers, metrics, base, dataset, project version
     rank-00000.safetensors      random generators of each worker
 """
 
@@ -13,6 +13,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ from torch import Tensor
 from pm.errors import CheckpointError
 from pm.train.engine import MOMENTS, EngineState
 
-VERSION = 1
+VERSION = 2
+WRITE_ERRORS = (OSError, SafetensorError)  # safetensors wraps a full disk in its own error
 _TENSORS, _META = "state.safetensors", "state.json"
 
 
@@ -36,6 +38,8 @@ class Position:
     consumed: int  # samples, over all workers
     workers: int
     seconds: float  # of training so far
+    metrics: dict[str, Any]  # the last log line
+    made_for: dict[str, Any]  # base, dataset, project version, and the run's config; see `check_origin`
     version: int = VERSION
 
 
@@ -76,13 +80,33 @@ def read_checkpoint(folder: Path) -> Restored:
             f"checkpoint {folder} has format {meta.get('version')}, this version reads {VERSION}; "
             "go on with the version that wrote it, or start another run with name="
         )
-    position = Position(**meta)
+    try:
+        position = Position(**meta)
+    except TypeError as error:
+        raise CheckpointError(
+            f"checkpoint {folder} is damaged ({error}); delete it to go on from the one before"
+        ) from None
     sections: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         section, name = key.split(".", 1)
         sections.setdefault(section, {})[name] = value
     moments = {key: sections[key] for key in MOMENTS if key in sections}
     return Restored(position, EngineState(position.updates, sections["weights"], moments), sections.get("ema", {}))
+
+
+def check_origin(folder: Path, position: Position, now: Mapping[str, Any]) -> None:
+    """Refuse to go on with another base or dataset than the checkpoint's; the project's version is only told.
+
+    Raises:
+        CheckpointError
+    """
+    for name, what in (("base", "base model"), ("dataset", "dataset")):
+        if position.made_for.get(name) != now[name]:
+            raise CheckpointError(
+                f"checkpoint {folder} was made with {what} {position.made_for.get(name)}, this run has {now[name]} "
+                f"(checkpoint of version {position.made_for.get('project')}, this is {now['project']}); "
+                f"use that {what}, or start another run with name="
+            )
 
 
 def is_complete(folder: Path) -> bool:
@@ -97,21 +121,59 @@ def is_complete(folder: Path) -> bool:
     return True
 
 
+def is_checkpoint(folder: Path) -> bool:
+    """Whether the folder looks like a checkpoint, whole or not."""
+    return (folder / _META).exists() or (folder / _TENSORS).exists()
+
+
+def best_complete(root: Path) -> Path | None:
+    """The whole checkpoint among `root/step-*` that is best by the run's `train.best_metric`.
+
+    Raises:
+        CheckpointError: the run has no such metric.
+    """
+    scores = {}
+    for folder in sorted(root.glob("step-*")):
+        if not is_complete(folder):
+            continue
+        meta = json.loads((folder / _META).read_text())
+        train = meta.get("made_for", {}).get("config", {}).get("train", {})
+        metric = train.get("best_metric")
+        if metric is None:
+            raise CheckpointError(f"checkpoint {folder} is of a run without train.best_metric; use pick=newest")
+        sign = -1 if train["best_mode"] == "min" else 1
+        scores[folder] = sign * meta["metrics"][metric]
+    return max(scores, key=scores.__getitem__, default=None)
+
+
 def newest_complete(root: Path) -> Path | None:
     """The newest whole checkpoint among `root/step-*`."""
     return next((f for f in sorted(root.glob("step-*"), reverse=True) if is_complete(f)), None)
 
 
-def write_rng(folder: Path, rank: int) -> None:
-    """Write the state of this worker's random generators: torch CPU and GPU, NumPy, Python."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state()
-    version, numbers, next_gauss = random.getstate()
-    tensors = {"torch": torch.get_rng_state(), "numpy": torch.from_numpy(keys.astype(np.int64))}
-    tensors["python"] = torch.tensor(numbers, dtype=torch.int64)
-    if torch.cuda.is_available():
-        tensors["cuda"] = torch.cuda.get_rng_state()
-    rest = {"numpy": [kind, position, has_gauss, gauss], "python": [version, next_gauss]}
-    save_file(tensors, _rank_file(folder, rank), metadata={"rest": json.dumps(rest)})
+@dataclass(frozen=True)
+class RngState:
+    """The state of one worker's random generators: torch CPU and GPU, NumPy, Python."""
+
+    tensors: dict[str, Tensor]
+    rest: dict[str, list]
+
+    @classmethod
+    def now(cls) -> "RngState":
+        """The generators as they are."""
+        kind, keys, position, has_gauss, gauss = np.random.get_state()
+        version, numbers, next_gauss = random.getstate()
+        tensors = {"torch": torch.get_rng_state(), "numpy": torch.from_numpy(keys.view(np.int32).copy())}
+        tensors["python"] = torch.from_numpy(np.array(numbers, dtype=np.uint32).view(np.int32))
+        if torch.cuda.is_available():
+            tensors["cuda"] = torch.cuda.get_rng_state()
+        return cls(tensors, {"numpy": [kind, position, has_gauss, gauss], "python": [version, next_gauss]})
+
+
+def write_rng(folder: Path, rank: int, state: RngState | None = None) -> None:
+    """Write the state of this worker's random generators; default: as they are now."""
+    state = state or RngState.now()
+    save_file(state.tensors, _rank_file(folder, rank), metadata={"rest": json.dumps(state.rest)})
 
 
 def restore_rng(folder: Path, rank: int) -> bool:
@@ -124,9 +186,9 @@ def restore_rng(folder: Path, rank: int) -> bool:
         tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
     torch.set_rng_state(tensors["torch"])
     kind, position, has_gauss, gauss = rest["numpy"]
-    np.random.set_state((kind, tensors["numpy"].numpy().astype(np.uint32), position, has_gauss, gauss))
+    np.random.set_state((kind, tensors["numpy"].numpy().view(np.uint32), position, has_gauss, gauss))
     version, next_gauss = rest["python"]
-    random.setstate((version, tuple(tensors["python"].tolist()), next_gauss))
+    random.setstate((version, tuple(tensors["python"].numpy().view(np.uint32).tolist()), next_gauss))
     if "cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["cuda"])
     return True

@@ -1,5 +1,6 @@
 """Settings of a training run; the defaults live in `conf/train.yaml`."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,20 +9,20 @@ from pm.model.config import AdapterConfig, BaseConfig
 from pm.sample.config import SamplerConfig
 from pm.tracking import WandbConfig
 
-ENGINES = ("ddp", "zero1", "zero2", "zero3")
+ENGINES = {"ddp": 0, "zero1": 1, "zero2": 2, "zero3": 3, "zero3_offload": 3}  # name -> ZeRO stage
 
 
 @dataclass(frozen=True)
 class EngineConfig:
     """How gradients and optimizer states are shared between the workers (`conf/engine/*.yaml`)."""
 
-    name: Literal["ddp", "zero1", "zero2", "zero3"]
+    name: Literal["ddp", "zero1", "zero2", "zero3", "zero3_offload"]
     deepspeed: dict[str, Any]  # merged over the DeepSpeed config that is derived from the other settings
 
     @property
     def stage(self) -> int:
         """ZeRO stage; 0 is plain data parallelism without DeepSpeed."""
-        return ENGINES.index(self.name)
+        return ENGINES[self.name]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,9 @@ class TrainConfig:
     log_every: int
     validate_every: int | None  # pictures of a few people of the dataset
     checkpoint_every: int | None  # None: only at the end
-    num_to_keep: int | None  # newest checkpoints; None: all
+    num_to_keep: int | None  # newest checkpoints, or best ones beside the newest; None: all
+    best_metric: str | None  # name in metrics.jsonl: keep the checkpoints that are best by it
+    best_mode: Literal["min", "max"]
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "log_every", "min_references"):
@@ -74,11 +77,11 @@ class TrainConfig:
         if self.grad_clip is not None and self.grad_clip <= 0:
             raise ConfigError(f"train.grad_clip={self.grad_clip} must be above 0, or null to switch it off")
 
-    def micro_batch(self, workers: int) -> int:
-        """Samples of one forward pass of one worker.
+    def check_split(self, workers: int) -> None:
+        """Fail unless the global batch can be split evenly.
 
         Raises:
-            ConfigError: the global batch cannot be split evenly.
+            ConfigError
         """
         micro = self.micro_batch_size or max(1, self.batch_size // workers)
         if self.batch_size % (workers * micro):
@@ -87,11 +90,27 @@ class TrainConfig:
                 f"train.batch_size={self.batch_size} is not divisible by {workers} workers x "
                 f"{micro} samples (train.micro_batch_size); {way_out}"
             )
-        return micro
+
+    def micro_batch(self, workers: int) -> int:
+        """Samples of one forward pass of one worker, at most."""
+        return self.micro_batch_size or math.ceil(self.batch_size / workers)
 
     def accumulation(self, workers: int) -> int:
         """Forward passes of one worker for one optimizer update."""
-        return self.batch_size // (workers * self.micro_batch(workers))
+        return math.ceil(self.batch_size / (workers * self.micro_batch(workers)))
+
+    def shares(self, rank: int, workers: int) -> list[tuple[int, float]]:
+        """This worker's samples in each micro-batch of an update, and the factor on their mean loss.
+
+        Averaged over workers and micro-batches, mean x factor is the mean over the global batch; the factor is 1
+        wherever the batch divides evenly.
+        """
+        window, passes = workers * self.micro_batch(workers), self.accumulation(workers)
+        counts = [
+            len(range(start + rank, min(start + window, self.batch_size), workers))
+            for start in range(0, self.batch_size, window)
+        ]
+        return [(count, count * workers * passes / self.batch_size) for count in counts]
 
 
 @dataclass(frozen=True)
@@ -99,14 +118,22 @@ class WorkersConfig:
     """Where the run computes."""
 
     num: int | None  # None: one per GPU, or two on a machine without GPUs
+    min: int | None  # fewer to go on with when the cluster shrinks; None: always `num`
     use_gpu: bool | str  # "auto": when Ray has any
     cpus_per_worker: int | None  # None: an even share of the CPUs without GPUs, one otherwise
-    max_failures: int  # lost workers the run survives by itself, from the last checkpoint
+    max_failures: int  # lost workers the run survives by itself, from the last checkpoint; -1: any number
+    wait_seconds: int  # for a cluster to bring what the run needs; a Ray of this machine alone is not waited for
     logs: bool  # show what the workers print; errors reach the terminal in any case
 
     def __post_init__(self) -> None:
         if self.num is not None:
             _at_least("num", self.num, 1, room="workers")
+        if self.min is not None:
+            _at_least("min", self.min, 1, room="workers")
+            if self.num is not None and self.min > self.num:
+                raise ConfigError(f"workers.min={self.min} is above workers.num={self.num}; lower it")
+        _at_least("max_failures", self.max_failures, -1, room="workers")
+        _at_least("wait_seconds", self.wait_seconds, 0, room="workers")
         if self.use_gpu not in (True, False, "auto"):
             raise ConfigError(f"workers.use_gpu={self.use_gpu!r} is not one of auto, true, false")
 
@@ -137,6 +164,7 @@ class RunConfig:
     dataset: str
     init: str | None  # adapter whose weights training starts from, ours or published; None: new ones
     seed: int
+    profile: bool  # write a torch profiler trace of a few steps
     base: BaseConfig
     adapter: AdapterConfig
     engine: EngineConfig

@@ -53,7 +53,7 @@ class _Bar:
     def __init__(self, name: str, stream: TextIO):
         self._name, self._stream = name, stream
         self._bar: Any = None
-        self._phase, self._pictures = "", ""
+        self._phase, self._pictures, self._note = "", "", ""
 
     def show(self, state: dict[str, Any]) -> None:
         from tqdm import tqdm
@@ -79,6 +79,9 @@ class _Bar:
         if state.get("pictures", "") != self._pictures:
             self._pictures = state["pictures"]
             self._bar.write(f"step {state['step']}: {self._pictures}", file=self._stream)
+        if state.get("note", "") != self._note:
+            self._note = state["note"]
+            self._bar.write(self._note, file=self._stream)
 
     def close(self) -> None:
         if self._bar is not None:
@@ -90,10 +93,13 @@ class _Lines:
 
     def __init__(self, name: str, stream: TextIO, every_seconds: float = 10.0):
         self._name, self._stream, self._every = name, stream, every_seconds
-        self._phase, self._shown, self._next = "", -1, 0.0
+        self._phase, self._note, self._shown, self._next = "", "", -1, 0.0
         self._start: tuple[float, int] | None = None  # when the first step was seen, and which
 
     def show(self, state: dict[str, Any]) -> None:
+        if state.get("note", "") != self._note:
+            self._note = state["note"]
+            self._print(self._note)
         if "steps" not in state:
             if state.get("phase", "") != self._phase:
                 self._phase = state["phase"]

@@ -25,6 +25,14 @@ class MovingAverage:
         decay = min(self._decay, (1 + updates) / (10 + updates))
         torch._foreach_lerp_(self._average, self._engine.local_weights(), 1 - decay)
 
+    @torch.no_grad()
+    def drift(self) -> Tensor:
+        """[2] float64, of this rank's tensors: sum of squares of average minus weights, and of the weights."""
+        weights = self._engine.local_weights()
+        pairs = zip(self._average, weights, strict=True)
+        apart = sum((average - weight).double().square().sum() for average, weight in pairs)
+        return torch.stack([apart, sum(weight.double().square().sum() for weight in weights)])
+
     def gather(self, everywhere: bool = False) -> dict[str, Tensor]:
         """The average by parameter name, as `Engine.gather_trainable`. Collective."""
         with self._swapped():

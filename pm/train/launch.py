@@ -4,6 +4,9 @@ import fcntl
 import json
 import logging
 import os
+import signal
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,26 +14,29 @@ from pathlib import Path
 from typing import Any
 
 from pm.data.dataset import IdentityDataset
-from pm.errors import CheckpointError, ConfigError, DataError, PmError
+from pm.errors import CheckpointError, ConfigError, DataError, Interrupted, PmError
 from pm.model.base import fingerprint
-from pm.train.checkpoint import newest_complete
-from pm.train.config import RunConfig, WorkersConfig
+from pm.train.checkpoint import is_complete, newest_complete
+from pm.train.config import RunConfig
 from pm.train.console import watch
-from pm.train.context import CHECKPOINTS, RayContext
+from pm.train.context import CHECKPOINTS, STOP, RayContext
+from pm.train.plan import Shortage, plan_workers
+from pm.train.storage import RemoteFolder, followed, mirrored
 from pm.train.summary import ADAPTER, is_finished, label, read_summary, write_config
 
 _SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of a run's checkpoints
 
 
-def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any]) -> Path:
+def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any], storage: str | None = None) -> Path:
     """Train until `config.train.steps`, going on from the last checkpoint in `run_dir` if there is one.
 
-    Ray must be connected. Blocks, with a progress bar on standard error.
+    Ray must be connected. Blocks, with a progress bar on standard error. SIGTERM saves a checkpoint and ends the run.
 
     Args:
         config: the run.
         run_dir: where everything of the run goes; shared by all nodes of a cluster.
         settings: the whole config as plain values, for Weights & Biases.
+        storage: URI where the run lives instead; `run_dir` then is this machine's copy, without the checkpoints.
 
     Returns:
         the adapter's path.
@@ -38,30 +44,59 @@ def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any]) 
     Raises:
         ConfigError: the run was started with other settings, or the workers do not fit batch or cluster.
         DataError: dataset missing or made for another base.
-        CheckpointError: base or checkpoints missing or damaged.
+        CheckpointError: base or checkpoints missing or damaged, or a checkpoint could not be written.
+        PmError: the run was interrupted.
         ray.train.TrainingFailedError: a defect in a worker, with its traceback.
     """
     run_dir = Path(run_dir).absolute()
     init = config.init and str(Path(config.init).expanduser().absolute())
     config = replace(config, dataset=str(Path(config.dataset).absolute()), init=init)
     workers, scaling = plan_workers(config.workers)
-    config.train.micro_batch(workers)
+    check_batch(config, workers)
     check_dataset(config)
+    check_writable(run_dir)
+    remote = RemoteFolder(storage) if storage is not None else None
+    if remote is not None:
+        remote.check_writable()
+        remote.pull(run_dir)
     write_config(run_dir, config)
     if is_finished(run_dir, config):
         steps = (read_summary(run_dir) or {})["steps"]
         print(f"{label(config, run_dir)}: already finished ({steps} steps): {run_dir / ADAPTER}")
         return run_dir / ADAPTER
-    with _alone(run_dir), watch(run_dir, label(config, run_dir)):
+    following = watch(run_dir, label(config, run_dir))
+    with _alone(run_dir), following, _saved_on_sigterm(run_dir), followed(remote, run_dir):
         _repair_snapshot(run_dir)
-        _fit(config, run_dir, settings, scaling)
+        _fit(config, run_dir, remote, settings, scaling)
     if not is_finished(run_dir, config):
-        raise _interrupted(run_dir)
+        raise _interrupted(run_dir, remote)
     summary = read_summary(run_dir) or {}
     loss, minutes = summary["metrics"].get("loss"), summary["seconds"] / 60
     told = f", loss {loss:.4f}" if loss is not None else ""
     print(f"{label(config, run_dir)}: {summary['steps']} steps in {minutes:.1f} min{told}: {run_dir / ADAPTER}")
     return run_dir / ADAPTER
+
+
+@contextmanager
+def _saved_on_sigterm(run_dir: Path) -> Iterator[None]:
+    """Inside, the first SIGTERM asks the workers to save and end; the next ends this process at once."""
+    stop = run_dir / STOP
+    stop.unlink(missing_ok=True)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(*_: object) -> None:
+        stop.touch()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        print("SIGTERM: saving a checkpoint after this step ...", file=sys.stderr, flush=True)
+
+    before = signal.signal(signal.SIGTERM, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        stop.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -81,6 +116,38 @@ def _alone(run_dir: Path) -> Iterator[None]:
         yield
 
 
+def check_batch(config: RunConfig, workers: int) -> None:
+    """Fail when the global batch cannot be split over `workers`; an elastic run splits it unevenly where it must.
+
+    Raises:
+        ConfigError
+    """
+    if config.workers.min is None:
+        config.train.check_split(workers)
+    elif config.train.batch_size < workers:
+        raise ConfigError(
+            f"train.batch_size={config.train.batch_size} is less than workers.num={workers}; use workers.num="
+            f"{config.train.batch_size} or a larger batch"
+        )
+
+
+def check_writable(run_dir: Path) -> None:
+    """Make the run's folder.
+
+    Raises:
+        ConfigError: it cannot be made or written to.
+    """
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        probe = run_dir / f".writable.{os.getpid()}"
+        probe.write_text("x")
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"run folder {run_dir} cannot be written ({error.strerror}); choose another storage_path="
+        ) from error
+
+
 def check_dataset(config: RunConfig) -> None:
     """Fail in the driver, before any worker starts, when the dataset is not there or not for this base.
 
@@ -98,31 +165,6 @@ def check_dataset(config: RunConfig) -> None:
     )
 
 
-def plan_workers(config: WorkersConfig) -> tuple[int, dict[str, Any]]:
-    """Number of workers, and the arguments of Ray's `ScalingConfig`, from what the cluster has.
-
-    Raises:
-        ConfigError: the cluster does not have that much; Ray would wait for ever.
-    """
-    import ray
-
-    has = ray.cluster_resources()
-    cpus, gpus = int(has.get("CPU", 0)), int(has.get("GPU", 0))
-    use_gpu = gpus > 0 if config.use_gpu == "auto" else bool(config.use_gpu)
-    number = config.num or (gpus if use_gpu else 2)
-    if use_gpu and number > gpus:
-        way_out = f"workers.num={gpus}" if gpus else "workers.use_gpu=false"
-        raise ConfigError(f"workers.num={number} on GPUs needs {number} GPUs, Ray has {gpus}; set {way_out}")
-    each = config.cpus_per_worker or (1 if use_gpu else max(1, cpus // number))
-    if number * each > cpus:
-        raise ConfigError(
-            f"workers.num={number} with {each} CPUs each needs {number * each} CPUs, Ray has {cpus}; "
-            f"set workers.num={max(1, cpus // each)} or start Ray with more (RAY_ADDRESS of a cluster)"
-        )
-    resources = {"CPU": each, **({"GPU": 1} if use_gpu else {})}
-    return number, {"num_workers": number, "use_gpu": use_gpu, "resources_per_worker": resources}
-
-
 def train_worker(job: Mapping[str, Any]) -> None:
     """What Ray Train runs on each worker."""
     import logging
@@ -132,63 +174,110 @@ def train_worker(job: Mapping[str, Any]) -> None:
 
     warnings.filterwarnings("ignore", category=FutureWarning)
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    context = RayContext(job["run_dir"])
+    remote: RemoteFolder | None = job["remote"]
+    context = RayContext(job["run_dir"] if remote is None else remote.scratch(), remote)
     share_threads(context.local_workers)
-    run_worker(job["config"], context, job["settings"])
+    with mirrored(remote if context.rank == 0 else None, context.run_dir), context:
+        try:
+            run_worker(job["config"], context, job["settings"])
+        except PmError:  # it ends the run: what is still being written must not be lost
+            context.flush()
+            raise
 
 
-def _fit(config: RunConfig, run_dir: Path, settings: Mapping[str, Any], scaling: Mapping[str, Any]) -> None:
+def _fit(
+    config: RunConfig,
+    run_dir: Path,
+    remote: RemoteFolder | None,
+    settings: Mapping[str, Any],
+    scaling: Mapping[str, Any],
+) -> None:
     import ray.train
     from ray.train.torch import TorchTrainer
 
+    wait = max(60, config.workers.wait_seconds)
     # Ray's own account of every step goes to its log files; errors reach the driver as exceptions.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(wait))
     if len(ray.nodes()) == 1:  # nothing can be taken away; saves a process
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     trainer = TorchTrainer(
         train_worker,
-        train_loop_config={"config": config, "run_dir": str(run_dir), "settings": dict(settings)},
+        train_loop_config={"config": config, "run_dir": str(run_dir), "remote": remote, "settings": dict(settings)},
         scaling_config=ray.train.ScalingConfig(**scaling),
         run_config=ray.train.RunConfig(
             name=f"{run_dir.name}/{CHECKPOINTS}",
-            storage_path=str(run_dir.parent),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.train.num_to_keep),
-            failure_config=ray.train.FailureConfig(max_failures=config.workers.max_failures),
+            storage_path=str(run_dir.parent) if remote is None else remote.path.rpartition("/")[0],
+            storage_filesystem=None if remote is None else remote.filesystem,
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=config.train.num_to_keep,
+                checkpoint_score_attribute=config.train.best_metric,
+                checkpoint_score_order=config.train.best_mode,
+            ),
+            failure_config=ray.train.FailureConfig(
+                max_failures=config.workers.max_failures,
+                controller_failure_limit=3,  # workers that did not come up within `wait`
+            ),
+            callbacks=[_no_retry_of_users_errors()],
             logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),
             # Told, DeepSpeed does not look for accelerators and complain about what it does not find.
             worker_runtime_env={"env_vars": {"DS_ACCELERATOR": "cuda" if scaling["use_gpu"] else "cpu"}},
         ),
     )
-    try:
-        trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        raise _cause(error) from error
-    except SystemExit:  # how Ray Train leaves after Ctrl-C, without a word
-        raise _interrupted(run_dir) from None
+    with Shortage(config.workers, give_up=lambda: os.kill(os.getpid(), signal.SIGINT)) as shortage:
+        try:
+            trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            raise _cause(error) from error
+        except SystemExit:  # how Ray Train leaves after Ctrl-C, without a word
+            raise shortage.reason or _interrupted(run_dir, remote) from None
+
+
+def _no_retry_of_users_errors() -> Any:
+    """A Ray Train callback that ends the run when a worker has raised a `PmError`: it would come again."""
+    import ray.train
+
+    class NoRetry(ray.train.UserCallback):
+        def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+            error = _users_error(worker_exceptions)
+            if error is not None:
+                raise error
+
+    return NoRetry()
 
 
 def _cause(error: Exception) -> Exception:
-    """The user's error behind a failed run, else the failure itself.
+    """The user's error behind a failed run, else the failure itself."""
+    inner = getattr(error, "controller_failure", None)
+    while inner is not None and not isinstance(inner, PmError):
+        inner = getattr(inner, "controller_failure", None)
+    return inner or _users_error(getattr(error, "worker_failures", {})) or error
 
-    When one worker fails, the others fail too, waiting for it; the `PmError` is the reason and not their timeouts.
-    """
-    for failure in getattr(error, "worker_failures", {}).values():
+
+def _users_error(failures: Mapping[int, Exception]) -> PmError | None:
+    """When one worker fails, the others fail too, waiting for it; the `PmError` is the reason, not their timeouts."""
+    for failure in failures.values():
         inner = getattr(failure, "_base_exc", failure)
         if isinstance(inner, PmError):
             return inner
-    return error
+    return None
 
 
-def _interrupted(run_dir: Path) -> PmError:
-    saved = newest_complete(run_dir / CHECKPOINTS)
-    place = f"go on from {saved.name}" if saved is not None else "start again: there was no checkpoint yet"
-    return PmError(f"run {run_dir} was interrupted; run the same command again to {place}")
+def _interrupted(run_dir: Path, remote: RemoteFolder | None) -> Interrupted:
+    whole = newest_complete(run_dir / CHECKPOINTS)
+    saved = remote.newest_checkpoint() if remote is not None else whole and whole.name
+    place = f"go on from {saved}" if saved is not None else "start again: there was no checkpoint yet"
+    return Interrupted(
+        f"run {run_dir if remote is None else remote.uri} was interrupted; run the same command again to {place}"
+    )
 
 
 def _repair_snapshot(run_dir: Path) -> None:
-    """Drop Ray's list of checkpoints if the last run died while writing it; the worker then looks at the folders.
+    """Drop Ray's list of checkpoints if it was cut off in writing, or names one that is gone or damaged.
+
+    The workers then look at the folders themselves.
 
     Raises:
         CheckpointError: there are checkpoints, but none is whole.
@@ -198,8 +287,12 @@ def _repair_snapshot(run_dir: Path) -> None:
     if not snapshot.exists():
         return
     try:
-        json.loads(snapshot.read_text())
-    except ValueError:
-        if newest_complete(root) is None and any(root.glob("step-*")):
-            raise CheckpointError(f"no checkpoint in {root} is whole; delete {run_dir} to start again") from None
-        snapshot.unlink()
+        results = json.loads(snapshot.read_text())["checkpoint_results"]
+        intact = all(is_complete(root / result["checkpoint_dir_name"]) for result in results)
+    except (ValueError, KeyError, TypeError):
+        intact = False
+    if intact:
+        return
+    if newest_complete(root) is None and any(root.glob("step-*")):
+        raise CheckpointError(f"no checkpoint in {root} is whole; delete {run_dir} to start again") from None
+    snapshot.unlink()

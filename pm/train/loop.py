@@ -1,23 +1,20 @@
 """The training loop: batches in, checkpoints and metrics out. It knows neither Ray nor the model."""
 
 import math
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.distributed as dist
-from torch import Tensor
-
 from pm.errors import ConfigError
 from pm.train.callbacks import Callback
-from pm.train.checkpoint import Position, Restored, restore_rng, write_checkpoint, write_rng
+from pm.train.checkpoint import Position, Restored, RngState, restore_rng, write_checkpoint, write_rng
 from pm.train.config import TrainConfig
 from pm.train.context import TrainContext
 from pm.train.ema import MovingAverage
 from pm.train.engine import Engine, world_size
+from pm.train.meter import Meter
+from pm.train.signals import Signals
 
 
 def warmup(step: int, steps: int) -> float:
@@ -26,7 +23,7 @@ def warmup(step: int, steps: int) -> float:
 
 
 class Trainer:
-    """Runs updates until `config.steps`.
+    """Runs updates until `config.steps`, or until it is asked to stop.
 
     Args:
         config: how long and how often.
@@ -35,6 +32,8 @@ class Trainer:
         loader: endless; yields this worker's micro-batches, has `state_dict` and `load_state_dict`.
         callbacks: see `Callback`; on every rank, most of them only on rank 0.
         validate: makes pictures after `step` updates and returns their path on rank 0. Collective.
+        made_for: base, dataset, project version and config, kept in checkpoints (`check_origin`).
+        profiled: mark the parts of a step for a profiler.
     """
 
     def __init__(
@@ -45,13 +44,19 @@ class Trainer:
         loader: Any,
         callbacks: Sequence[Callback] = (),
         validate: Callable[[int], Path | None] | None = None,
+        made_for: Mapping[str, Any] | None = None,
+        profiled: bool = False,
     ):
         self.config, self.context, self.engine, self.loader = config, context, engine, loader
         self.callbacks, self.validate = list(callbacks), validate
         self.ema = MovingAverage(engine, config.ema_decay) if config.ema_decay is not None else None
         self.step, self.seconds = 0, 0.0
-        self._accumulation = config.accumulation(world_size())
-        self._window = _Window(context.device)
+        self.stopped = False  # asked to; the run is not finished
+        self._made_for = dict(made_for or {})
+        self._shares = config.shares(context.rank, world_size())
+        self._meter = Meter(context.device, profiled)
+        self._signals = Signals(context)
+        self._saved_sums = [0.0, 0]  # loss and samples since the last checkpoint
 
     def restore(self, saved: Restored, folder: Path) -> None:
         """Go on from a checkpoint whose weights the engine was built with already."""
@@ -63,80 +68,107 @@ class Trainer:
         restore_rng(folder, self.context.rank)
 
     def fit(self) -> dict[str, Any]:
-        """Train to the end; returns the last metrics.
+        """Train to the end, or until asked to stop (`stopped`); returns the last metrics.
 
         Raises:
-            ConfigError: the loss is no number any more.
+            ConfigError: loss or gradient are no numbers any more.
         """
         self._tell("on_start", self.step, self.config.steps)
         metrics: dict[str, Any] = {"step": self.step}
-        while self.step < self.config.steps:
+        while self.step < self.config.steps and not self.stopped:
+            self._signals.begin()
             self._update()
+            stop, leaving = self._signals.end()
+            self.stopped = stop and self.step < self.config.steps
             self._tell("on_step", self.step)
-            save = self._due(self.config.checkpoint_every, at_end=True)
+            save = self._due(self.config.checkpoint_every, at_end=True) or self.stopped or leaving
             if self._due(self.config.log_every, at_end=True) or save:
                 metrics = self._metrics()
                 self._tell("on_log", metrics)
             if save:
                 self.save(metrics)
-            if self.validate is not None and self._due(self.config.validate_every, at_end=True):
+            if self.validate is not None and not self.stopped and self._due(self.config.validate_every, at_end=True):
                 path = self.validate(self.step)
                 if path is not None:
                     self._tell("on_pictures", self.step, path)
         return metrics
 
     def save(self, metrics: dict[str, Any]) -> None:
-        """Write and report a checkpoint."""
-        state = self.engine.save()
-        average = self.ema.gather() if self.ema is not None else {}
-        position = Position(
-            step=self.step,
-            updates=state.updates,
-            consumed=self.loader.state_dict()["consumed"],
-            workers=world_size(),
-            seconds=self.seconds,
-        )
-        with tempfile.TemporaryDirectory(prefix="pm-checkpoint-") as temporary:
-            folder = Path(temporary)
-            write_rng(folder, self.context.rank)
-            if self.context.rank == 0:
-                write_checkpoint(folder, position, state, average)
-            self.context.report(self.step, metrics, folder)
+        """Gather a checkpoint and hand it over; it may be written while training goes on."""
+        if self.config.best_metric is not None and self.config.best_metric not in metrics:
+            raise ConfigError(
+                f"train.best_metric={self.config.best_metric} is not measured; use one of {', '.join(sorted(metrics))}"
+            )
+        with self._meter.part("checkpoint"):
+            state = self.engine.save()
+            average = self.ema.gather() if self.ema is not None else {}
+            position = Position(
+                step=self.step,
+                updates=state.updates,
+                consumed=self.loader.state_dict()["consumed"],
+                workers=world_size(),
+                seconds=self.seconds,
+                metrics=metrics,
+                made_for=self._made_for,
+            )
+            generators = RngState.now()
+
+            def write(folder: Path) -> None:
+                write_rng(folder, self.context.rank, generators)
+                if self.context.rank == 0:
+                    write_checkpoint(folder, position, state, average)
+
+            self.context.report(self.step, metrics, write)
+        self._saved_sums = [0.0, 0]
 
     def _update(self) -> None:
         start = time.perf_counter()
         self.engine.set_lr(warmup(self.step, self.config.warmup_steps))
-        for _ in range(self._accumulation):
-            batch = next(self.loader).to(self.context.device)
-            losses = self.engine.forward(batch)
-            self.engine.backward(losses.mean())
-            self._window.add(losses.detach())
-        norm = self.engine.step()
+        for mine, factor in self._shares:
+            with self._meter.part("data"):
+                batch = next(self.loader).to(self.context.device)
+            with self._meter.part("forward"):
+                losses = self.engine.forward(batch)
+            # A worker without a sample of its own in an uneven last micro-batch computes along, and counts nothing.
+            loss = losses[:mine].mean() * factor if mine else losses.sum() * 0.0
+            with self._meter.part("backward"):
+                self.engine.backward(loss)
+            self._meter.add(losses[:mine].detach())
+        with self._meter.part("optimizer"):
+            norm = self.engine.step()
+            if self.ema is not None:
+                self.ema.update(self.step + 1)
         self.step += 1
-        if self.ema is not None:
-            self.ema.update(self.step)
         duration = time.perf_counter() - start
         self.seconds += duration
-        self._window.close(norm, duration)
+        self._meter.close(norm, duration)
 
     def _metrics(self) -> dict[str, Any]:
-        loss, norm, samples_per_s, waited = self._window.read()
-        self.seconds += waited
-        if not math.isfinite(loss):
+        now = self._meter.read(self.ema.drift() if self.ema is not None else None)
+        self.seconds += now.waited
+        if not (math.isfinite(now.loss) and math.isfinite(now.norm)):
+            what = f"loss is {now.loss}" if not math.isfinite(now.loss) else f"gradient norm is {now.norm}"
             raise ConfigError(
-                f"loss is {loss} at step {self.step}; lower train.lr_lora and train.lr_id_encoder or use "
+                f"{what} at step {self.step}; lower train.lr_lora and train.lr_id_encoder or use "
                 "train.precision=fp32, then run again: it goes on from the last checkpoint"
             )
+        self._saved_sums[0] += now.loss * now.samples
+        self._saved_sums[1] += now.samples
         factor = warmup(self.step - 1, self.config.warmup_steps)
         return {
             "step": self.step,
-            "loss": loss,
-            "grad_norm": norm,
+            "loss": now.loss,
+            "checkpoint_loss": self._saved_sums[0] / max(1, self._saved_sums[1]),
+            "grad_norm": now.norm,
+            **({"ema_drift": now.drift} if now.drift is not None else {}),
             "lr_lora": self.config.lr_lora * factor,
             "lr_id_encoder": self.config.lr_id_encoder * factor,
-            "samples_per_s": samples_per_s,
+            "samples_per_s": now.samples_per_s,
+            **{f"{name}_s": round(value, 6) for name, value in now.parts.items()},
+            "memory_gib": round(now.memory_gib, 3),
             "consumed": self.loader.state_dict()["consumed"],
             "seconds": round(self.seconds, 3),
+            "time": round(time.time(), 3),
         }
 
     def _due(self, every: int | None, *, at_end: bool) -> bool:
@@ -146,38 +178,3 @@ class Trainer:
     def _tell(self, event: str, *args: Any) -> None:
         for callback in self.callbacks:
             getattr(callback, event)(*args)
-
-
-class _Window:
-    """Sums since the last log, on the device: reading them is the only point where workers and devices wait."""
-
-    def __init__(self, device: torch.device):
-        self._sums = torch.zeros(2, dtype=torch.float64, device=device)  # loss, samples
-        self._norm: Tensor | float = 0.0
-        self._seconds = 0.0
-
-    def add(self, losses: Tensor) -> None:
-        self._sums[0] += losses.double().sum()
-        self._sums[1] += losses.numel()
-
-    def close(self, norm: Tensor | float, seconds: float) -> None:
-        """Note one update's gradient norm and duration."""
-        self._norm = norm
-        self._seconds += seconds
-
-    def read(self) -> tuple[float, float, float, float]:
-        """Mean loss over all workers, the last gradient norm, samples a second of all workers, seconds waited here.
-
-        Starts the next window. A GPU catches up here, so this waiting is part of the updates' time.
-        """
-        start = time.perf_counter()
-        if world_size() > 1:
-            dist.all_reduce(self._sums)
-        total, samples = self._sums.tolist()
-        norm = float(self._norm)
-        waited = time.perf_counter() - start
-        self._seconds += waited
-        result = total / max(samples, 1), norm, samples / max(self._seconds, 1e-9), waited
-        self._sums.zero_()
-        self._seconds = 0.0
-        return result

@@ -14,11 +14,13 @@ ADAPTER, CONFIG, SUMMARY = "adapter.safetensors", "config.yaml", "summary.json"
 # A run may go on with other values of these: they change how long and how, not what is computed.
 _FREE = {
     "name": None,
+    "profile": None,
     "workers": None,
     "wandb": None,
     "validation": None,
     "engine": None,
-    "train": {"steps", "micro_batch_size", "log_every", "validate_every", "checkpoint_every", "num_to_keep"},
+    "train": {"steps", "micro_batch_size", "log_every", "validate_every", "checkpoint_every", "num_to_keep"}
+    | {"best_metric", "best_mode"},
     "adapter": {"gradient_checkpointing"},
 }
 

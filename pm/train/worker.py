@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,18 @@ import torch
 from pm.data.config import SamplesConfig
 from pm.data.dataset import IdentityDataset
 from pm.data.loader import Loader
+from pm.errors import ConfigError
 from pm.model.adapter import adapter_parameters, adapter_state, apply_adapter, load_adapter, meta_of, save_adapter
 from pm.model.base import BaseModel, load_base
 from pm.model.photomaker import PhotoMaker
 from pm.train.callbacks import Callback, MetricsFile, Progress, Wandb
-from pm.train.checkpoint import Restored, read_checkpoint
+from pm.train.checkpoint import Restored, check_origin, read_checkpoint
 from pm.train.config import RunConfig, TrainConfig
 from pm.train.context import TrainContext
 from pm.train.diffusion import noise_schedule
 from pm.train.engine import Engine, build_engine, load_weights, weights_replaced
 from pm.train.loop import Trainer
+from pm.train.profiling import Profile
 from pm.train.step import TrainStep, choose_precision, train_in_float32
 from pm.train.summary import ADAPTER, label, write_summary
 
@@ -40,12 +43,12 @@ def run_worker(
         callbacks: instead of the usual ones (metrics file, progress, Weights & Biases).
 
     Returns:
-        the last metrics.
+        the last metrics. Without `summary.json` if the run was asked to stop before its end.
 
     Raises:
         DataError: dataset missing, damaged, or made for another base.
-        CheckpointError: base or checkpoint missing, damaged, or of another shape.
-        ConfigError: the loss is no number any more.
+        CheckpointError: base or checkpoint missing, damaged, of another shape, base or dataset.
+        ConfigError: the loss is no number any more, or the GPU's memory is too small.
     """
     progress = Progress(context.run_dir) if context.rank == 0 else None
     if callbacks is None:
@@ -53,18 +56,29 @@ def run_worker(
     base, dataset = _load(config, context, progress)
     folder = context.restore()
     saved = read_checkpoint(folder) if folder is not None else None
+    made_for = origin(config, base, dataset)
+    if saved is not None and folder is not None:
+        check_origin(folder, saved.position, made_for)
     photomaker = _photomaker(config, base)
     engine = _engine(config, context, base, photomaker, saved)
-    micro = config.train.micro_batch(context.workers)
-    loader = Loader(dataset, micro, seed=config.seed, rank=context.rank, world_size=context.workers)
-    trainer = Trainer(config.train, context, engine, loader, callbacks)
+    loader = _loader(config, context, dataset)
+    trainer = Trainer(config.train, context, engine, loader, callbacks, made_for=made_for, profiled=config.profile)
     trainer.validate = _validation(config, context, base, photomaker, dataset, trainer)
     if saved is not None and folder is not None:
         trainer.restore(saved, folder)
     try:
         metrics = trainer.fit()
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"out of GPU memory with {config.train.micro_batch(context.workers)} samples a forward pass; lower "
+            "train.micro_batch_size, or use adapter.gradient_checkpointing=true, engine=zero3 or engine=zero3_offload"
+        ) from error
     finally:
         loader.close()
+    if trainer.stopped:
+        for callback in callbacks:
+            callback.on_stop(trainer.step)
+        return metrics
     export(trainer, photomaker, context, step=trainer.step, run=config.name)
     if context.rank == 0:
         write_summary(context.run_dir, config, metrics, trainer.seconds)
@@ -82,6 +96,16 @@ def export(trainer: Trainer, photomaker: PhotoMaker, context: TrainContext, **ex
         if context.rank == 0:
             meta = meta_of(photomaker, crop_mode=CROP_MODE, project_version=project_version(), **extra)
             save_adapter(context.run_dir / ADAPTER, adapter_state(photomaker), meta)
+
+
+def origin(config: RunConfig, base: BaseModel, dataset: IdentityDataset) -> dict[str, Any]:
+    """What a checkpoint was made with; a run goes on only with the same base and dataset."""
+    return {
+        "base": base.fingerprint,
+        "dataset": dataset.fingerprint(),
+        "project": project_version(),
+        "config": asdict(config),
+    }
 
 
 def project_version() -> str:
@@ -124,6 +148,17 @@ def _load(config: RunConfig, context: TrainContext, progress: Progress | None) -
     )
     dataset = IdentityDataset(config.dataset, samples_config(config.train), base_fingerprint=base.fingerprint)
     return base, dataset
+
+
+def _loader(config: RunConfig, context: TrainContext, dataset: IdentityDataset) -> Loader:
+    return Loader(
+        dataset,
+        config.train.micro_batch(context.workers),
+        seed=config.seed,
+        rank=context.rank,
+        world_size=context.workers,
+        update=config.train.batch_size,
+    )
 
 
 def _photomaker(config: RunConfig, base: BaseModel) -> PhotoMaker:
@@ -185,6 +220,8 @@ def _callbacks(
     if context.rank != 0 or progress is None:
         return []
     found: list[Callback] = [MetricsFile(context.run_dir), progress]
+    if config.profile:
+        found.append(Profile(context.run_dir))
     if config.wandb.enabled:
-        found.append(Wandb(context.run_dir, label(config, context.run_dir), config.wandb, settings))
+        found.append(Wandb(context.run_dir, label(config, context.run_dir), config.wandb, settings, progress.note))
     return found

@@ -53,7 +53,7 @@ def deepspeed_config(
         # Small tensors stay whole: gathering them costs more than it saves.
         zero |= {"stage3_prefetch_bucket_size": bucket, "stage3_param_persistence_threshold": 100_000}
     derived = {
-        "train_batch_size": train.batch_size,
+        "train_batch_size": workers * train.micro_batch(workers) * train.accumulation(workers),
         "train_micro_batch_size_per_gpu": train.micro_batch(workers),
         "gradient_accumulation_steps": train.accumulation(workers),
         "gradient_clipping": train.grad_clip or 0.0,

@@ -11,14 +11,16 @@ from pm.data.config import PreprocessConfig
 from pm.evaluate.config import EvaluateConfig
 from pm.sample.config import GenerateConfig
 from pm.train.config import RunConfig
+from pm.train.export import ExportConfig
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 # entry point → its dataclass, what a user has to give, and keys that are only short names of others
 ENTRIES = {
     "preprocess": (PreprocessConfig, ["dataset.root=photos"], ()),
-    "train": (RunConfig, ["data=data/x"], ("compose", "merge", "data")),
+    "train": (RunConfig, ["data=data/x"], ("compose", "merge", "data", "draw", "wild", "storage_path")),
     "generate": (GenerateConfig, ["prompt=a man img", "id_images=[a.png]"], ()),
     "evaluate": (EvaluateConfig, [], ()),
+    "export": (ExportConfig, ["checkpoint=runs/x"], ()),
 }
 # group → the entry points it belongs to, and its place there if not its name
 GROUPS = {
@@ -31,6 +33,8 @@ GROUPS = {
     "model": ("train",),
     "engine": ("train",),
     "experiment": ("train",),
+    "condition": ("train",),
+    "hydra/launcher": ("train",),
     "tracker": ("train", "evaluate"),
     "sampler": ("generate", "evaluate"),
     "protocol": ("evaluate",),
@@ -65,7 +69,7 @@ def test_choice_composes_and_builds(entry, group, choice):
 
 
 def test_no_yaml_is_left_out():
-    groups = {p.name for p in CONF.iterdir() if p.is_dir()}
+    groups = {p.parent.relative_to(CONF).as_posix() for p in CONF.glob("*/**/*.yaml")}
     assert groups == set(GROUPS)
     assert {p.stem for p in CONF.glob("*.yaml")} == set(ENTRIES)
 

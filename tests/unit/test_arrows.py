@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(p for room in ("pm", "pipelines", "serving") for p in (ROOT / room).rglob("*.py"))
-RAY_ROOMS = {"pm/ray_env.py", "pm/data/build.py", "pm/train/launch.py", "pm/train/context.py"}
+RAY_ROOMS = {"pm/ray_env.py", "pm/data/build.py", "pm/train/launch.py", "pm/train/context.py", "pm/train/plan.py"}
 # room → what nothing in it may import
 FORBIDDEN = {
     "pm": ("pipelines", "serving", "hydra", "omegaconf", "torchvision"),
@@ -57,4 +57,4 @@ def test_nothing_is_too_long(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno - node.lineno < 60, f"{node.name} is longer than 60 lines"
     if path.parent.name == "pipelines":
-        assert len(text.splitlines()) <= 90 if path.name == "_entry.py" else 60
+        assert len(text.splitlines()) <= 90 if path.name.startswith("_") else 60

@@ -1,5 +1,6 @@
 """Scores of the toon protocol on readings whose scores are known."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -101,3 +102,22 @@ def test_share_of_way():
 
 def test_people_of_the_protocol_differ_by_seed():
     assert identities(5, 0, "eval") != identities(5, 1, "eval")
+
+
+def test_seeds_of_a_sweep_share_a_row():
+    worse = lambda t, i: true_reading(t, i) | {"skin": "?"}  # noqa: E731
+    rows = [
+        dataclasses.replace(
+            row(reading, compose=c, merge="insert", references=4), name=f"compose-{c}_seed-{seed}, 4 references"
+        )
+        for c in ("average", "stacked")
+        for seed, reading in enumerate((true_reading, worse))
+    ]
+    one, other = rows[0].identity.mean, rows[1].identity.mean
+    expected = f"{50 * (one + other):.1f} ± {100 * abs(one - other) / 2**0.5:.1f}"
+    over_seeds = tables.seeds_table(rows).splitlines()
+    assert over_seeds[2].startswith("| compose-average, 4 references | 2 ") and expected in over_seeds[2]
+    paper = tables.composing_table(rows).splitlines()
+    assert len(paper) == 4 and "| Average " in paper[2] and "| Stacked " in paper[3]
+    assert expected in paper[2]
+    assert tables.seeds_table(rows[::2]) is None

@@ -43,14 +43,15 @@ def make_step():
     return TrainStep(TinyModel(), noise_schedule({}), 0.5, Precision(torch.float32), "min_snr")
 
 
-def make_trainer(run_dir, callbacks=(), saved=None, batches=None, **over):
+def make_trainer(run_dir, callbacks=(), saved=None, batches=None, profiled=False, **over):
     config = train_config(**({"ema_decay": 0.9} | over))
     step = make_step()
     if saved is not None:
         load_weights(step, saved.engine.weights)
     engine = build_engine(step, step.photomaker.parameter_groups(), DDP, config, torch.device("cpu"))
     context = LocalContext(run_dir, num_to_keep=config.num_to_keep)
-    return Trainer(config, context, engine, batches or Batches(config.micro_batch_size or 4), callbacks)
+    batches = batches or Batches(config.micro_batch_size or 4)
+    return Trainer(config, context, engine, batches, callbacks, profiled=profiled)
 
 
 def resume(run_dir, callbacks=(), **over):
@@ -100,7 +101,7 @@ def test_one_update_is_adamw_on_the_clipped_mean_gradient(tmp_path):
     got = trainer.engine.gather_trainable()
     torch.testing.assert_close(got["photomaker.trained.weight"], model.trained.weight.data)
     torch.testing.assert_close(got["photomaker.trained.bias"], model.trained.bias.data)
-    assert float(trainer._window._norm) == pytest.approx(float(norm))
+    assert float(trainer._meter._norm) == pytest.approx(float(norm))
     assert norm > 0.01  # or nothing was clipped
 
 

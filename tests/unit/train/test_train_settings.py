@@ -9,6 +9,7 @@ from pm.config import from_mapping
 from pm.errors import ConfigError
 from pm.train.config import RunConfig
 from pm.train.loop import warmup
+from pm.train.plan import fit_workers
 from pm.train.summary import is_finished, write_config, write_summary
 
 
@@ -24,7 +25,7 @@ from pm.train.summary import is_finished, write_config, write_summary
         ({"train__betas": [0.9]}, "must be two numbers"),
         ({"train__precision": "fp16"}, "train.precision='fp16' is not one of auto, fp32, bf16"),
         ({"train__stepz": 3}, "did you mean 'steps'"),
-        ({"engine__name": "zero4"}, "engine.name='zero4' is not one of ddp, zero1, zero2, zero3"),
+        ({"engine__name": "zero4"}, "engine.name='zero4' is not one of ddp, zero1, zero2, zero3, zero3_offload"),
         ({"workers__use_gpu": "maybe"}, "workers.use_gpu='maybe'"),
         ({"validation__prompts": ["a man"]}, "lacks '{class_word} {trigger}'"),
         ({"name": "../other"}, "must be a plain name"),
@@ -46,9 +47,9 @@ def test_the_global_batch_is_micro_batch_times_workers_times_accumulation(batch,
 
 def test_a_batch_that_cannot_be_split_names_one_that_can():
     with pytest.raises(ConfigError, match=r"batch_size=32 is not divisible by 3 workers x 10 samples .*batch_size=30"):
-        train_config(batch_size=32).micro_batch(3)
+        train_config(batch_size=32).check_split(3)
     with pytest.raises(ConfigError, match=r"batch_size=1 .*2 workers x 1 .*batch_size=2"):
-        train_config(batch_size=1).micro_batch(2)
+        train_config(batch_size=1).check_split(2)
 
 
 def test_warmup_is_linear_and_then_constant():
@@ -93,3 +94,21 @@ def test_deepspeed_settings_are_derived_and_can_be_overridden_one_by_one():
     zero = config["zero_optimization"]
     assert zero["stage"] == 3 and zero["offload_optimizer"] == {"device": "cpu"} and zero["overlap_comm"]
     assert zero["reduce_bucket_size"] < 10**9  # buffers of this size are allocated up front
+
+
+def workers(**over):
+    return run_config("data", "base", **{f"workers__{key}": value for key, value in over.items()}).workers
+
+
+def test_workers_are_fitted_to_what_there_is():
+    fit = lambda config, **has: fit_workers(config, has)  # noqa: E731
+    eight = {"num_workers": 8, "use_gpu": True, "resources_per_worker": {"CPU": 1, "GPU": 1}}
+    assert fit(workers(), CPU=64, GPU=8) == (8, eight)
+    assert fit(workers(num=8, min=4), CPU=64, GPU=5) == (8, eight | {"num_workers": (4, 8)})
+    assert fit(workers(num=8, min=8), CPU=64, GPU=8) == (8, eight)
+    with pytest.raises(ConfigError, match="workers.min=4 on GPUs needs 4 GPUs, Ray has 3; set workers.min=3"):
+        fit(workers(num=8, min=4, use_gpu=True), CPU=64, GPU=3)
+    with pytest.raises(ConfigError, match="workers.num=1 on GPUs needs 1 GPUs, Ray has 0; set workers.use_gpu=false"):
+        fit(workers(use_gpu=True), CPU=64)  # a head whose GPU nodes have not come yet
+    with pytest.raises(ConfigError, match="workers.min=9 is above workers.num=8"):
+        workers(num=8, min=9)

@@ -1,0 +1,111 @@
+"""An adapter from a checkpoint, after the fact and without a cluster; and adapters in the formats of others."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pm.config import from_mapping
+from pm.errors import CheckpointError
+from pm.model.adapter import AdapterMeta, adapter_state, load_adapter, meta_of, save_adapter
+from pm.model.base import load_base
+from pm.model.formats import save_diffusers, save_published
+from pm.model.photomaker import PhotoMaker
+from pm.train.checkpoint import best_complete, is_checkpoint, newest_complete, read_checkpoint
+from pm.train.config import RunConfig
+from pm.train.context import CHECKPOINTS
+from pm.train.engine import load_weights
+from pm.train.step import train_in_float32
+from pm.train.worker import CROP_MODE, project_version
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What to export (`conf/export.yaml`)."""
+
+    checkpoint: str  # a checkpoint, a run's folder, or an adapter file
+    pick: Literal["newest", "best"]  # of a run's checkpoints; best by its train.best_metric
+    format: Literal["native", "published", "diffusers"]
+    output: str | None  # None: beside the checkpoint's run, or the adapter file
+
+
+def export(config: ExportConfig) -> Path:
+    """Write the adapter in the format that is asked for; returns its path.
+
+    native: `adapter.safetensors` as training writes it. published: the `{"id_encoder", "lora_weights"}` file of the
+    authors. diffusers: a folder for `load_lora_weights`, with the id encoder beside the LoRA.
+
+    Raises:
+        CheckpointError: nothing to export there, damaged, or the base it was trained on is gone or changed.
+    """
+    source = Path(config.checkpoint).expanduser()
+    if source.is_file():
+        state, meta = load_adapter(source)
+        home, name = source.parent, source.stem
+    else:
+        folder = find_checkpoint(source, config.pick)
+        state, meta = adapter_of(folder)
+        home = folder.parent.parent if folder.parent.name == CHECKPOINTS else folder.parent
+        name = f"adapter-{folder.name}"
+    if config.format == "native":
+        target = Path(config.output or home / f"{name}.safetensors")
+        save_adapter(target, state, meta)
+    elif config.format == "published":
+        target = Path(config.output or home / f"{name}.bin")
+        save_published(target, state)
+    else:
+        target = Path(config.output or home / f"{name}-lora")
+        save_diffusers(target, state, meta)
+    return target
+
+
+def find_checkpoint(path: Path, pick: Literal["newest", "best"]) -> Path:
+    """The checkpoint at `path`, or one of the run's there.
+
+    Raises:
+        CheckpointError: there is none that is whole.
+    """
+    if is_checkpoint(path):
+        return path
+    root = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path
+    found = newest_complete(root) if pick == "newest" else best_complete(root)
+    if found is None:
+        raise CheckpointError(
+            f"no whole checkpoint at {path}; give a run's folder, a folder step-... in its {CHECKPOINTS}/, or an "
+            "adapter.safetensors"
+        )
+    return found
+
+
+def adapter_of(folder: Path) -> tuple[dict[str, Tensor], AdapterMeta]:
+    """The adapter of a checkpoint that any engine on any number of workers wrote, as the run's end would export it.
+
+    The moving average of the weights if there is one. The id encoder's frozen layers, which no checkpoint holds, come
+    from the base.
+    """
+    saved = read_checkpoint(folder)
+    made_for = saved.position.made_for
+    config = from_mapping(RunConfig, made_for["config"])
+    base = load_base(config.base.path, _parts(config), vision_path=config.base.vision_path, dtype=torch.float32)
+    if base.fingerprint != made_for["base"]:
+        raise CheckpointError(
+            f"checkpoint {folder} was made with base model {made_for['base']}, but {config.base.path} is now "
+            f"{base.fingerprint}; put that base back to export"
+        )
+    photomaker = PhotoMaker(base, config.adapter)
+    train_in_float32(photomaker)
+    load_weights(nn.ModuleDict({"photomaker": photomaker}), saved.ema or saved.engine.weights)
+    meta = meta_of(
+        photomaker,
+        crop_mode=CROP_MODE,
+        project_version=project_version(),
+        step=saved.position.step,
+        run=config.name,
+    )
+    return adapter_state(photomaker), meta
+
+
+def _parts(config: RunConfig) -> tuple[str, ...]:
+    return ("unet", "text") if config.adapter.merge == "repeat" else ("unet",)

@@ -1,0 +1,53 @@
+"""Several Ray nodes on this machine, and a cluster that is too small."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from unit.train.support import run_config
+
+from pm.errors import ConfigError
+from pm.train.callbacks import read_metrics
+from pm.train.context import LocalContext
+from pm.train.plan import plan_workers
+from pm.train.worker import run_worker
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def test_two_nodes_train_together_and_the_run_survives_the_loss_of_one(tiny_dataset, tiny_base, tmp_path):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    script = Path(__file__).with_name("two_nodes.py")
+    done = subprocess.run(
+        [sys.executable, script, tiny_dataset, tiny_base, tmp_path / "run"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "node taken away" in done.stdout and "nodes with CPUs: 1" in done.stdout
+    lines = read_metrics(tmp_path / "run/metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, 121))
+    states = [json.loads(p.read_text()) for p in sorted(tmp_path.glob("run/checkpoints/step-*/state.json"))]
+    workers = [state["workers"] for state in states]
+    assert workers == sorted(workers, reverse=True) and set(workers) == {1, 2}  # both nodes, then the one that is left
+    assert [state["consumed"] for state in states] == [state["step"] * 4 for state in states]
+    # The same samples with the same noise: the losses of one undisturbed process.
+    alone = run_config(tiny_dataset, tiny_base, train__steps=40, train__checkpoint_every=None)
+    run_worker(alone, LocalContext(tmp_path / "alone"), {})
+    expected = [line["loss"] for line in read_metrics(tmp_path / "alone/metrics.jsonl")]
+    assert [line["loss"] for line in lines[:40]] == pytest.approx(expected, rel=5e-3)
+
+
+def test_more_workers_than_a_cluster_has_is_an_error_after_the_stated_wait(
+    ray_session, tiny_dataset, tiny_base, monkeypatch, capsys
+):
+    monkeypatch.setenv("RAY_ADDRESS", "joined")
+    config = run_config(tiny_dataset, tiny_base, workers__num=99, workers__cpus_per_worker=1, workers__wait_seconds=3)
+    with pytest.raises(ConfigError, match=r"needs 99 CPUs, Ray has 4; .*waited 3 s, workers.wait_seconds"):
+        plan_workers(config.workers)
+    assert "waiting up to 3 s for the cluster" in capsys.readouterr().err

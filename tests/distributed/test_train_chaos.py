@@ -1,0 +1,183 @@
+"""Killed workers, full disks, SIGTERM, other numbers of workers: all end where an undisturbed run does."""
+
+import dataclasses
+import os
+import random
+import re
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from unit.train.support import run_config, write_dataset  # noqa: E402
+
+from pm.errors import CheckpointError, ConfigError, PmError  # noqa: E402
+from pm.train.callbacks import read_metrics  # noqa: E402
+from pm.train.launch import launch  # noqa: E402
+from pm.train.plan import Shortage  # noqa: E402
+
+pytestmark = pytest.mark.timeout(900)
+STEPS = 160
+SETTINGS = {
+    "train__steps": STEPS,
+    "train__batch_size": 16,
+    "train__micro_batch_size": 1,  # eight passes a step: long enough to be killed in
+    "train__checkpoint_every": 5,
+    "train__num_to_keep": 2,
+    "train__ema_decay": 0.9,
+    "train__grad_clip": 0.05,
+    "workers__cpus_per_worker": 1,
+    "workers__num": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(tiny_base, tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data") / "tiny", tiny_base, people=6, photos=4)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_session, dataset, tiny_base, tmp_path_factory):
+    """The folder of a run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("runs") / "undisturbed"
+    launch(run_config(dataset, tiny_base, **SETTINGS), folder, {})
+    return folder
+
+
+def losses(folder):
+    return [(line["step"], line["loss"]) for line in read_metrics(folder / "metrics.jsonl")]
+
+
+def last_step(folder):
+    lines = read_metrics(folder / "metrics.jsonl")
+    return lines[-1]["step"] if lines else 0
+
+
+def train_workers():
+    """Processes of this session's Ray that train."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if "TrainWorker" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+class AtStep(threading.Thread):
+    """Calls `act` a moment after the run has passed each of `steps`, somewhere inside a later step."""
+
+    def __init__(self, folder, steps, act, seed=0):
+        super().__init__(daemon=True)
+        self.folder, self.steps, self.act = folder, steps, act
+        self.done: list[int] = []
+        self.ended = threading.Event()
+        self.random = random.Random(seed)
+
+    def run(self):
+        acted = 0.0
+        for target in self.steps:
+            while not self.ended.is_set():
+                line = (read_metrics(self.folder / "metrics.jsonl") or [{"step": -1, "time": 0.0}])[-1]
+                # Newer than the last act: the old lines stay until the run has started again.
+                if target <= line["step"] < STEPS and line["time"] > acted:
+                    break
+                time.sleep(0.005)
+            if self.ended.is_set():
+                return
+            time.sleep(self.random.uniform(0, 0.05))
+            acted = time.time()
+            self.act()
+            self.done.append(line["step"])
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.join()
+
+
+def test_a_run_that_everything_happens_to_ends_where_an_undisturbed_one_does(undisturbed, dataset, tiny_base, tmp_path):
+    """A disk that is full half-way through a checkpoint, SIGTERM, and workers killed at random moments."""
+    folder = tmp_path / "chaos"
+    config = run_config(dataset, tiny_base, **SETTINGS, workers__max_failures=-1)
+    # A real "no space left on device" in the third checkpoint, whose other files are written well.
+    full = folder / "checkpoints/step-00000015"
+    full.mkdir(parents=True)
+    (full / "state.safetensors").symlink_to("/dev/full")
+    message = r"step-00000015 could not be written .*No space left on device.*goes on from step-00000010"
+    with pytest.raises(CheckpointError, match=message):
+        launch(config, folder, {})
+    assert not full.exists() or not (full / "state.safetensors").exists()
+
+    with (
+        AtStep(folder, [last_step(folder) + 4], lambda: os.kill(os.getpid(), signal.SIGTERM)) as terminate,
+        pytest.raises(PmError, match="was interrupted; run the same command again to go on from step-"),
+    ):
+        launch(config, folder, {})
+    assert len(terminate.done) == 1
+    stopped = last_step(folder)
+    assert (folder / f"checkpoints/step-{stopped:08d}").is_dir() and not (folder / ".stop").exists()
+
+    chance = random.Random(0)
+
+    def kill():
+        os.kill(chance.choice(train_workers()).pid, signal.SIGKILL)
+
+    left = STEPS - stopped
+    with AtStep(folder, [stopped + left // 8, stopped + left // 3, stopped + left * 5 // 8], kill) as killer:
+        adapter = launch(config, folder, {})
+    assert len(killer.done) == 3, f"the run ended before its workers were killed: {killer.done}"
+
+    assert [step for step, _ in losses(folder)] == list(range(1, STEPS + 1))  # every step once
+    assert losses(folder) == losses(undisturbed)
+    one, other = load_file(adapter), load_file(undisturbed / "adapter.safetensors")
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_another_number_of_workers_goes_on_with_the_same_samples(undisturbed, dataset, tiny_base, tmp_path):
+    """Two workers, then three of an elastic run, over which the batch does not divide."""
+    folder = tmp_path / "run"
+    launch(run_config(dataset, tiny_base, **SETTINGS | {"train__steps": 10}), folder, {})
+    elastic = SETTINGS | {"train__steps": 20, "workers__num": 3, "workers__min": 1}
+    launch(run_config(dataset, tiny_base, **elastic), folder, {})
+    expected = losses(undisturbed)[:20]
+    assert [step for step, _ in losses(folder)] == [step for step, _ in expected]
+    assert [loss for _, loss in losses(folder)] == pytest.approx([loss for _, loss in expected], rel=1e-4)
+    assert read_metrics(folder / "metrics.jsonl")[-1]["consumed"] == 320
+
+
+def test_a_loss_that_is_no_number_ends_the_run_at_once(ray_session, dataset, tiny_base, tmp_path):
+    config = run_config(
+        dataset, tiny_base, **SETTINGS | {"train__lr_lora": 1e30, "train__grad_clip": None, "workers__max_failures": 3}
+    )
+    with pytest.raises(ConfigError, match=r"(loss|gradient norm) is (nan|inf) at step \d+; lower train.lr_lora"):
+        launch(config, tmp_path / "run", {})
+    assert last_step(tmp_path / "run") < 5
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_any_worker_starts(ray_session, dataset, tiny_base, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file/run cannot be written \(Not a directory\); choose another"):
+        launch(run_config(dataset, tiny_base), tmp_path / "file/run", {})
+
+
+def test_a_cluster_that_stays_too_small_is_given_up(ray_session, dataset, tiny_base):
+    workers = run_config(dataset, tiny_base).workers
+    given_up = threading.Event()
+    with Shortage(dataclasses.replace(workers, num=99, cpus_per_worker=1, wait_seconds=0), given_up.set) as shortage:
+        assert given_up.wait(60)
+    assert re.search(r"lost what the run needs: .* needs 99 CPUs, .*run the same command again", str(shortage.reason))
+    with Shortage(dataclasses.replace(workers, num=1, wait_seconds=0), given_up.set) as shortage:
+        time.sleep(5)
+    assert shortage.reason is None

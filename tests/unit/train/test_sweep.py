@@ -1,0 +1,92 @@
+"""A sweep's table: from the folders of its cells, over seeds."""
+
+import json
+import statistics
+from dataclasses import replace
+
+import pytest
+
+from pm.errors import PmError
+from pm.markdown import mean_sd
+from pm.tracking import WandbConfig
+from pm.train.storage import is_uri, join
+from pm.train.sweep import finish_sweep, read_cells, sweep_table, write_cell
+
+OFF = WandbConfig(enabled=False, mode="offline", project="p", entity=None, group=None, tags=())
+STEPS = 20
+
+
+def finished(root, name, overrides, losses=None, error=None):
+    folder = root / name
+    folder.mkdir(parents=True)
+    if losses is not None:
+        lines = [{"step": i + 1, "loss": loss, "samples_per_s": 8.0} for i, loss in enumerate(losses)]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (folder / "summary.json").write_text(json.dumps({"steps": STEPS, "seconds": 120, "metrics": lines[-1]}))
+    write_cell(folder, overrides, error)
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Two composers with two seeds each, of which one failed."""
+    for compose, offset in (("average", 0.2), ("stacked", 0.1)):
+        for seed in (0, 1):
+            name, overrides = f"compose-{compose}_seed-{seed}", [f"compose={compose}", f"seed={seed}", "data=a b"]
+            if (compose, seed) == ("stacked", 1):
+                finished(tmp_path, name, overrides, error="the loss is no number")
+            else:
+                losses = [9.0] * 18 + [offset + 0.1 * seed, offset + 0.1 * seed + 0.02]  # the last tenth counts
+                finished(tmp_path, name, overrides, losses)
+    return tmp_path
+
+
+def test_a_row_for_each_setting_with_mean_and_deviation_over_seeds(sweep):
+    header, rows = sweep_table(read_cells(sweep))
+    assert header == ["compose", "seeds", "loss, last tenth", "samples/s", "minutes"]
+    deviation = statistics.stdev([0.21, 0.31])
+    assert rows[0] == ["average", "2", f"0.2600 ± {deviation:.4f}", "8.000 ± 0.000", "2.000 ± 0.000"]
+    assert rows[1] == ["stacked", "1 of 2 (1 failed)", "0.1100", "8.000", "2.000"]
+
+
+def test_what_failed_is_said_with_the_command_that_runs_it_again(sweep, capsys):
+    with pytest.raises(PmError, match="1 of 4 cells failed; the others are finished"):
+        finish_sweep(sweep, "ablation", OFF, "python pipelines/train.py -m")
+    shown = capsys.readouterr().out
+    assert "compose-stacked_seed-1 failed: the loss is no number" in shown
+    assert "again: python pipelines/train.py -m compose=stacked seed=1 'data=a b'" in shown
+    report = (sweep / "sweep.md").read_text()
+    assert "| average | 2 " in report and "the loss is no number" in report
+
+
+def test_a_cell_that_is_run_again_takes_its_place(sweep):
+    name = "compose-stacked_seed-1"
+    for file in (sweep / name).iterdir():
+        file.unlink()
+    (sweep / name).rmdir()
+    finished(sweep, name, ["compose=stacked", "seed=1", "data=a b"], [9.0] * 18 + [0.3, 0.3])
+    finish_sweep(sweep, "ablation", OFF, "train")
+    assert sweep_table(read_cells(sweep))[1][1][:2] == ["stacked", "2"]
+
+
+def test_weights_and_biases_gets_the_table_in_the_sweeps_group(sweep, monkeypatch):
+    import wandb
+
+    runs = []
+    init = wandb.init
+    monkeypatch.setattr(wandb, "init", lambda **options: runs.append(init(**options)) or runs[-1])
+    with pytest.raises(PmError):
+        finish_sweep(sweep, "ablation", replace(OFF, enabled=True), "train")
+    (run,) = runs
+    assert run.group == "ablation" and run.job_type == "sweep"
+    (path,) = sweep.glob("wandb/offline-run-*/files/media/table/*.json")
+    assert json.loads(path.read_text())["data"] == sweep_table(read_cells(sweep))[1]
+
+
+def test_mean_and_deviation():
+    assert mean_sd([]) == "–" and mean_sd([0.01234]) == "0.01234" and mean_sd([1.0, 3.0]) == "2.000 ± 1.414"
+    assert mean_sd([0.0]) == "0.0000" and mean_sd([1234.6]) == "1235" and mean_sd([40.0, 41.0], 1) == "40.5 ± 0.7"
+
+
+def test_names_are_put_below_a_folder_or_a_uri():
+    assert join("runs/", "a/b") == "runs/a/b" and not is_uri("runs")
+    assert join("s3://bucket/x?region=eu", "a") == "s3://bucket/x/a?region=eu" and is_uri("s3://bucket/x")

@@ -1,0 +1,101 @@
+"""A whole run in one process on the tiny base, and what can be exported from its checkpoints afterwards."""
+
+import json
+
+import pytest
+import torch
+from unit.train.support import run_config
+
+from pm.errors import CheckpointError
+from pm.model.adapter import load_adapter
+from pm.train.context import CHECKPOINTS, LocalContext
+from pm.train.export import ExportConfig, export, find_checkpoint
+from pm.train.worker import run_worker
+
+
+@pytest.fixture(scope="module")
+def run(tiny_dataset, tiny_base, tmp_path_factory):
+    """Four steps with a moving average, checkpoints after 2 and 4."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    config = run_config(tiny_dataset, tiny_base, train__steps=4, train__checkpoint_every=2, train__ema_decay=0.9)
+    run_worker(config, LocalContext(folder), {}, callbacks=[])
+    return folder
+
+
+def settings(checkpoint, **over) -> ExportConfig:
+    return ExportConfig(**{"checkpoint": str(checkpoint), "pick": "newest", "format": "native", "output": None} | over)
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_an_export_after_the_fact_is_the_runs_own_adapter(run):
+    own, meta = load_adapter(run / "adapter.safetensors")
+    target = export(settings(run))
+    assert target == run / "adapter-step-00000004.safetensors"
+    state, exported = load_adapter(target)
+    assert_same(state, own)
+    assert exported == meta
+    early, _ = load_adapter(
+        export(settings(run / CHECKPOINTS / "step-00000002", output=str(run / "early.safetensors")))
+    )
+    assert early.keys() == own.keys() and any(not torch.equal(early[key], own[key]) for key in own)
+
+
+def test_the_published_layout_holds_plain_tensors(run, tmp_path):
+    own, _ = load_adapter(run / "adapter.safetensors")
+    for source in (run, run / "adapter.safetensors"):
+        target = export(settings(source, format="published", output=str(tmp_path / "photomaker.bin")))
+        content = torch.load(target, weights_only=True)
+        assert content.keys() == {"id_encoder", "lora_weights"}
+        assert_same({f"{part}.{key}": value for part, values in content.items() for key, value in values.items()}, own)
+
+
+def test_diffusers_loads_the_lora_folder(run, tmp_path, tiny_base):
+    from diffusers import StableDiffusionXLPipeline
+
+    folder = export(settings(run, format="diffusers", output=str(tmp_path / "lora")))
+    pipeline = StableDiffusionXLPipeline.from_pretrained(tiny_base, torch_dtype=torch.float32)
+    pipeline.load_lora_weights(str(folder))
+    own, _ = load_adapter(run / "adapter.safetensors")
+    loaded = dict(pipeline.unet.named_parameters())
+    found = 0
+    for key, value in own.items():
+        if key.startswith("lora_weights.unet."):
+            layer, which = key.removeprefix("lora_weights.unet.").removesuffix(".weight").rsplit(".", 1)
+            name = next(n for n in loaded if n.startswith(f"{layer}.{which}."))
+            assert torch.equal(loaded[name], value), key
+            found += 1
+    assert found == sum(".lora_" in name for name in loaded)
+    with pytest.raises(CheckpointError, match="is there already; remove it or give another output="):
+        export(settings(run, format="diffusers", output=str(folder)))
+
+
+def test_a_checkpoint_holds_little_besides_trained_weights_and_their_optimizer(tiny_dataset, tiny_base, tmp_path):
+    config = run_config(tiny_dataset, tiny_base, train__steps=1, adapter__lora_rank=32, adapter__train_layers=2)
+    run_worker(config, LocalContext(tmp_path), {}, callbacks=[])
+    folder = find_checkpoint(tmp_path, "newest")
+    from pm.train.checkpoint import read_checkpoint
+
+    state = read_checkpoint(folder).engine
+    tensors = [*state.weights.values(), *(v for values in state.moments.values() for v in values.values())]
+    needed = sum(tensor.nbytes for tensor in tensors)
+    assert len(tensors) == 3 * len(state.weights)
+    assert needed <= sum(file.stat().st_size for file in folder.iterdir()) <= 1.1 * needed
+
+
+def test_what_cannot_be_exported_is_named(run, tmp_path):
+    with pytest.raises(CheckpointError, match="no whole checkpoint at .*give a run's folder"):
+        export(settings(tmp_path))
+    with pytest.raises(CheckpointError, match="is of a run without train.best_metric; use pick=newest"):
+        export(settings(run, pick="best"))
+    copy = tmp_path / "step-00000009"
+    copy.mkdir()
+    for file in (run / CHECKPOINTS / "step-00000004").iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    meta = json.loads((copy / "state.json").read_text())
+    meta["made_for"]["base"] = "0123456789abcdef"
+    (copy / "state.json").write_text(json.dumps(meta))
+    with pytest.raises(CheckpointError, match="was made with base model 0123456789abcdef, but .* put that base back"):
+        export(settings(copy))
