@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from pm.data.output import PREVIEW_FILE
-from pm.data.pixels import decode_png, read_photo, resize_mask
+from pm.data.pixels import decode_png, resize_mask
 from pm.data.records import INDEX_FILE, REJECTS_FILE
+from pm.data.store import read_pixels
 
 _TILE, _CAPTION, _COLUMNS, _ROWS = 128, 30, 8, 3
 _INK, _RED, _PAPER, _GREY = (30, 30, 30), (190, 30, 30), (255, 255, 255), (225, 225, 225)
@@ -19,7 +20,7 @@ def write_preview(output: str | Path, root: str | Path) -> Path:
     """Draw the contact sheet of a dataset; `root` is where its raw photos are."""
     tiles = [_kept_tile(Path(output), row) for row in _spread(pq.read_table(Path(output, INDEX_FILE)).to_pylist())]
     rejects = pq.read_table(Path(output, REJECTS_FILE)).to_pylist()
-    bad = [_rejected_tile(Path(root), row) for row in _one_of_each(rejects)]
+    bad = [_rejected_tile(root, row) for row in _one_of_each(rejects)]
     sheet = _stack([_grid("kept: the person as the model sees it, background dimmed", tiles), _grid("rejected", bad)])
     path = Path(output, PREVIEW_FILE)
     partial = path.with_name(f"{PREVIEW_FILE}.tmp")
@@ -56,9 +57,9 @@ def _kept_tile(output: Path, row: dict) -> Image.Image:
     return _tile(Image.fromarray(dimmed.clip(0, 255).astype(np.uint8)), [row["identity"], caption], _INK)
 
 
-def _rejected_tile(root: Path, row: dict) -> Image.Image:
+def _rejected_tile(root: str | Path, row: dict) -> Image.Image:
     try:
-        image = ImageOps.pad(Image.fromarray(read_photo(root / row["photo"])), (_TILE, _TILE), color=_GREY)
+        image = ImageOps.pad(Image.fromarray(read_pixels(root, row["photo"])), (_TILE, _TILE), color=_GREY)
     except (OSError, ValueError):
         image = Image.new("RGB", (_TILE, _TILE), _GREY)
     measured = "" if row["value"] is None else f" {row['value']:.3g}"

@@ -3,13 +3,14 @@
 import base64
 import binascii
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from pm.data.pixels import decode_png
 from pm.data.records import Face
+from pm.data.store import read_bytes
 
 
 class SidecarError(ValueError):
@@ -27,7 +28,7 @@ def read_sidecar(root: str | Path, photo: str) -> dict[str, Any]:
         SidecarError: missing, or not a JSON mapping.
     """
     try:
-        content = json.loads(Path(root, photo).with_suffix(".json").read_text())
+        content = json.loads(read_bytes(root, PurePosixPath(photo).with_suffix(".json").as_posix()))
     except FileNotFoundError:
         raise SidecarError("no_sidecar") from None
     except (OSError, ValueError):
