@@ -74,7 +74,7 @@ def plan_shards(photos: Sequence[Photo], shard_photos: int) -> list[list[Photo]]
 
 def settings_of(config: PreprocessConfig, sizes: BaseSizes, listing: str) -> dict[str, Any]:
     """Everything the dataset's content depends on; not where it lies or how many workers make it."""
-    groups = ("face", "verify", "crop", "mask", "caption")
+    groups = ("face", "verify", "crop", "mask", "caption", "marking", "features")
     return {
         "base": sizes.fingerprint,
         "vision_size": sizes.vision_size,

@@ -6,7 +6,8 @@ from pm.data.captions import TemplateCaptioner, caption_photos, folder_class_wor
 from pm.data.config import CaptionConfig
 from pm.data.records import Photo
 
-SIDECAR = CaptionConfig(name="sidecar", templates=())
+NONE = dict.fromkeys(("path", "prompt", "attempts", "max_tokens", "temperature"))
+SIDECAR = CaptionConfig(name="sidecar", templates=(), **NONE)
 
 
 def photos_with(root, captions, identity="anna_woman"):

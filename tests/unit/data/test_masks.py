@@ -12,8 +12,9 @@ from pm.data.masks import face_in_crop, face_overlap, make_masker, mask_photos
 from pm.data.pixels import decode_png, encode_png
 from pm.data.records import Face, Photo
 
-SIDECAR = MaskConfig(name="sidecar", min_overlap=0.3, iterations=None, side=None)
-GRABCUT = MaskConfig(name="grabcut", min_overlap=0.3, iterations=3, side=64)
+NONE = dict.fromkeys(("iterations", "side", "max_share", "path", "label", "threshold"))
+SIDECAR = MaskConfig(name="sidecar", min_overlap=0.3, **NONE)
+GRABCUT = MaskConfig(name="grabcut", min_overlap=0.3, **{**NONE, "iterations": 3, "side": 64, "max_share": 0.95})
 
 
 def blob(box, size=64):
@@ -56,7 +57,7 @@ def test_overlap_is_the_covered_share_of_the_face():
 
 def test_sidecar_mask_is_cut_like_the_photo(root):
     photos = find_faces(ingest(find_photos(root), root, 8), root, SidecarDetector(root), None, 8)
-    config = CropConfig(face_share=0.25, working_side=512)
+    config = CropConfig(face_share=0.25, working_side=512, max_upscale=4)
     cropped = crop_photos(photos, root, config, least_side=8)
     for photo in mask_photos(cropped, make_masker(SIDECAR, root), 0.3, resolution=64):
         crop = np.asarray(decode_png(photo.crop, "RGB").resize((64, 64))).astype(int)

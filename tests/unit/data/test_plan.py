@@ -12,13 +12,22 @@ from pm.errors import ConfigError
 SIMILARITY = {"rule": "similarity", "threshold": 5, "spread": "robust", "min_spread": {"dlib": 0.1}}
 SIZES = BaseSizes("f00", 32, (4, 8, 8), (77, 80), 32)
 
+FACE_FIELDS = ("upsample", "max_side", "pack", "threshold")
+MASK_FIELDS = ("iterations", "side", "max_share", "path", "label", "threshold")
+CAPTION_FIELDS = ("path", "prompt", "attempts", "max_tokens", "temperature")
+
 
 def settings(**changes) -> dict:
     base = {
         "dataset": {
             "name": "toon",
             "root": "photos",
+            "manifest": None,
+            "download": None,
             "min_side": 32,
+            "max_pixels": 10**8,
+            "max_bytes": 10**8,
+            "near_duplicate": None,
             "licence": None,
             "provenance": None,
             "identities": None,
@@ -30,17 +39,22 @@ def settings(**changes) -> dict:
         "base": {"path": "base", "vision_path": "vision"},
         "output": "out",
         "overwrite": False,
-        "face": {"name": "sidecar", "min_size": 8, "upsample": None, "max_side": None},
+        "face": {"name": "sidecar", "min_size": 8, **dict.fromkeys(FACE_FIELDS)},
         "embedder": "none",
         "probe": None,
         "verify": {"rule": "none", "threshold": None, "spread": None, "min_spread": None},
         "min_photos": 2,
-        "crop": {"face_share": 0.1, "working_side": 512},
-        "mask": {"name": "sidecar", "min_overlap": 0.3, "iterations": None, "side": None},
-        "caption": {"name": "sidecar", "templates": []},
+        "crop": {"face_share": 0.1, "working_side": 512, "max_upscale": 2},
+        "mask": {"name": "sidecar", "min_overlap": 0.3, **dict.fromkeys(MASK_FIELDS)},
+        "caption": {"name": "sidecar", "templates": [], **dict.fromkeys(CAPTION_FIELDS)},
+        "marking": {"rule": "simple", "parser": "none", "sentences": "none", "clip": "none"},
+        "features": {"storage": "float16", "repeat": 0, "noise_fills": 0, "train_layers": 1},
         "dtype": "float32",
         "workers": {
+            "download": 1,
             "faces": None,
+            "masks": None,
+            "captions": None,
             "precompute": None,
             "actor_cpus": 0.3,
             "task_cpus": 0.25,
@@ -92,11 +106,13 @@ def test_settings_name_what_the_content_depends_on_and_nothing_else():
             "verify.min_spread.probe",
         ),
         ({"embedder": "probe"}, "probe="),
-        ({"face": {"name": "dlib", "min_size": 8, "upsample": None, "max_side": None}}, "face.upsample"),
-        ({"mask": {"name": "grabcut", "min_overlap": 0.3, "iterations": None, "side": None}}, "mask.iterations"),
-        ({"caption": {"name": "template", "templates": ["a man"]}}, "{word}"),
-        ({"caption": {"name": "template", "templates": []}}, "caption.templates"),
-        ({"crop": {"face_share": 1.5, "working_side": 512}}, "crop.face_share=1.5"),
+        ({"face": {"name": "dlib", "min_size": 8, **dict.fromkeys(FACE_FIELDS)}}, "face.upsample"),
+        ({"mask": {"name": "grabcut", "min_overlap": 0.3, **dict.fromkeys(MASK_FIELDS)}}, "mask.iterations"),
+        ({"caption": {"name": "template", "templates": ["a man"], **dict.fromkeys(CAPTION_FIELDS)}}, "{word}"),
+        ({"caption": {"name": "template", "templates": [], **dict.fromkeys(CAPTION_FIELDS)}}, "caption.templates"),
+        ({"crop": {"face_share": 1.5, "working_side": 512, "max_upscale": 2}}, "crop.face_share=1.5"),
+        ({"caption": {"name": "blip2", "templates": [], **dict.fromkeys(CAPTION_FIELDS)}}, "caption.path"),
+        ({"mask": {"name": "mask2former", "min_overlap": 0.3, **dict.fromkeys(MASK_FIELDS)}}, "mask.path"),
         ({"min_photos": 0}, "min_photos=0"),
         ({"dataset": {**settings()["dataset"], "root": None}}, "dataset.root"),
         ({"dataset": {**settings()["dataset"], "identities": 3}}, "dataset.photos_per_identity"),
