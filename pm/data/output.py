@@ -4,12 +4,13 @@ While it runs, a preprocess keeps its settings and a note for each finished shar
 last, makes it a dataset. Every file appears under its name only when it is whole.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,22 @@ def finished_shards(output: str | Path) -> set[int]:
     return {int(p.stem.split("-")[1]) for p in Path(output, WORK).glob("shard-*.json")}
 
 
-def write_shard(photos: Sequence[Photo], output: str | Path) -> dict[str, int]:
+def shard_note(output: str | Path, number: int) -> dict[str, Any] | None:
+    """What `write_shard` noted about a finished shard."""
+    path = _note(Path(output), number)
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def write_shard(
+    photos: Sequence[Photo], output: str | Path, stages: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
     """Write one shard's kept photos, then its rejects, then the note that it is finished.
 
+    Args:
+        stages: what is known about each stage's work on the shard ("seconds", "run"), for the note.
+
     Returns:
-        {"shard", "found", "kept"}.
+        The note: {"shard", "found", "kept", "identities", "stages"}; `stages` as JSON text.
     """
     output, number = Path(output), photos[0].shard
     kept = [p for p in photos if not p.reject]
@@ -93,9 +105,14 @@ def write_shard(photos: Sequence[Photo], output: str | Path) -> dict[str, int]:
         part.unlink(missing_ok=True)
     rejects = rejects_table([p for p in photos if p.reject])
     _write_table(rejects, output / WORK / f"rejects-{number:05d}.parquet")
-    note = {"shard": number, "found": len(photos), "kept": len(kept)}
-    write_whole(output / WORK / f"shard-{number:05d}.json", json.dumps(note).encode())
+    note = {"shard": number, "found": len(photos), "kept": len(kept), "identities": len({p.identity for p in kept})}
+    note["stages"] = json.dumps(stages or {})
+    write_whole(_note(output, number), json.dumps(note).encode())
     return note
+
+
+def _note(output: Path, number: int) -> Path:
+    return output / WORK / f"shard-{number:05d}.json"
 
 
 def finish(output: str | Path, stages: Sequence[str], meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,45 +125,78 @@ def finish(output: str | Path, stages: Sequence[str], meta: Mapping[str, Any]) -
     output = Path(output)
     for leftover in output.glob("part-*.tmp*"):  # of a run that was killed
         leftover.unlink()
-    notes = [json.loads(p.read_text()) for p in sorted(Path(output, WORK).glob("shard-*.json"))]
-    tables = [pq.read_table(p) for p in sorted(Path(output, WORK).glob("rejects-*.parquet"))]
-    rejects = pa.concat_tables(tables) if tables else REJECTS_SCHEMA.empty_table()
-    index = _index(output)
-    _write_table(rejects, output / REJECTS_FILE)
-    _write_table(index, output / INDEX_FILE)
-    found = sum(note["found"] for note in notes)
-    if found != index.num_rows + rejects.num_rows:
+    totals, seconds = Counter(), Counter()
+    for path in sorted(Path(output, WORK).glob("shard-*.json")):
+        note = json.loads(path.read_text())
+        totals.update({name: note[name] for name in ("found", "kept", "identities")})
+        seconds.update({stage: entry["seconds"] for stage, entry in json.loads(note["stages"]).items()})
+    reasons = _join_rejects(output)
+    rows = _write_index(output)
+    rejected = sum(reasons.values())
+    if totals["found"] != rows + rejected:
         raise DataError(
-            f"{output} lost photos: {found} found, {index.num_rows} kept, {rejects.num_rows} rejected; "
+            f"{output} lost photos: {totals['found']} found, {rows} kept, {rejected} rejected; "
             "preprocess again with overwrite=true"
         )
-    counts = stage_counts(found, rejects, stages)
-    identities = len(set(index.column("identity").to_pylist()))
-    whole = {**meta, "counts": {"found": found, "kept": index.num_rows, "identities": identities, "stages": counts}}
+    counts = {name: totals[name] for name in ("found", "kept", "identities")}
+    counts["stages"] = stage_counts(totals["found"], reasons, stages, seconds)
+    whole = {**meta, "counts": counts}
     write_whole(output / META_FILE, json.dumps(whole, indent=1).encode())
     shutil.rmtree(output / WORK, ignore_errors=True)
     return whole
 
 
-def stage_counts(found: int, rejects: pa.Table, stages: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """For each stage how many photos came in, how many it kept, and how many it rejected for what reason."""
-    reasons = Counter(zip(rejects.column("stage").to_pylist(), rejects.column("reason").to_pylist(), strict=True))
+def stage_counts(
+    found: int, reasons: Mapping[tuple[str, str], int], stages: Sequence[str], seconds: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
+    """For each stage how many photos came in, how many it kept, and how many it rejected for what reason.
+
+    Args:
+        reasons: number of rejects by (stage, reason).
+        seconds: what the stage's workers took for all photos together, where it was measured.
+    """
     counts, left = {}, found
     for stage in stages:
         dropped = {reason: n for (where, reason), n in sorted(reasons.items()) if where == stage}
         counts[stage] = {"in": left, "kept": left - sum(dropped.values()), "rejected": dropped}
+        if stage in seconds:
+            rate = left / seconds[stage] if seconds[stage] > 0 else 0.0
+            counts[stage] |= {"worker_seconds": round(seconds[stage], 3), "photos_per_worker_second": round(rate, 2)}
         left = counts[stage]["kept"]
     return counts
 
 
-def _index(output: Path) -> pa.Table:
-    rows = []
-    for path in sorted(output.glob("part-*.parquet")):
-        file = pq.ParquetFile(path)
-        for group in range(file.num_row_groups):
-            names = file.read_row_group(group, columns=["identity", "photo"]).to_pylist()
-            rows += [{**name, "file": path.name, "row_group": group, "row": row} for row, name in enumerate(names)]
-    return pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
+def _join_rejects(output: Path) -> Counter[tuple[str, str]]:
+    """One file of all shards' rejects, a shard at a time; their number by stage and reason."""
+    reasons: Counter[tuple[str, str]] = Counter()
+    with _whole_parquet(output / REJECTS_FILE, REJECTS_SCHEMA) as writer:
+        for path in sorted(Path(output, WORK).glob("rejects-*.parquet")):
+            table = pq.read_table(path)
+            reasons.update(zip(*(table.column(name).to_pylist() for name in ("stage", "reason")), strict=True))
+            writer.write_table(table)
+    return reasons
+
+
+def _write_index(output: Path) -> int:
+    """Where each photo of the dataset is, a file at a time; their number."""
+    total = 0
+    with _whole_parquet(output / INDEX_FILE, INDEX_SCHEMA) as writer:
+        for path in sorted(output.glob("part-*.parquet")):
+            file, rows = pq.ParquetFile(path), []
+            for group in range(file.num_row_groups):
+                names = file.read_row_group(group, columns=["identity", "photo"]).to_pylist()
+                rows += [{**name, "file": path.name, "row_group": group, "row": i} for i, name in enumerate(names)]
+            writer.write_table(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA))
+            total += len(rows)
+    return total
+
+
+@contextlib.contextmanager
+def _whole_parquet(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    partial = path.with_name(f"{path.name}.tmp{os.getpid()}")
+    with pq.ParquetWriter(partial, schema, compression="none", use_dictionary=False) as writer:
+        yield writer
+    partial.replace(path)
 
 
 def _write_table(table: pa.Table, path: Path) -> None:

@@ -49,7 +49,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey ("I;16", or "I" with such values) scaled to 8 bits: Pillow's own `convert` clips, to a white picture."""
+    """16-bit grey ("I;16", or "I" with such values) scaled to 8 bits; Pillow's own `convert` clips, to white."""
     values = np.asarray(image).astype(np.float64)
     top = 65535.0 if image.mode.startswith("I") and (";16" in image.mode or values.max(initial=0) > 255) else 255.0
     if image.mode == "F":

@@ -1,29 +1,18 @@
 """Before and after the graph: the shards, the settings that define a dataset, and the report of a run."""
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pm.data import captions, crop, faces, ingest, masks, precompute, verify
-from pm.data.config import PreprocessConfig
+from pm.data.config import FeaturesConfig, PreprocessConfig
 from pm.data.output import settings_hash
 from pm.data.precompute import BaseSizes
 from pm.data.records import SCHEMA_VERSION, Photo
 
-IDENTITIES = "identities"  # the last look at who still has enough photos
-STAGES = (
-    ingest.STAGE,
-    faces.STAGE,
-    verify.STAGE,
-    crop.STAGE,
-    masks.STAGE,
-    captions.STAGE,
-    precompute.STAGE,
-    IDENTITIES,
-)
 _LEAST_SHARDS = 32  # more would not fill the workers better, fewer would make the progress bar jump
 
 
@@ -55,21 +44,22 @@ class Report:
         return "\n".join([*lines, f"dataset: {output}  (look at {Path(output, 'preview.png')})"])
 
 
-def plan_shards(photos: Sequence[Photo], shard_photos: int) -> list[list[Photo]]:
-    """Split sorted photos into shards of whole identities, at most `shard_photos` unless one identity has more."""
-    limit = max(1, min(shard_photos, len(photos) // _LEAST_SHARDS))
-    shards: list[list[Photo]] = []
-    start = 0
-    for end in range(1, len(photos) + 1):
-        if end < len(photos) and photos[end].identity == photos[end - 1].identity:
-            continue
-        members = [replace(p, shard=len(shards)) for p in photos[start:end]]
-        if shards and len(shards[-1]) + len(members) <= limit:
-            shards[-1] += [replace(p, shard=len(shards) - 1) for p in members]
-        else:
-            shards.append(members)
-        start = end
-    return shards
+def shard_limit(found: int, shard_photos: int) -> int:
+    """Photos in a shard, at most, unless one identity has more."""
+    return max(1, min(shard_photos, found // _LEAST_SHARDS))
+
+
+def plan_shards(photos: Iterable[Photo], limit: int) -> Iterator[list[Photo]]:
+    """Split sorted photos into numbered shards of whole identities; looks at no more than one shard at a time."""
+    number, shard = 0, []
+    for _, group in itertools.groupby(photos, key=lambda photo: photo.identity):
+        members = list(group)
+        if shard and len(shard) + len(members) > limit:
+            yield [replace(p, shard=number) for p in shard]
+            number, shard = number + 1, []
+        shard += members
+    if shard:
+        yield [replace(p, shard=number) for p in shard]
 
 
 def settings_of(config: PreprocessConfig, sizes: BaseSizes, listing: str) -> dict[str, Any]:
@@ -80,7 +70,7 @@ def settings_of(config: PreprocessConfig, sizes: BaseSizes, listing: str) -> dic
         "vision_size": sizes.vision_size,
         "photos": listing,
         "shard_photos": config.workers.shard_photos,
-        "min_side": config.dataset.min_side,
+        **{name: getattr(config.dataset, name) for name in ("min_side", "max_pixels", "max_bytes", "near_duplicate")},
         "embedder": config.embedder,
         "min_photos": config.min_photos,
         "dtype": config.dtype,
@@ -103,6 +93,7 @@ def describe(config: PreprocessConfig, sizes: BaseSizes, settings: dict[str, Any
         "vision_size": sizes.vision_size,
         "latent_shape": list(sizes.latent_shape),
         "text_shape": list(sizes.text_shape),
+        "features": _features(config.features, sizes),
         "source": config.dataset.name,
         "licence": config.dataset.licence,
         "provenance": config.dataset.provenance,
@@ -110,3 +101,12 @@ def describe(config: PreprocessConfig, sizes: BaseSizes, settings: dict[str, Any
         "settings": settings,
         "config": _jsonable(dataclasses.asdict(config)),
     }
+
+
+def _features(config: FeaturesConfig, sizes: BaseSizes) -> dict[str, Any]:
+    """What the loader must know to read the features."""
+    found: dict[str, Any] = {"storage": config.storage, "repeat": config.repeat}
+    if config.noise_fills:
+        frozen = max(0, sizes.tower_layers - config.train_layers)
+        found |= {"tower": [sizes.vision_fingerprint, frozen], "tower_shape": [config.noise_fills, *sizes.tower_shape]}
+    return found

@@ -9,19 +9,25 @@ from pm.data.config import VerifyConfig
 from pm.data.records import Photo, groups
 
 STAGE = "verify"
+_BLOCK = 512  # faces compared with all others at a time
 _MAD_TO_SIGMA = 1.4826  # makes the median absolute deviation an estimate of a normal distribution's sigma
 
 
 def similarity_sums(embeddings: np.ndarray) -> np.ndarray:
     """For each of n embeddings [n, E], the sum of its L2 similarities with all others, float64 [n].
 
-    The paper does not define "L2 similarity"; here it is minus the distance of the unit-length vectors.
+    The paper does not define "L2 similarity"; here it is minus the distance of the unit-length vectors. Rows are
+    compared in blocks, so that thousands of faces need no n x n memory.
     """
     vectors = np.asarray(embeddings, dtype=np.float64)
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    squared = np.clip(2 - 2 * vectors @ vectors.T, 0, None)
-    np.fill_diagonal(squared, 0)
-    return -np.sqrt(squared).sum(axis=1)
+    sums = np.empty(len(vectors))
+    for start in range(0, len(vectors), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        squared = np.clip(2 - 2 * vectors[rows] @ vectors.T, 0, None)
+        squared[np.arange(len(squared)), np.arange(start, start + len(squared))] = 0  # itself, exactly
+        sums[rows] = -np.sqrt(squared).sum(axis=1)
+    return sums
 
 
 def select_faces(embeddings: Sequence[np.ndarray]) -> list[int]:

@@ -36,6 +36,9 @@ GROUPS = {
     "protocol": ("evaluate",),
 }
 
+# choice → what a user has to give with it
+NEEDS = {"urls": ["dataset.manifest=people.csv"]}
+
 
 @pytest.fixture(scope="module", autouse=True)
 def resolver():
@@ -61,7 +64,7 @@ CHOICES = [(e, g, p.stem) for g, entries in GROUPS.items() for e in entries for 
 
 @pytest.mark.parametrize("entry, group, choice", CHOICES)
 def test_choice_composes_and_builds(entry, group, choice):
-    build(entry, [f"{group}={choice}"])
+    build(entry, [f"{group}={choice}", *NEEDS.get(choice, [])])
 
 
 def test_no_yaml_is_left_out():

@@ -4,7 +4,7 @@ import pytest
 
 from pm.config import from_mapping
 from pm.data.config import PreprocessConfig
-from pm.data.plan import plan_shards, settings_of
+from pm.data.plan import plan_shards, settings_of, shard_limit
 from pm.data.precompute import BaseSizes
 from pm.data.records import Photo
 from pm.errors import ConfigError
@@ -69,7 +69,7 @@ def settings(**changes) -> dict:
 @pytest.mark.parametrize("limit", [1, 4, 7, 1000])
 def test_shards_hold_whole_identities_in_order(limit):
     photos = [Photo(f"p{i:03d}", f"p{i:03d}/{k}.png") for i in range(120) for k in range(1 + i % 9)]
-    shards = plan_shards(photos, limit)
+    shards = list(plan_shards(photos, shard_limit(len(photos), limit)))
     assert [replace(p, shard=0) for shard in shards for p in shard] == photos
     assert all(p.shard == number for number, shard in enumerate(shards) for p in shard)
     where = [{p.identity for p in shard} for shard in shards]
