@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def _run(config: PreprocessConfig, sizes: BaseSizes, listing: Listing) -> int:
     print(f"preprocess: {count} photos, {already} done before; starting workers", file=sys.stderr, flush=True)
     board = ray.remote(num_cpus=0)(Board).remote(stages_of(config))
     pending = (to_table(s) for s in plan_shards(listing.photos(), limit) if s[0].shard not in done)
-    run = uuid.uuid4().hex[:8]
+    run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     with Display(lambda: ray.get(board.read.remote(), timeout=5), count, already) as display:
         try:
             with _quiet_ray_data(), _user_errors():

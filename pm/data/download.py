@@ -143,10 +143,13 @@ class Downloader:
                     raise DownloadError("too_large", "", len(data), config.max_bytes)
                 if time.monotonic() > deadline:
                     raise DownloadError("timeout", "too slow in all", config.total_timeout, config.total_timeout)
-            response.release_conn()  # read to its end: the connection can be used again
             return bytes(data)
         finally:
-            response.close()
+            # Read to its end, the connection is back already; else it is closed and its place given back: the pool
+            # would wait for it for ever.
+            if not response.closed:
+                response.close()
+            response.release_conn()
 
 
 class PrivateAddressError(exceptions.HTTPError):

@@ -55,6 +55,7 @@ class Listing:
 
     def __init__(self, source: SourceConfig):
         self.ignored: Counter[str] = Counter()
+        self._licence = source.licence or ""
         self._folder = tempfile.TemporaryDirectory(prefix="photomaker-listing-")
         self._db = sqlite3.connect(Path(self._folder.name, "files.sqlite"))
         self._db.execute("PRAGMA synchronous=OFF")
@@ -82,7 +83,7 @@ class Listing:
         columns = "identity, name, source, licence, sha256"
         for row in self._db.execute(f"SELECT {columns} FROM files WHERE photo ORDER BY identity, name"):
             identity, name, source, licence, sha256 = row
-            yield Photo(identity, name, source=source, licence=licence, expected_sha256=sha256)
+            yield Photo(identity, name, source=source, licence=licence or self._licence, expected_sha256=sha256)
 
     def _digest(self) -> str:
         digest = hashlib.sha256()

@@ -68,9 +68,9 @@ class StepRunner:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         shard = table.column("shard")[0].as_py()
-        note = shard_note(self.output, shard) if self.last else None
+        note = shard_note(self.output, shard)
         if note is not None:
-            return pa.Table.from_pylist([note])
+            return pa.Table.from_pylist([note]) if self.last else table
         there = latest_checkpoint(self.work, shard)
         if there >= self.number:
             for stage in self.stages:
@@ -127,8 +127,10 @@ class StepRunner:
     @contextlib.contextmanager
     def _deaths(self, shard: int) -> Iterator["_Deaths"]:
         deaths = _Deaths(self.attempts / f"shard-{shard:05d}.{self.number}.json")
-        yield deaths
-        deaths.path.unlink(missing_ok=True)
+        try:
+            yield deaths
+        finally:  # an error is not a death
+            deaths.path.unlink(missing_ok=True)
 
 
 class _Deaths:

@@ -35,7 +35,7 @@ def steps_of(config: PreprocessConfig) -> list[Step]:
     heavy = {download.STAGE: True, precompute.STAGE: True}
     heavy[faces.STAGE] = config.face.name != "sidecar" or config.embedder != "none"
     heavy[masks.STAGE] = config.mask.name in _HEAVY_MASKS
-    heavy[captions.STAGE] = config.caption.name in _HEAVY_CAPTIONS
+    heavy[captions.STAGE] = config.caption.name in _HEAVY_CAPTIONS or _marks_with_models(config)
     found: list[list[str]] = []
     for stage in stages_of(config):
         joins = bool(found) and not heavy.get(stage) and not heavy.get(found[-1][0])
@@ -44,6 +44,11 @@ def steps_of(config: PreprocessConfig) -> list[Step]:
         else:
             found.append([stage])
     return [Step(names[0], i, tuple(names), heavy.get(names[0], False)) for i, names in enumerate(found)]
+
+
+def _marks_with_models(config: PreprocessConfig) -> bool:
+    """Templates have the folder's own word, and need no model to find it."""
+    return config.caption.name != "template" and marking.make_marker(config.marking) is not None
 
 
 def make_stages(

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from pm.config import from_mapping
-from pm.data.config import PreprocessConfig
+from pm.data.config import BrowseConfig, PreprocessConfig
 from pm.evaluate.config import EvaluateConfig
 from pm.sample.config import GenerateConfig
 from pm.train.config import RunConfig
@@ -15,7 +15,8 @@ from pm.train.config import RunConfig
 CONF = Path(__file__).resolve().parents[2] / "conf"
 # entry point → its dataclass, what a user has to give, and keys that are only short names of others
 ENTRIES = {
-    "preprocess": (PreprocessConfig, ["dataset.root=photos"], ()),
+    "preprocess": (PreprocessConfig, ["dataset.root=photos"], ("forget",)),
+    "browse": (BrowseConfig, ["data=data/x"], ("data",)),
     "train": (RunConfig, ["data=data/x"], ("compose", "merge", "data")),
     "generate": (GenerateConfig, ["prompt=a man img", "id_images=[a.png]"], ()),
     "evaluate": (EvaluateConfig, [], ()),

@@ -3,11 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from unit.data.support import ingested
 
 from pm.data.config import CropConfig, MaskConfig
 from pm.data.crop import crop_photos
 from pm.data.faces import SidecarDetector, find_faces
-from pm.data.ingest import find_photos, ingest
 from pm.data.masks import face_in_crop, face_overlap, make_masker, mask_photos
 from pm.data.pixels import decode_png, encode_png
 from pm.data.records import Face, Photo
@@ -56,7 +56,7 @@ def test_overlap_is_the_covered_share_of_the_face():
 
 
 def test_sidecar_mask_is_cut_like_the_photo(root):
-    photos = find_faces(ingest(find_photos(root), root, 8), root, SidecarDetector(root), None, 8)
+    photos = find_faces(ingested(root), root, SidecarDetector(root), None, 8)
     config = CropConfig(face_share=0.25, working_side=512, max_upscale=4)
     cropped = crop_photos(photos, root, config, least_side=8)
     for photo in mask_photos(cropped, make_masker(SIDECAR, root), 0.3, resolution=64):
