@@ -9,6 +9,7 @@ from pm.errors import ConfigError
 from pm.model.config import BaseConfig
 
 __all__ = [
+    "BrowseConfig",
     "CaptionConfig",
     "CropConfig",
     "DownloadConfig",
@@ -83,6 +84,27 @@ class PreprocessConfig:
             raise ConfigError("embedder=insightface needs the landmarks of face=insightface; choose both")
         if self.embedder == "probe" and not self.probe:
             raise ConfigError("embedder=probe needs probe=<file of the toon probe>")
+
+
+@dataclass(frozen=True)
+class BrowseConfig:
+    """The page of `pipelines/browse.py`."""
+
+    dataset: str | None  # folder
+    output: str | None  # HTML file; None: in that folder
+    photos: str | None  # root of the raw photos; None: where preprocess read them
+    people: tuple[str, ...]  # to show; empty: `identities` evenly spaced ones
+    identities: int
+    photos_per_identity: int
+    rejects: int  # shown for each reason
+    side: int  # pixels of each picture
+
+    def __post_init__(self) -> None:
+        if self.dataset is None:
+            raise ConfigError("dataset is not set; give the folder that preprocess wrote (dataset=...)")
+        for name in ("identities", "photos_per_identity", "rejects"):
+            at_least(name, getattr(self, name), 1)
+        at_least("side", self.side, 16)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def to_bytes(values: Tensor, storage: str) -> bytes:
-    """A float tensor as bytes of `storage` (float16 | bfloat16); what float16 cannot hold becomes its largest number."""
+    """Floats as bytes of `storage` (float16 | bfloat16); what float16 cannot hold becomes its largest number."""
     values = values.detach().float().cpu()
     if storage == "float16":
         limit = torch.finfo(torch.float16).max

@@ -1,6 +1,7 @@
 """Person masks by Mask2Former's panoptic segmentation (Cheng et al. 2022), as in the paper (section 3.3)."""
 
 import functools
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ class Mask2FormerMasker:
 
     Raises:
         CheckpointError: the model is missing.
-        ConfigError: it does not know the label.
+        ConfigError: it does not know the label, or SciPy is not installed.
     """
 
     def __init__(
@@ -40,6 +41,8 @@ class Mask2FormerMasker:
         dtype: str = "float32",
         batch_size: int | None = None,
     ):
+        if importlib.util.find_spec("scipy") is None:
+            raise ConfigError("mask=mask2former needs SciPy; run pip install 'photomaker-ray[photos]'")
         self.path, self.threshold, self.dtype = path, threshold, dtype
         self.device = device or best_device()
         labels = read_json(resolve_folder(path) / "config.json").get("id2label", {})

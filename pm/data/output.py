@@ -17,7 +17,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pm.data.provenance import provenance_totals
 from pm.data.records import (
+    FORGET,
     INDEX_FILE,
     INDEX_SCHEMA,
     META_FILE,
@@ -30,9 +32,9 @@ from pm.data.records import (
 )
 from pm.errors import DataError
 
-WORK, SETTINGS_FILE, PREVIEW_FILE = "_work", "settings.json", "preview.png"
+WORK, SETTINGS_FILE, PREVIEW_FILE, BROWSE_FILE = "_work", "settings.json", "preview.png", "browse.html"
 _ROW_GROUP_BYTES = 2**20
-_OURS = (META_FILE, INDEX_FILE, REJECTS_FILE, PREVIEW_FILE, WORK)
+_OURS = (META_FILE, INDEX_FILE, REJECTS_FILE, PREVIEW_FILE, BROWSE_FILE, WORK, FORGET)
 
 
 def open_output(output: str | Path, settings: Mapping[str, Any], overwrite: bool) -> bool:
@@ -100,11 +102,11 @@ def write_shard(
     kept = [p for p in photos if not p.reject]
     part = output / f"part-{number:05d}.parquet"
     if kept:
-        _write_table(dataset_table(kept), part)
+        write_table(dataset_table(kept), part)
     else:
         part.unlink(missing_ok=True)
     rejects = rejects_table([p for p in photos if p.reject])
-    _write_table(rejects, output / WORK / f"rejects-{number:05d}.parquet")
+    write_table(rejects, output / WORK / f"rejects-{number:05d}.parquet")
     note = {"shard": number, "found": len(photos), "kept": len(kept), "identities": len({p.identity for p in kept})}
     note["stages"] = json.dumps(stages or {})
     write_whole(_note(output, number), json.dumps(note).encode())
@@ -126,12 +128,16 @@ def finish(output: str | Path, stages: Sequence[str], meta: Mapping[str, Any]) -
     for leftover in output.glob("part-*.tmp*"):  # of a run that was killed
         leftover.unlink()
     totals, seconds = Counter(), Counter()
+    runs: dict[str, Counter[str]] = {}
     for path in sorted(Path(output, WORK).glob("shard-*.json")):
         note = json.loads(path.read_text())
         totals.update({name: note[name] for name in ("found", "kept", "identities")})
-        seconds.update({stage: entry["seconds"] for stage, entry in json.loads(note["stages"]).items()})
+        for stage, entry in json.loads(note["stages"]).items():
+            seconds[stage] += entry["seconds"]
+            runs.setdefault(entry["run"], Counter())[stage] += note["found"]
     reasons = _join_rejects(output)
-    rows = _write_index(output)
+    parts = sorted(output.glob("part-*.parquet"))
+    rows, _ = write_index(parts, output / INDEX_FILE)
     rejected = sum(reasons.values())
     if totals["found"] != rows + rejected:
         raise DataError(
@@ -140,7 +146,8 @@ def finish(output: str | Path, stages: Sequence[str], meta: Mapping[str, Any]) -
         )
     counts = {name: totals[name] for name in ("found", "kept", "identities")}
     counts["stages"] = stage_counts(totals["found"], reasons, stages, seconds)
-    whole = {**meta, "counts": counts}
+    by_run = {run: dict(done) for run, done in sorted(runs.items())}
+    whole = {**meta, "counts": counts, "runs": by_run, "origins": provenance_totals(parts)}
     write_whole(output / META_FILE, json.dumps(whole, indent=1).encode())
     shutil.rmtree(output / WORK, ignore_errors=True)
     return whole
@@ -177,18 +184,18 @@ def _join_rejects(output: Path) -> Counter[tuple[str, str]]:
     return reasons
 
 
-def _write_index(output: Path) -> int:
-    """Where each photo of the dataset is, a file at a time; their number."""
-    total = 0
-    with _whole_parquet(output / INDEX_FILE, INDEX_SCHEMA) as writer:
-        for path in sorted(output.glob("part-*.parquet")):
+def write_index(parts: Sequence[Path], target: Path) -> tuple[int, int]:
+    """Where each photo of the part files is, a file at a time; how many photos and people there are."""
+    total, people = 0, 0
+    with _whole_parquet(target, INDEX_SCHEMA) as writer:
+        for path in parts:
             file, rows = pq.ParquetFile(path), []
             for group in range(file.num_row_groups):
                 names = file.read_row_group(group, columns=["identity", "photo"]).to_pylist()
                 rows += [{**name, "file": path.name, "row_group": group, "row": i} for i, name in enumerate(names)]
             writer.write_table(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA))
-            total += len(rows)
-    return total
+            total, people = total + len(rows), people + len({row["identity"] for row in rows})
+    return total, people
 
 
 @contextlib.contextmanager
@@ -199,7 +206,7 @@ def _whole_parquet(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     partial.replace(path)
 
 
-def _write_table(table: pa.Table, path: Path) -> None:
+def write_table(table: pa.Table, path: Path) -> None:
     """PNGs and float16 numbers do not compress; without compression a row group is read at the disk's speed."""
     rows = max(1, round(_ROW_GROUP_BYTES / max(1, table.nbytes / max(1, table.num_rows))))
     partial = path.with_name(f"{path.name}.tmp{os.getpid()}")

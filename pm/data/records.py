@@ -14,6 +14,7 @@ from pm.errors import DataError
 SCHEMA_VERSION = 2  # 2 added columns, features in bfloat16 and the noted removals
 READABLE_VERSIONS = (1, 2)
 META_FILE, INDEX_FILE, REJECTS_FILE = "dataset.json", "index.parquet", "rejects.parquet"
+FORGET, PLAN = "_forget", "plan.json"  # where `pm.data.forget` works, and what it has decided
 
 PIXELS_AND_FEATURES = ("id_crop", "vae_mean", "vae_logvar", "text_embeds", "pooled") + (
     "repeat_embeds",
@@ -170,13 +171,19 @@ def rejects_table(photos: Sequence[Photo]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=REJECTS_SCHEMA)
 
 
-def read_meta(path: str | Path) -> dict[str, Any]:
+def read_meta(path: str | Path, *, removing: bool = False) -> dict[str, Any]:
     """`dataset.json` of a finished dataset.
 
     Raises:
-        DataError: there is none, it is damaged, or another version of the format wrote it.
+        DataError: there is none, it is damaged, another version of the format wrote it, or a removal was interrupted
+            (unless `removing`).
     """
     file = Path(path) / META_FILE
+    if not removing and Path(path, FORGET, PLAN).exists():
+        raise DataError(
+            f"the removal of a person or photo from {path} was interrupted; run it again to finish it: "
+            f"pipelines/preprocess.py output={path} forget=<the same>"
+        )
     try:
         meta = json.loads(file.read_text())
     except FileNotFoundError:
