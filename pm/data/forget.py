@@ -67,11 +67,13 @@ def forget(output: str | Path, key: str) -> Removal:
     with _locked(output):
         interrupted = _finish_interrupted(output)
         meta = read_meta(output)
-        wanted = _matcher(key)
+        wanted, hashes = _matcher(key)
         rejects = pq.read_table(output / REJECTS_FILE)
         gone = [row["photo"] for row in rejects.to_pylist() if wanted(row)]
         changed = _changed_parts(output, wanted)
         gone += [row["photo"] for rows in changed.values() for row in rows if wanted(row)]
+        if len(hashes) > 1:
+            raise DataError(f"{key} begins {len(hashes)} photo hashes of {output}; give more digits")
         if not gone:
             if interrupted:
                 return Removal((), 0, meta["removals"][-1])
@@ -79,13 +81,21 @@ def forget(output: str | Path, key: str) -> Removal:
         return _remove(output, meta, key, wanted, rejects, changed, sorted(gone))
 
 
-def _matcher(key: str) -> Callable[[dict[str, Any]], bool]:
+def _matcher(key: str) -> tuple[Callable[[dict[str, Any]], bool], set[str]]:
+    """Tells whether a row is meant; and the hashes that `key` turned out to be the beginning of."""
     digits = key.lower() if _HASH.fullmatch(key.lower()) else None
+    hashes: set[str] = set()
 
     def wanted(row: dict[str, Any]) -> bool:
-        return row["identity"] == key or (digits is not None and (row.get("sha256") or "").startswith(digits))
+        if row["identity"] == key:
+            return True
+        sha256 = row.get("sha256") or ""
+        if digits is None or not sha256.startswith(digits):
+            return False
+        hashes.add(sha256)
+        return True
 
-    return wanted
+    return wanted, hashes
 
 
 def _changed_parts(output: Path, wanted: Callable[[dict[str, Any]], bool]) -> dict[Path, list[dict[str, Any]]]:

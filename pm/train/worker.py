@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from pm.data.config import SamplesConfig
-from pm.data.dataset import IdentityDataset
+from pm.data.dataset import IdentityDataset, Stored
 from pm.data.loader import Loader
+from pm.data.precompute import base_sizes
 from pm.model.adapter import adapter_parameters, adapter_state, meta_of, save_adapter
 from pm.model.base import BaseModel, load_base
 from pm.model.photomaker import PhotoMaker
@@ -122,8 +123,20 @@ def _load(config: RunConfig, context: TrainContext, progress: Progress | None) -
         device=context.device,
         dtype=precision.dtype,
     )
-    dataset = IdentityDataset(config.dataset, samples_config(config.train), base_fingerprint=base.fingerprint)
+    dataset = IdentityDataset(
+        config.dataset, samples_config(config.train), base_fingerprint=base.fingerprint, stored=_stored(config)
+    )
     return base, dataset
+
+
+def _stored(config: RunConfig) -> Stored:
+    """The optional features that fit this run; the dataset may or may not have them."""
+    adapter, sizes = config.adapter, base_sizes(config.base)
+    frozen = sizes.tower_layers - adapter.train_layers
+    return Stored(
+        repeat=None if adapter.merge != "repeat" else "stacked" if adapter.compose == "stacked" else "one",
+        tower=(sizes.vision_fingerprint, frozen) if frozen > 0 else None,  # else the embeddings are trained as well
+    )
 
 
 def _photomaker(config: RunConfig, base: BaseModel) -> PhotoMaker:

@@ -68,7 +68,7 @@ def kept_photo(identity: str, number: int, shard: int) -> Photo:
         identity=identity,
         photo=f"{identity}/{number}.png",
         shard=shard,
-        sha256=f"{rng.integers(2**60):064x}",
+        sha256=f"{rng.integers(2**60):x}".ljust(64, "0"),
         width=64,
         height=64,
         faces=(Face((20.0, 16.0, 44.0, 46.0), (26.0, 28.0), 1.0, ()),),

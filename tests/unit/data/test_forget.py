@@ -2,6 +2,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from unit.data.support import SAMPLES, kept_photo, write_dataset
@@ -10,6 +11,7 @@ import pm.data.forget as forget_module
 from pm.data.dataset import IdentityDataset
 from pm.data.forget import forget
 from pm.data.provenance import origin, provenance_totals
+from pm.data.records import REJECTS_SCHEMA
 from pm.errors import DataError
 
 PEOPLE = {"anna": 4, "bert": 3, "carl": 5}
@@ -64,8 +66,13 @@ def test_a_photo_goes_by_its_hash_and_by_the_beginning_of_it(path):
     assert done.photos == ("bert/1.png",) and photo.sha256 not in json.dumps(rows_of(path), default=str)
     assert consistent(path)["removals"][0] == done.record and done.record["sha256"] == photo.sha256
     other = kept_photo("carl", 0, 2)
-    assert forget(path, other.sha256[:40]).photos == ("carl/0.png",)
+    assert forget(path, other.sha256[:12]).photos == ("carl/0.png",)
     assert len(consistent(path)["removals"]) == 2
+    rejects = pq.read_table(path / "rejects.parquet").to_pylist()
+    doubled = [{**row, "sha256": "ab" * 20 + f"{i:024x}"} for i, row in enumerate(rejects)]
+    pq.write_table(pa.Table.from_pylist(doubled, schema=REJECTS_SCHEMA), path / "rejects.parquet")
+    with pytest.raises(DataError, match="begins 2 photo hashes"):
+        forget(path, "ab" * 8)
     assert Counter(r["identity"] for r in rows_of(path)) == {"anna": 4, "bert": 2, "carl": 4}
 
 
