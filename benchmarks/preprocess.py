@@ -34,6 +34,7 @@ def load(overrides: list[str]) -> PreprocessConfig:
     OmegaConf.register_new_resolver("root", lambda path: str(ROOT / path), replace=True)
     with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
         cfg = OmegaConf.to_container(compose("preprocess", overrides), resolve=True)
+    cfg.pop("forget", None)  # the command's own
     return from_mapping(PreprocessConfig, cfg)
 
 

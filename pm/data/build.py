@@ -135,7 +135,7 @@ def _graph(
     pools = _pools(config, steps)
     for step in steps:
         size, gpus = pools.get(step.name, (None, 0.0))
-        make = _runner_of(config, sizes, step, run, board, shares=size or 1, device="cuda" if gpus else "cpu")
+        make = _runner_of(config, sizes, step, run, board, workers=size, device="cuda" if gpus else "cpu")
         options: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
         if size is None:
             data = data.map_batches(
@@ -157,7 +157,7 @@ def _graph(
 
 
 def _runner_of(
-    config: PreprocessConfig, sizes: BaseSizes, step: Step, run: str, board: Any, *, shares: int, device: str
+    config: PreprocessConfig, sizes: BaseSizes, step: Step, run: str, board: Any, *, workers: int | None, device: str
 ) -> Callable[[], StepRunner]:
     """What a worker calls to get its step ready."""
     last = step.number == steps_of(config)[-1].number
@@ -166,8 +166,8 @@ def _runner_of(
         board.add.remote(stage, dict(counts))
 
     def make() -> StepRunner:
-        stages = lambda: make_stages(step.stages, config, sizes, device, shares)  # noqa: E731
-        return StepRunner((step.name, step.number), stages, config.output, run, report, last)
+        stages = lambda: make_stages(step.stages, config, sizes, device, workers or 1)  # noqa: E731
+        return StepRunner((step.name, step.number), stages, config.output, run, report, last, workers)
 
     return make
 

@@ -54,8 +54,8 @@ def crop_photos(photos: Sequence[Photo], root: str | Path, config: CropConfig, l
     """Cut the square out of each photo.
 
     The crop keeps the photo's own pixels up to `config.working_side`, and has at least `least_side`, what the later
-    stages need. Rejects faces that do not fit a square with their share (long boxes at a photo's border), and crops that
-    would have to be enlarged more than `config.max_upscale` times: the model would learn the blur.
+    stages need. Rejects faces that do not fit a square with their share (long boxes at a photo's border), and crops
+    that would have to be enlarged more than `config.max_upscale` times: the model would learn the blur.
     """
     return each_kept(photos, lambda photo: _crop(photo, root, config, least_side))
 

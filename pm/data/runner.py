@@ -48,6 +48,7 @@ class StepRunner:
         run: name of this run; what a killed run left undone counts against nobody.
         report: told (stage, counts) after each stage.
         last: this step's result is the shard's file in the dataset; the call gives its note instead of photos.
+        workers: actors of this step, of which so many may be loading at a time; None: a task, which loads no model.
     """
 
     def __init__(
@@ -58,12 +59,13 @@ class StepRunner:
         run: str,
         report: Report,
         last: bool,
+        workers: int | None,
     ):
         (self.name, self.number), self.report, self.last = step, report, last
         self.work, self.output, self.run = Path(output, WORK), output, run
         self.attempts = self.work / "attempts" / run
         self.attempts.mkdir(parents=True, exist_ok=True)
-        with self._start_guard():
+        with contextlib.nullcontext() if workers is None else self._start_guard(workers):
             self.stages = list(make())
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -112,17 +114,19 @@ class StepRunner:
         return table
 
     @contextlib.contextmanager
-    def _start_guard(self) -> Iterator[None]:
-        """Count the workers that never came to the end of loading."""
+    def _start_guard(self, workers: int) -> Iterator[None]:
+        """Count the workers that never came to the end of loading; `workers` of them may be loading now."""
         mark = self.attempts / f"start-{self.name}-{os.getpid()}-{time.monotonic_ns()}"
-        if len(list(self.attempts.glob(f"start-{self.name}-*"))) >= _STARTS:
+        if len(list(self.attempts.glob(f"start-{self.name}-*"))) >= _STARTS + workers:
             raise DataError(
                 f"{_STARTS} workers for {self.name} were killed while they loaded, mostly for lack of memory; "
                 f"lower workers.{self.name} or use smaller models, then run the same command again"
             )
         mark.touch()
-        yield
-        mark.unlink(missing_ok=True)
+        try:
+            yield
+        finally:  # an error is not a death
+            mark.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _deaths(self, shard: int) -> Iterator["_Deaths"]:
@@ -197,8 +201,9 @@ def _together(stage: Stage, photos: list[Photo]) -> list[Photo]:
         except PmError:
             raise
         except Exception as error:
-            logging.getLogger(__name__).warning("%s failed on %s", stage.name, group[0].photo, exc_info=True)
-            done = [p.rejected(stage.name, "failed", detail=f"{type(error).__name__}: {error}") for p in group]
+            said = f"{type(error).__name__}: {error}"
+            logging.getLogger(__name__).warning("%s failed on %s: %s", stage.name, group[0].photo, said)
+            done = [p.rejected(stage.name, "failed", detail=said) for p in group]
             failed += len(group)
         result.update((p.photo, p) for p in done)
     if failed >= _SYSTEMATIC and failed == sum(not p.reject for p in photos):

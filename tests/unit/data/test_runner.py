@@ -44,7 +44,7 @@ class Steps:
         for number, (name, alone) in enumerate((("faces", True), ("verify", False), ("precompute", True))[: upto + 1]):
             make = lambda name=name, alone=alone: [self.stage(name, alone)]  # noqa: E731
             report = lambda stage, counts: self.reports.append((stage, counts))  # noqa: E731
-            runner = StepRunner((name, number), make, self.output, self.run, report, number == 2)
+            runner = StepRunner((name, number), make, self.output, self.run, report, number == 2, workers=1)
             table = runner(table)
         return table
 
@@ -167,7 +167,7 @@ def test_a_worker_taking_over_goes_photo_by_photo_and_person_by_person(output):
 def test_models_that_never_load_end_the_run_with_a_word(output):
     folder = output / WORK / "attempts" / "one"
     folder.mkdir(parents=True)
-    for number in range(5):
+    for number in range(6):
         (folder / f"start-faces-{number}-1").touch()
     with pytest.raises(DataError, match="lower workers.faces"):
         Steps(output).go(shard())
