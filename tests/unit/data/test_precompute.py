@@ -164,7 +164,7 @@ def test_the_upper_layers_on_stored_fills_are_the_whole_tower(config, photos):
 
 
 def test_class_words_that_leave_no_room_to_repeat_are_rejected(config, photos):
-    long = replace(photos[0], caption="very " * 72 + "man")
+    long = replace(photos[0], caption="a " * 72 + "man")
     for repeat, reason in ((0, None), (4, "class_word_beyond_tokens")):
         done = special(config, [long], repeat=repeat)[1][0]
         assert (done.reject and done.reject.reason) == reason
