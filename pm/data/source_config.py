@@ -106,7 +106,10 @@ class VerifyConfig:
     threshold: float | None  # standard deviations
     spread: Literal["group", "robust"] | None  # how the standard deviation is estimated
     min_spread: dict[str, float] | None  # robust: its lower bound by embedder, in distance of unit embeddings
+    rounds: int | None  # of rejection, at most; the paper has one
+    max_distance: dict[str, float] | None  # by embedder: groups further apart (median) show no one person; None: any do
 
     def __post_init__(self) -> None:
-        if self.rule == "similarity" and None in (self.threshold, self.spread, self.min_spread):
-            raise ConfigError("verify=similarity needs verify.threshold, verify.spread and verify.min_spread")
+        if self.rule == "similarity":
+            needs("verify=similarity", "verify", self, "threshold", "spread", "min_spread", "rounds")
+            at_least("verify.rounds", self.rounds, 1)

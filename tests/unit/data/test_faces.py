@@ -99,7 +99,8 @@ def test_the_probe_finds_planted_strangers_and_the_right_face_of_two(tmp_path):
     truth = json.loads((root / "truth.json").read_text())
     photos = ingested(root, 32)
     photos = find_faces(photos, root, SidecarDetector(root), make_embedder("probe", str(PROBE)), 8)
-    config = VerifyConfig(rule="similarity", threshold=5.0, spread="robust", min_spread={"probe": 0.1})
+    rule = {"rule": "similarity", "threshold": 5.0, "spread": "robust"}
+    config = VerifyConfig(**rule, min_spread={"probe": 0.1}, rounds=4, max_distance=None)
     done = verify(photos, config, "probe", min_photos=2)
     intruders = [p for p in done if truth.get(p.photo) == "intruder"]
     clean = [p for p in done if p.photo not in truth]

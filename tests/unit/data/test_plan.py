@@ -9,7 +9,8 @@ from pm.data.precompute import BaseSizes
 from pm.data.records import Photo
 from pm.errors import ConfigError
 
-SIMILARITY = {"rule": "similarity", "threshold": 5, "spread": "robust", "min_spread": {"dlib": 0.1}}
+SPREAD = {"spread": "robust", "min_spread": {"dlib": 0.1}, "rounds": 4, "max_distance": None}
+SIMILARITY = {"rule": "similarity", "threshold": 5, **SPREAD}
 SIZES = BaseSizes("f00", 32, (4, 8, 8), (77, 80), 32)
 
 FACE_FIELDS = ("upsample", "max_side", "pack", "threshold")
@@ -42,7 +43,14 @@ def settings(**changes) -> dict:
         "face": {"name": "sidecar", "min_size": 8, **dict.fromkeys(FACE_FIELDS)},
         "embedder": "none",
         "probe": None,
-        "verify": {"rule": "none", "threshold": None, "spread": None, "min_spread": None},
+        "verify": {
+            "rule": "none",
+            "threshold": None,
+            "spread": None,
+            "min_spread": None,
+            "rounds": None,
+            "max_distance": None,
+        },
         "min_photos": 2,
         "crop": {"face_share": 0.1, "working_side": 512, "max_upscale": 2},
         "mask": {"name": "sidecar", "min_overlap": 0.3, **dict.fromkeys(MASK_FIELDS)},
