@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pm.data.output import BROWSE_FILE, PREVIEW_FILE, stage_counts, write_index, write_table, write_whole
+from pm.data.preview import write_preview
 from pm.data.provenance import provenance_totals
 from pm.data.records import FORGET, INDEX_FILE, META_FILE, PLAN, REJECTS_FILE, REJECTS_SCHEMA, read_meta
 from pm.errors import DataError
@@ -78,7 +79,10 @@ def forget(output: str | Path, key: str) -> Removal:
             if interrupted:
                 return Removal((), 0, meta["removals"][-1])
             raise DataError(f"dataset {output} has no person and no photo hash {key!r}; see {INDEX_FILE} for the names")
-        return _remove(output, meta, key, wanted, rejects, changed, sorted(gone))
+        done = _remove(output, meta, key, wanted, rejects, changed, sorted(gone))
+    if root := meta.get("config", {}).get("dataset", {}).get("root"):
+        write_preview(output, root)
+    return done
 
 
 def _matcher(key: str) -> tuple[Callable[[dict[str, Any]], bool], set[str]]:
