@@ -1,5 +1,6 @@
 """The whole graph on real Ray: photos with planted defects → dataset."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -97,10 +98,11 @@ class KillsAWorker(build_module.Display):
     def finished(self, note):
         super().finished(note)
         if not self.victims and self.found > note["found"]:
-            for process in psutil.process_iter(["name", "cmdline", "pid"]):
-                if "Precompute" in " ".join(process.info["cmdline"] or ()) and not self.victims:
-                    self.victims.append(process.pid)
-                    process.kill()
+            for process in psutil.Process().children(recursive=True):  # of this Ray, and of no other
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if "Precompute" in " ".join(process.cmdline()) and not self.victims:
+                        self.victims.append(process.pid)
+                        process.kill()
 
 
 @pytest.fixture(scope="module")
