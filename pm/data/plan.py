@@ -31,10 +31,11 @@ class Report:
     def text(self, output: str) -> str:
         """The summary for the terminal."""
         counts, rate = self.meta["counts"], self.photos / self.seconds
-        lines = [f"{'stage':<12}{'in':>8}{'kept':>8}  rejected"]
+        lines = [f"{'stage':<12}{'in':>8}{'kept':>8}{'/s, worker':>12}  rejected"]
         for stage, count in counts["stages"].items():
             reasons = ", ".join(f"{reason} {n}" for reason, n in count["rejected"].items())
-            lines.append(f"{stage:<12}{count['in']:>8}{count['kept']:>8}  {reasons or '-'}")
+            speed = count.get("photos_per_worker_second", "-")
+            lines.append(f"{stage:<12}{count['in']:>8}{count['kept']:>8}{speed:>12}  {reasons or '-'}")
         lines.append(
             f"{counts['kept']} of {counts['found']} photos kept, {counts['identities']} people; "
             f"this run: {self.photos} photos in {self.seconds:.1f} s ({rate:.{1 if rate >= 1 else 2}f} photos/s)"
