@@ -64,3 +64,14 @@ def test_a_face_that_no_square_of_the_photo_can_show_is_rejected(tmp_path):
     photo = Photo("x", "a.png", width=1000, height=20, faces=(Face((0.0, 0.0, 600.0, 2.0), (), 1.0, ()),))
     done = crop_photos([photo], tmp_path, CropConfig(face_share=0.2, working_side=64, max_upscale=4), least_side=8)[0]
     assert done.reject.reason == "face_share" and done.reject.value < done.reject.threshold == 0.2
+
+
+def test_crops_are_enlarged_up_to_the_limit_and_rejected_beyond(tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (200, 200), "grey").save(tmp_path / "a.png")
+    photo = Photo("x", "a.png", width=200, height=200, faces=(Face((90.0, 90.0, 110.0, 110.0), (), 1.0, ()),))
+    config = CropConfig(face_share=0.25, working_side=512, max_upscale=2)  # a crop of 40 pixels
+    assert decode_png(crop_photos([photo], tmp_path, config, least_side=80)[0].crop, "RGB").size == (80, 80)
+    done = crop_photos([photo], tmp_path, config, least_side=81)[0]
+    assert (done.reject.reason, done.reject.value, done.reject.threshold) == ("upscaled", 81 / 40, 2)
