@@ -1,4 +1,7 @@
-"""Photos → dataset: `python pipelines/preprocess.py dataset=folder dataset.root=<photos> output=<folder>`."""
+"""Photos → dataset: `python pipelines/preprocess.py dataset=folder dataset.root=<photos> output=<folder>`.
+
+`forget=<person or sha256>` removes a person or a photo from the dataset at `output` instead.
+"""
 
 from _entry import entry
 
@@ -8,6 +11,12 @@ from pm.data.config import PreprocessConfig
 
 @entry("preprocess")
 def main(cfg: dict) -> None:
+    key = cfg.pop("forget")
+    if key is not None:
+        from pm.data.forget import forget
+
+        print(forget(cfg["output"], str(key)).text(cfg["output"]))
+        return
     config = from_mapping(PreprocessConfig, cfg)
 
     from pm.data.build import build

@@ -24,17 +24,19 @@ class Sample:
     class_index: int
     caption: str
     class_word: str
-    id_pixels: Tensor  # uint8 [N, 3, S, S], noise outside the person
+    id_pixels: Tensor  # uint8 [N, 3, S, S], noise outside the person; or float [N, T, H], see `Batch`
     drop_text: bool
     use_mask: bool
     seed: int
+    repeated: bool = False
 
 
 @dataclass(frozen=True)
 class Batch:
     """B samples with M reference photos in all: the first `id_counts[0]` belong to row 0, and so on.
 
-    Latents are raw VAE moments, not scaled. `id_pixels` are CLIP-normalised, with noise outside the person's mask.
+    Latents are raw VAE moments, not scaled. `id_pixels` are CLIP-normalised, with noise outside the person's mask; or
+    what the vision tower's frozen lower layers made of them, [M, T, H], where the dataset has that.
     """
 
     mean: Tensor  # [B, C, h, w] float
@@ -51,6 +53,7 @@ class Batch:
     drop_text: Tensor  # [B] bool, train this row without text and identity
     use_mask: Tensor  # [B] bool, take this row's loss inside the mask
     seeds: Tensor  # [B] int64, for the latents' sample, the noise and the timestep
+    repeated: bool = False  # the text features are those of the class word repeated for each identity token
 
     def __len__(self) -> int:
         return self.mean.shape[0]
@@ -81,9 +84,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
         class_index=torch.tensor([s.class_index for s in samples]),
         captions=[s.caption for s in samples],
         class_words=[s.class_word for s in samples],
-        id_pixels=to_clip(id_pixels, id_pixels.shape[-1]),
+        id_pixels=to_clip(id_pixels, id_pixels.shape[-1]) if id_pixels.ndim == 4 else id_pixels,
         id_counts=torch.tensor([len(s.id_pixels) for s in samples]),
         drop_text=torch.tensor([s.drop_text for s in samples]),
         use_mask=torch.tensor([s.use_mask for s in samples]),
         seeds=torch.tensor([s.seed for s in samples]),
+        repeated=samples[0].repeated,
     )

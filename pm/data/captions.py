@@ -1,5 +1,6 @@
 """Stage 6: a caption, and the word in it that stands for the person (paper section 3.3, "Captioning and marking")."""
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 
 from pm.data.config import CaptionConfig
 from pm.data.records import Photo, groups
-from pm.data.sidecar import SidecarError, read_sidecar
+from pm.data.sidecar import SidecarError, SidecarMissing, read_sidecar, read_text
 from pm.errors import DataError
 from pm.model.prompt import CLASS_WORDS, mark
 
@@ -27,23 +28,39 @@ PLURALS: Mapping[str, str] = {
 
 
 class Captioner(Protocol):
-    """Describes a photo: (caption, class word or "" to look for one in the caption)."""
+    """Describes a photo: (caption, class word or "" to look for one in the caption).
+
+    One that is fast only with many photos at once also has `many(photos) -> list[str | None]`, captions with a class
+    word, None where there is none.
+    """
 
     def __call__(self, photo: Photo) -> tuple[str, str]: ...
 
 
+class Marker(Protocol):
+    """Which of several class words stands for the person, in a caption that lacks the group's."""
+
+    def __call__(self, photo: Photo, words: Sequence[str], group_word: str) -> str: ...
+
+
 class SidecarCaptioner:
-    """Caption and class word from the annotations beside the photo; the folder's class word where they name none."""
+    """Caption and class word from `<photo>.json` beside the photo, or the caption alone from `<photo>.txt`."""
 
     def __init__(self, root: str | Path):
         self.root = root
 
     def __call__(self, photo: Photo) -> tuple[str, str]:
-        content: dict[str, Any] = read_sidecar(self.root, photo.photo)
+        content: dict[str, Any] = {}
+        with contextlib.suppress(SidecarMissing):
+            content = read_sidecar(self.root, photo.photo)
         caption = content.get("caption")
         if not isinstance(caption, str) or not caption.strip():
+            caption = read_text(self.root, photo.photo)
+        if caption is None:
+            raise SidecarError("no_caption") if content else SidecarMissing()
+        if not caption.strip():
             raise SidecarError("no_caption")
-        return caption.strip(), str(content.get("class_word") or "").lower()
+        return " ".join(caption.split()), str(content.get("class_word") or "").lower()
 
 
 class TemplateCaptioner:
@@ -67,9 +84,26 @@ def folder_class_word(identity: str) -> str:
     return last if last in CLASS_WORDS else "person"
 
 
-def make_captioner(config: CaptionConfig, root: str | Path) -> Captioner:
-    """The captioner that `caption=` names."""
-    return SidecarCaptioner(root) if config.name == "sidecar" else TemplateCaptioner(config.templates)
+def make_captioner(
+    config: CaptionConfig, root: str | Path, *, dtype: str = "float32", batch_size: int | None = None
+) -> Captioner:
+    """The captioner that `caption=` names; a model is loaded at the first photo.
+
+    Args:
+        config: the choice.
+        root: where the photos are, for sidecars.
+        dtype, batch_size: of a model; batch_size None: measured.
+
+    Raises:
+        CheckpointError: the model is missing.
+    """
+    if config.name == "sidecar":
+        return SidecarCaptioner(root)
+    if config.name == "blip2":
+        from pm.data.blip2 import Blip2Captioner
+
+        return Blip2Captioner(config, dtype=dtype, batch_size=batch_size)
+    return TemplateCaptioner(config.templates)
 
 
 def singular(caption: str) -> str:
@@ -83,21 +117,38 @@ def singular(caption: str) -> str:
 
 
 def words_in(caption: str) -> list[str]:
-    """The class words of a caption, lower case, in order."""
-    return [w for w in re.findall(r"[^\W\d_]+", caption.lower()) if w in CLASS_WORDS]
+    """The class words of a caption, lower case, each once, in order."""
+    found = re.findall(r"(?<![\w'\-])[^\W\d_]+(?![\w'\-])", caption.lower())
+    return list(dict.fromkeys(word for word in found if word in CLASS_WORDS))
 
 
-def caption_photos(photos: Sequence[Photo], captioner: Captioner) -> list[Photo]:
-    """Caption and mark whole identities: the identity's most frequent class word where the caption has it.
+def caption_photos(photos: Sequence[Photo], captioner: Captioner, marker: Marker | None = None) -> list[Photo]:
+    """Caption and mark whole identities; each photo's `class_rule` says how its word was chosen.
 
-    A caption without it is marked at its own first class word. Rejects captions without any.
+    - `group`: the caption has the group's most frequent class word.
+    - `annotated`: it has not, but the one that the annotations name.
+    - `only`: it has one class word, another one.
+    - `scored`: it has several others, and `marker` chose (paper section 3.3).
+    - `first`: the same, without a marker: the first of them, mostly the sentence's subject.
+
+    Rejects captions without any class word.
     """
-    described = {p.photo: _described(p, captioner) for members in groups(photos).values() for p in members}
+    described = _describe(photos, captioner)
     words = {
         identity: Counter(w for p in members for w in _candidates(described[p.photo]))
         for identity, members in groups(list(described.values())).items()
     }
-    return [_marked(described[p.photo], words) if p.photo in described else p for p in photos]
+    return [_marked(described[p.photo], words, marker) if p.photo in described else p for p in photos]
+
+
+def _describe(photos: Sequence[Photo], captioner: Captioner) -> dict[str, Photo]:
+    kept = [p for members in groups(photos).values() for p in members]
+    if not hasattr(captioner, "many"):
+        return {p.photo: _described(p, captioner) for p in kept}
+    return {
+        p.photo: p.rejected(STAGE, "no_class_word", 0, 1) if text is None else replace(p, caption=singular(text))
+        for p, text in zip(kept, captioner.many(kept), strict=True)
+    }
 
 
 def _described(photo: Photo, captioner: Captioner) -> Photo:
@@ -113,14 +164,20 @@ def _candidates(photo: Photo) -> list[str]:
     return [photo.class_word] if photo.class_word else words_in(photo.caption)
 
 
-def _marked(photo: Photo, words: Mapping[str, Counter]) -> Photo:
+def _marked(photo: Photo, words: Mapping[str, Counter], marker: Marker | None) -> Photo:
     if photo.reject:
         return photo
-    common = [word for word, _ in words[photo.identity].most_common(1)]
-    for word in [*common, photo.class_word, *words_in(photo.caption)]:
-        if word:
-            try:
-                return replace(photo, class_word=mark(photo.caption, word).class_word.lower())
-            except DataError:
-                continue
-    return photo.rejected(STAGE, "no_class_word")
+    common = words[photo.identity].most_common(1)
+    group = common[0][0] if common else ""
+    for rule, word in (("group", group), ("annotated", photo.class_word)):
+        with contextlib.suppress(DataError):
+            if word:
+                return replace(photo, class_word=mark(photo.caption, word).class_word.lower(), class_rule=rule)
+    own = words_in(photo.caption)
+    if not own:
+        return photo.rejected(STAGE, "no_class_word", 0, 1)
+    if len(own) == 1:
+        return replace(photo, class_word=own[0], class_rule="only")
+    if marker is None:
+        return replace(photo, class_word=own[0], class_rule="first")
+    return replace(photo, class_word=marker(photo, own, group), class_rule="scored")

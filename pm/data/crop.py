@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from pm.data.config import CropConfig
-from pm.data.pixels import encode_png, read_photo, resize
+from pm.data.pixels import encode_png, resize
 from pm.data.records import Photo, each_kept
+from pm.data.store import read_pixels
 
 STAGE = "crop"
 
@@ -53,16 +54,20 @@ def crop_photos(photos: Sequence[Photo], root: str | Path, config: CropConfig, l
     """Cut the square out of each photo.
 
     The crop keeps the photo's own pixels up to `config.working_side`, and has at least `least_side`, what the later
-    stages need. Rejects faces that do not fit a square with their share (long boxes at a photo's border).
+    stages need. Rejects faces that do not fit a square with their share (long boxes at a photo's border), and crops
+    that would have to be enlarged more than `config.max_upscale` times: the model would learn the blur.
     """
-    return each_kept(photos, lambda photo: _crop(photo, Path(root), config, least_side))
+    return each_kept(photos, lambda photo: _crop(photo, root, config, least_side))
 
 
-def _crop(photo: Photo, root: Path, config: CropConfig, least_side: int) -> Photo:
+def _crop(photo: Photo, root: str | Path, config: CropConfig, least_side: int) -> Photo:
     box = square_box(photo.face.box, photo.width, photo.height, config.face_share)
     share = face_share(photo.face.box, box)
     if share < config.face_share:
         return photo.rejected(STAGE, "face_share", share, config.face_share)
     side = max(least_side, min(box[2] - box[0], config.working_side))
-    pixels = Image.fromarray(read_photo(root / photo.photo)).crop(box)
+    upscale = side / (box[2] - box[0])
+    if upscale > config.max_upscale:
+        return photo.rejected(STAGE, "upscaled", upscale, config.max_upscale)
+    pixels = Image.fromarray(read_pixels(root, photo.photo)).crop(box)
     return replace(photo, crop_box=tuple(float(v) for v in box), crop=encode_png(np.asarray(resize(pixels, side))))

@@ -4,8 +4,9 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +17,27 @@ from torch import Tensor
 from pm.data.batches import Sample
 from pm.data.cache import ByteCache
 from pm.data.config import SamplesConfig
+from pm.data.features import from_bytes
 from pm.data.pixels import decode_png, resize_mask
 from pm.data.records import INDEX_FILE, read_meta
 from pm.errors import DataError
 from pm.model.images import noise_fill
 
 _OPEN_FILES = 32
+_TARGET = ("mask", "vae_mean", "vae_logvar", "text_embeds", "pooled") + (
+    "time_ids",
+    "class_index",
+    "caption",
+    "class_word",
+)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Which optional features training reads, if the dataset has them, instead of computing them again and again."""
+
+    repeat: Literal["stacked", "one"] | None = None  # merge=repeat with a token for each image, or with one for all
+    tower: tuple[str, int] | None = None  # fingerprint of the vision tower and how many of its layers stay frozen
 
 
 class IdentityDataset:
@@ -32,6 +48,7 @@ class IdentityDataset:
         samples: how targets and references are drawn.
         base_fingerprint: of the base that will be trained on; None skips the check (looking at a dataset).
         cache_mb: half of it for row groups as they are, half for decoded reference photos.
+        stored: optional features to use where the dataset has them.
 
     Raises:
         DataError: missing, unfinished, damaged, empty, or made for another base.
@@ -44,9 +61,16 @@ class IdentityDataset:
         *,
         base_fingerprint: str | None = None,
         cache_mb: int = 512,
+        stored: Stored = Stored(),  # noqa: B008 - frozen
     ):
         self.path, self.samples = Path(path), samples
         self.meta = read_meta(path)
+        has = self.meta.get("features", {})
+        self.storage: str = has.get("storage", "float16")
+        self.repeat = stored.repeat if has.get("repeat", 0) >= samples.max_references else None
+        self.tower_shape: list[int] | None = None  # K, T, H of what stands for the references' pixels
+        if stored.tower is not None and tuple(has.get("tower", ())) == stored.tower:
+            self.tower_shape = has["tower_shape"]
         made_for = self.meta["base"]["fingerprint"]
         if base_fingerprint is not None and made_for != base_fingerprint:
             raise DataError(
@@ -107,20 +131,39 @@ class IdentityDataset:
         sample_seed, fill_seed = (int(s) for s in random.integers(0, 2**63, size=2, dtype=np.int64))
         others = [row for row in self._rows_of[self.identities[target]] if row != target] or [target]
         chosen = random.choice(others, size=min(count, len(others)), replace=False)
-        pixels, masks = zip(*(self.reference(int(row)) for row in chosen), strict=True)
-        generator = torch.Generator().manual_seed(fill_seed)
-        id_pixels = noise_fill(torch.stack(pixels), torch.stack(masks), generator)
+        id_pixels = (self._filled if self.tower_shape is None else self._lower)([int(row) for row in chosen], fill_seed)
         return self._sample(target, id_pixels, drop_text, use_mask, sample_seed)
 
+    def _filled(self, rows: Sequence[int], seed: int) -> Tensor:
+        """Reference photos with noise around the person, uint8 [N, 3, S, S]."""
+        pixels, masks = zip(*(self.reference(row) for row in rows), strict=True)
+        return noise_fill(torch.stack(pixels), torch.stack(masks), torch.Generator().manual_seed(seed))
+
+    def _lower(self, rows: Sequence[int], seed: int) -> Tensor:
+        """One of the stored noise fills of each reference photo, after the frozen layers: float32 [N, T, H]."""
+        fills = np.random.default_rng(seed).integers(self.tower_shape[0], size=len(rows))
+        size = 2 * self.tower_shape[1] * self.tower_shape[2]
+        data = [
+            self.row(row, ("tower",))["tower"][f * size : (f + 1) * size] for row, f in zip(rows, fills, strict=True)
+        ]
+        return torch.stack([self._numbers(each, self.tower_shape[1:]) for each in data])
+
     def _sample(self, target: int, id_pixels: Tensor, drop_text: bool, use_mask: bool, seed: int) -> Sample:
-        row, (_, height, width) = self.row(target), self.latent_shape
+        repeats = ("repeat_embeds", "repeat_pooled") if self.repeat is not None else ()
+        row, (_, height, width) = self.row(target, (*_TARGET, *repeats)), self.latent_shape
         mask = resize_mask(decode_png(row["mask"], "L"), height)
+        embeds = self._numbers(row["text_embeds"], self.meta["text_shape"])
+        pooled = self._numbers(row["pooled"], (-1,))
+        if self.repeat is not None:
+            number = len(id_pixels) - 1 if self.repeat == "stacked" else 0
+            embeds = self._numbers(row["repeat_embeds"], (-1, *self.meta["text_shape"]))[number]
+            pooled = self._numbers(row["repeat_pooled"], (-1, len(pooled)))[number]
         return Sample(
-            mean=_half(row["vae_mean"], self.latent_shape),
-            logvar=_half(row["vae_logvar"], self.latent_shape),
+            mean=self._numbers(row["vae_mean"], self.latent_shape),
+            logvar=self._numbers(row["vae_logvar"], self.latent_shape),
             mask=torch.from_numpy(np.asarray(mask, dtype=np.float32) / 255).view(1, height, width),
-            embeds=_half(row["text_embeds"], self.meta["text_shape"]),
-            pooled=_half(row["pooled"], (-1,)),
+            embeds=embeds,
+            pooled=pooled,
             time_ids=torch.tensor(row["time_ids"]),
             class_index=row["class_index"],
             caption=row["caption"],
@@ -129,7 +172,11 @@ class IdentityDataset:
             drop_text=drop_text,
             use_mask=use_mask,
             seed=seed,
+            repeated=self.repeat is not None,
         )
+
+    def _numbers(self, data: bytes, shape: Sequence[int]) -> Tensor:
+        return from_bytes(data, self.storage, shape)
 
     def _decode_reference(self, number: int) -> tuple[tuple[Tensor, Tensor], int]:
         row = self.row(number, ("id_crop", "mask"))
@@ -163,11 +210,6 @@ class IdentityDataset:
                 f"{self.path / file} is damaged ({reason}); preprocess again with overwrite=true"
             ) from error
         return table, table.nbytes
-
-
-def _half(data: bytes, shape: Any) -> Tensor:
-    """float16 bytes as a float32 tensor."""
-    return torch.from_numpy(np.frombuffer(data, dtype=np.float16).astype(np.float32).reshape(tuple(shape)))
 
 
 def _ranges(identities: list[str]) -> dict[str, range]:

@@ -10,11 +10,12 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from pm.data.arcface import ArcFaceEmbedder, InsightFaceDetector
 from pm.data.config import FaceConfig
 from pm.data.crop import square_box
-from pm.data.pixels import read_photo
 from pm.data.records import Face, Photo, each_kept
 from pm.data.sidecar import SidecarError, read_sidecar, sidecar_faces
+from pm.data.store import read_pixels
 from pm.errors import ConfigError
 
 STAGE = "faces"
@@ -101,17 +102,29 @@ class ProbeEmbedder:
         return self._probe.embed(np.stack([np.asarray(crop) for crop in crops]))
 
 
-def make_detector(config: FaceConfig, root: str | Path) -> Detector:
-    """The detector that `face=` names."""
+def make_detector(config: FaceConfig, root: str | Path, device: str = "cpu") -> Detector:
+    """The detector that `face=` names.
+
+    Raises:
+        ConfigError: what it needs is not installed.
+        CheckpointError: its weights are not there.
+    """
     if config.name == "sidecar":
         return SidecarDetector(root)
+    if config.name == "insightface":
+        return InsightFaceDetector(config.pack, config.max_side, config.threshold, device)
     return DlibDetector(config.upsample, config.max_side)
 
 
-def make_embedder(name: str, probe: str | None) -> Embedder | None:
-    """The embedder that `embedder=` names; None for "none"."""
+def make_embedder(name: str, probe: str | None, face: FaceConfig | None = None, device: str = "cpu") -> Embedder | None:
+    """The embedder that `embedder=` names; None for "none". `face` names the pack of `insightface`.
+
+    Raises: as `make_detector`.
+    """
     if name == "none":
         return None
+    if name == "insightface":
+        return ArcFaceEmbedder(face.pack, face.max_side, face.threshold, device)
     return DlibEmbedder() if name == "dlib" else ProbeEmbedder(probe)
 
 
@@ -150,11 +163,11 @@ def find_faces(
 
     Rejects: no face, only smaller ones, annotations missing or broken.
     """
-    return each_kept(photos, lambda photo: _faces_of(photo, Path(root), detector, embedder, min_size))
+    return each_kept(photos, lambda photo: _faces_of(photo, root, detector, embedder, min_size))
 
 
-def _faces_of(photo: Photo, root: Path, detector: Detector, embedder: Embedder | None, min_size: int) -> Photo:
-    image = read_photo(root / photo.photo) if detector.needs_pixels or embedder else None
+def _faces_of(photo: Photo, root: str | Path, detector: Detector, embedder: Embedder | None, min_size: int) -> Photo:
+    image = read_pixels(root, photo.photo) if detector.needs_pixels or embedder else None
     try:
         found = detector(photo, image)
     except SidecarError as error:

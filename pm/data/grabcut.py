@@ -9,13 +9,15 @@ from pm.data.records import Photo
 
 
 class GrabCutMasker:
-    """OpenCV's GrabCut, seeded by the face box; each connected region is a candidate.
+    """OpenCV's GrabCut, seeded and bounded by the face box; each connected region is a candidate.
 
-    No weights needed, and good enough to remove most of the background; a panoptic model does better.
+    No weights needed, and good enough to remove most of the background; a panoptic model does better. Where person and
+    background have the same colours it cannot tell them apart and keeps everything: that mask says nothing, and
+    `mask_photos` rejects what keeps more than `max_share` of the crop.
     """
 
-    def __init__(self, iterations: int, side: int):
-        self.iterations, self.side = iterations, side
+    def __init__(self, iterations: int, side: int, max_share: float):
+        self.iterations, self.side, self.max_share = iterations, side, max_share
 
     def __call__(self, photo: Photo, crop: np.ndarray, face: Sequence[float]) -> list[np.ndarray]:
         full = crop.shape[0]
@@ -34,30 +36,45 @@ class GrabCutMasker:
                 self.iterations,
                 cv2.GC_INIT_WITH_MASK,
             )
-        except cv2.error:  # one colour only: nothing to tell apart
+        except cv2.error:  # one colour only, or no background at all: nothing to tell apart
             return []
         person = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-        count, regions = cv2.connectedComponents(person)
-        masks = [np.where(regions == i, 255, 0).astype(np.uint8) for i in range(1, count)]
-        return [cv2.resize(mask, (full, full), interpolation=cv2.INTER_LINEAR) for mask in masks]
+        return [cv2.resize(mask, (full, full), interpolation=cv2.INTER_LINEAR) for mask in _regions(person)]
+
+
+def _regions(person: np.ndarray) -> list[np.ndarray]:
+    """Connected regions of a 0/1 mask [S, S] as masks of 255, without thin bridges between them and without holes."""
+    radius = max(1, person.shape[0] // 64)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    count, regions = cv2.connectedComponents(cv2.morphologyEx(person, cv2.MORPH_OPEN, disc))
+    masks = []
+    for number in range(1, count):
+        outlines, _ = cv2.findContours((regions == number).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        masks.append(cv2.drawContours(np.zeros_like(person), outlines, -1, 255, cv2.FILLED))
+    return masks
 
 
 def grabcut_seed(side: int, face: Sequence[float]) -> np.ndarray:
     """GrabCut labels [S, S] before it runs.
 
-    Surely person: an ellipse inside the face. Probably person: head with hair, and neck and shoulders widening below
-    it down to the border. Surely background: well above the head, and far beside its upper half. The rest: probably
-    background.
+    Surely person: an ellipse that touches the sides of the face box. Probably person: head with hair, and neck and
+    shoulders widening below it down to the border. Surely background: outside a generous outline of head, hair and
+    shoulders, so that however alike the colours are, no mask leaves it. The rest: probably background.
     """
     x0, y0, x1, y1 = face
     width, height, middle = x1 - x0, y1 - y0, (x0 + x1) / 2
     labels = np.full((side, side), cv2.GC_PR_BGD, np.uint8)
     rows, columns = np.mgrid[:side, :side] + 0.5
-    labels[(rows < y0 + height / 2) & (np.abs(columns - middle) > 1.6 * width)] = cv2.GC_BGD
-    labels[rows < y0 - 0.9 * height] = cv2.GC_BGD
-    labels[(rows > y1) & (np.abs(columns - middle) < 0.5 * width + 1.2 * (rows - y1))] = cv2.GC_PR_FGD
-    centre = (y0 + y1) / 2 - 0.1 * height
-    labels[((columns - middle) / (0.75 * width)) ** 2 + ((rows - centre) / (0.85 * height)) ** 2 < 1] = cv2.GC_PR_FGD
-    inner = ((columns - middle) / (0.35 * width)) ** 2 + ((rows - (y0 + y1) / 2) / (0.42 * height)) ** 2 < 1
-    labels[inner] = cv2.GC_FGD
+    beside, below = np.abs(columns - middle), rows - y1
+
+    def ellipse(across: float, down: float, up: float) -> np.ndarray:
+        """Half axes in face widths and heights; `up` face heights above the face's middle."""
+        centre = (y0 + y1) / 2 - up * height
+        return (beside / (across * width)) ** 2 + ((rows - centre) / (down * height)) ** 2 < 1
+
+    labels[(below <= 0) & ~ellipse(1.35, 1.45, 0.15)] = cv2.GC_BGD
+    labels[(below > 0) & (beside > 1.6 * width + 1.6 * below)] = cv2.GC_BGD
+    labels[(below > 0) & (beside < 0.5 * width + 1.2 * below)] = cv2.GC_PR_FGD
+    labels[ellipse(0.85, 1.0, 0.12)] = cv2.GC_PR_FGD
+    labels[ellipse(0.42, 0.5, 0.0)] = cv2.GC_FGD
     return labels

@@ -1,85 +1,166 @@
-"""Stage 1: find the photos and let in those that can be read and are large enough (paper section 3.3)."""
+"""Stage 1: let in the photos that can be read, are large enough and are not there twice (paper section 3.3)."""
 
 import hashlib
-import os
-from collections.abc import Sequence
+import io
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
+from pm.data.config import SourceConfig
 from pm.data.pixels import read_photo
-from pm.data.records import Photo
-from pm.errors import DataError
+from pm.data.records import Photo, groups
+from pm.data.store import read_bytes, size_of
+from pm.errors import ConfigError
 
 STAGE = "ingest"
-# Photo formats by name. Some of them Pillow cannot read; those photos are rejected with a row, not overlooked.
-PHOTO_SUFFIXES = frozenset(
-    f".{name}"
-    for name in ("png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "tif", "tiff", "gif", "avif", "heic", "heif")
-    + ("jp2", "ppm", "tga", "raw", "dng", "cr2", "nef")
-)
-_LAYOUT = "photos are expected at <root>/<person>_<class word>/<photo>, for example faces/anna_woman/1.jpg"
+_HASH_SIDE = 256  # px, enough for a hash of 64 bits
+_ROWS = 1024  # hashes compared at a time
 
 
-def find_photos(root: str | Path) -> list[Photo]:
-    """All photos under `root`, sorted by identity (the first folder) and name; nothing is opened.
-
-    Photos that lie in the root itself are listed with an empty identity, to be rejected.
-
-    Raises:
-        DataError: the root is missing, not a folder, or has no photo in any identity folder.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        raise DataError(f"dataset.root={root} is not a folder; {_LAYOUT}")
-    found = []
-    for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        inside = Path(folder).relative_to(root)
-        identity = inside.parts[0] if inside.parts else ""
-        for name in files:
-            if Path(name).suffix.lower() in PHOTO_SUFFIXES and not name.startswith("."):
-                found.append(Photo(identity, (inside / name).as_posix()))
-    if not any(photo.identity for photo in found):
-        where = f"only {len(found)} photos outside any identity folder" if found else "no photos"
-        raise DataError(f"dataset.root={root} has {where}; {_LAYOUT}")
-    return sorted(found, key=lambda photo: (photo.identity, photo.photo))
+class _Unfit(Exception):
+    """A photo that stays out; `args` are those of `Photo.rejected` behind the stage."""
 
 
-def listing_digest(root: str | Path, photos: Sequence[Photo]) -> str:
-    """What identifies the raw photos without reading them: names and sizes, sidecars included."""
-    digest = hashlib.sha256()
-    for photo in photos:
-        path = Path(root, photo.photo)
-        for file in (path, path.with_suffix(".json")):
-            size = file.stat().st_size if file.exists() else None
-            digest.update(f"{photo.photo}\0{file.suffix}\0{size}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def ingest(photos: Sequence[Photo], root: str | Path, min_side: int) -> list[Photo]:
+def ingest(photos: Sequence[Photo], root: str | Path, source: SourceConfig) -> list[Photo]:
     """Check every photo, whole identities at a time, and note its hash and upright size.
 
-    Rejects: outside an identity folder, unreadable or cut short, smaller than `min_side` pixels, same file twice.
+    Rejects: outside an identity folder, unreadable or cut short, too many bytes or pixels to be opened, smaller than
+    `source.min_side`, same file twice, or nearly the same picture as another one (the larger stays).
     """
-    first: dict[tuple[str, str], str] = {}
+    hashes: dict[str, int | None] = {}
+    return drop_duplicates(open_photos(photos, root, source, hashes), hashes, source.near_duplicate)
+
+
+def open_photos(
+    photos: Sequence[Photo], root: str | Path, source: SourceConfig, hashes: dict[str, int | None]
+) -> list[Photo]:
+    """The part of `ingest` that looks at each photo alone; notes their perceptual hashes by name."""
     result = []
     for photo in photos:
-        photo = _read(photo, Path(root), min_side)
-        # A second copy would let the target be its own reference.
-        if photo.reject is None and first.setdefault((photo.identity, photo.sha256), photo.photo) != photo.photo:
-            photo = photo.rejected(STAGE, "duplicate")
+        photo, hashes[photo.photo] = _checked(photo, root, source)
         result.append(photo)
     return result
 
 
-def _read(photo: Photo, root: Path, min_side: int) -> Photo:
-    if not photo.identity:
-        return photo.rejected(STAGE, "no_identity_folder")
+def drop_duplicates(
+    photos: Sequence[Photo], hashes: Mapping[str, int | None], near_duplicate: int | None
+) -> list[Photo]:
+    """The part of `ingest` that compares the photos of a person."""
+    first: dict[tuple[str, str], str] = {}
+    result = []
+    for photo in photos:
+        if photo.reject is None:
+            # A second copy would let the target be its own reference.
+            twin = first.setdefault((photo.identity, photo.sha256), photo.photo)
+            photo = photo if twin == photo.photo else photo.rejected(STAGE, "duplicate", detail=f"same file as {twin}")
+        result.append(photo)
+    if near_duplicate is None:
+        return result
+    twins: dict[str, tuple[str, int]] = {}
+    for members in groups(result).values():
+        twins |= near_duplicates(members, hashes, near_duplicate)
+    return [_near(photo, twins, near_duplicate) for photo in result]
+
+
+def near_duplicates(
+    photos: Sequence[Photo], hashes: Mapping[str, int | None], limit: int
+) -> dict[str, tuple[str, int]]:
+    """Photos of one person that nearly repeat another one: name → (name of the one that stays, bits that differ).
+
+    The largest picture stays, of equal ones the first by name. Compared in blocks: memory grows with n, not n².
+
+    Args:
+        hashes: 64 bits for each photo's name.
+        limit: photos whose hashes differ in at most so many bits are near duplicates.
+    """
+    order = sorted(photos, key=lambda p: (-p.width * p.height, p.photo))
+    bits = np.array([hashes[p.photo] for p in order], dtype=np.uint64)
+    stays: list[int] = []
+    twins: dict[str, tuple[str, int]] = {}
+    for number, photo in enumerate(order):
+        for start in range(0, len(stays), _ROWS):
+            chunk = stays[start : start + _ROWS]
+            apart = np.bitwise_count(bits[chunk] ^ bits[number])
+            nearest = int(apart.argmin())
+            if apart[nearest] <= limit:
+                twins[photo.photo] = (order[chunk[nearest]].photo, int(apart[nearest]))
+                break
+        else:
+            stays.append(number)
+    return twins
+
+
+def require_imagehash() -> None:
+    """Raises: ConfigError: near duplicates are asked for and the package is not installed."""
     try:
-        sha256 = hashlib.sha256((root / photo.photo).read_bytes()).hexdigest()
-        height, width, _ = read_photo(root / photo.photo).shape
-    except (OSError, ValueError):
-        return photo.rejected(STAGE, "unreadable")
-    photo = replace(photo, sha256=sha256, width=width, height=height)
-    side = min(width, height)
-    return photo.rejected(STAGE, "too_small", side, min_side) if side < min_side else photo
+        import imagehash  # noqa: F401
+    except ImportError:
+        raise ConfigError(
+            "dataset.near_duplicate needs ImageHash; run pip install 'photomaker-ray[photos]', or set it to null"
+        ) from None
+
+
+def perceptual_hash(pixels: np.ndarray) -> int:
+    """64 bits that change little when a picture is scaled, recompressed or slightly retouched (DCT hash)."""
+    import imagehash
+
+    image = Image.fromarray(pixels).convert("L")
+    image.thumbnail((_HASH_SIDE, _HASH_SIDE), Image.Resampling.BILINEAR)
+    return int(str(imagehash.phash(image)), 16)
+
+
+def _near(photo: Photo, twins: dict[str, tuple[str, int]], limit: int) -> Photo:
+    if photo.reject or photo.photo not in twins:
+        return photo
+    name, bits = twins[photo.photo]
+    return photo.rejected(STAGE, "near_duplicate", bits, limit, f"nearly the same picture as {name}")
+
+
+def _checked(photo: Photo, root: str | Path, source: SourceConfig) -> tuple[Photo, int | None]:
+    """The photo, checked, and its perceptual hash where that will be needed."""
+    if photo.reject:
+        return photo, None
+    try:
+        photo, pixels = _opened(photo, root, source)
+    except _Unfit as unfit:
+        return photo.rejected(STAGE, *unfit.args), None
+    side = min(photo.width, photo.height)
+    if side < source.min_side:
+        return photo.rejected(STAGE, "too_small", side, source.min_side), None
+    return photo, None if source.near_duplicate is None else perceptual_hash(pixels)
+
+
+def _opened(photo: Photo, root: str | Path, source: SourceConfig) -> tuple[Photo, np.ndarray]:
+    if not photo.identity:
+        raise _Unfit("no_identity_folder")
+    try:
+        size = size_of(root, photo.photo)
+        if size > source.max_bytes:
+            raise _Unfit("too_many_bytes", size, source.max_bytes)
+        data = read_bytes(root, photo.photo)
+        photo = replace(photo, sha256=hashlib.sha256(data).hexdigest())
+        pixels = _decoded(data, source.max_pixels)
+    except (OSError, ValueError) as error:
+        raise _Unfit("unreadable", None, None, str(error)) from error
+    height, width, _ = pixels.shape
+    return replace(photo, width=width, height=height), pixels
+
+
+def _decoded(data: bytes, max_pixels: int) -> np.ndarray:
+    """Pixels; the size that a file's header claims is looked at before anything is decoded."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            claimed = image.width * image.height
+    except Image.DecompressionBombError as error:  # Pillow's own limit; its message says how many pixels
+        claimed = max(map(int, re.findall(r"\d+", str(error))), default=max_pixels + 1)
+    except OSError:
+        raise
+    except Exception as error:  # see read_photo
+        raise OSError(f"{type(error).__name__}: {error}") from error
+    if claimed > max_pixels:
+        raise _Unfit("too_many_pixels", claimed, max_pixels)
+    return read_photo(io.BytesIO(data))

@@ -37,19 +37,31 @@ class SidecarMasker:
         return [np.asarray(resize_mask(cut, crop.shape[0]))]
 
 
-def make_masker(config: MaskConfig, root: str | Path) -> Masker:
-    """The masker that `mask=` names.
+def make_masker(
+    config: MaskConfig, root: str | Path, *, dtype: str = "float32", batch_size: int | None = None
+) -> Masker:
+    """The masker that `mask=` names; a model is loaded at the first photo.
+
+    Args:
+        config: the choice.
+        root: where the photos are, for sidecars.
+        dtype, batch_size: of a model; batch_size None: measured.
 
     Raises:
         ConfigError: what it needs is not installed.
+        CheckpointError: the model is missing.
     """
     if config.name == "sidecar":
         return SidecarMasker(root)
+    if config.name == "mask2former":
+        from pm.data.mask2former import Mask2FormerMasker
+
+        return Mask2FormerMasker(config.path, config.label, config.threshold, dtype=dtype, batch_size=batch_size)
     try:
         from pm.data.grabcut import GrabCutMasker
     except ImportError:
         raise ConfigError("mask=grabcut needs OpenCV; run pip install 'photomaker-ray[photos]'") from None
-    return GrabCutMasker(config.iterations, config.side)
+    return GrabCutMasker(config.iterations, config.side, config.max_share)
 
 
 def face_overlap(mask: np.ndarray, face: Sequence[float]) -> float:
@@ -63,8 +75,14 @@ def face_overlap(mask: np.ndarray, face: Sequence[float]) -> float:
 def mask_photos(photos: Sequence[Photo], masker: Masker, min_overlap: float, resolution: int) -> list[Photo]:
     """Give every photo the mask that overlaps its face most, at `resolution` pixels.
 
-    Rejects: no mask at all, or one that covers less than `min_overlap` of the face box.
+    Maskers with a method `many` get all crops at once. Rejects: no mask at all, one that covers less than `min_overlap`
+    of the face box, and one that keeps more of the crop than the masker's `max_share`, if it has one.
     """
+    if hasattr(masker, "many"):
+        kept = [photo for photo in photos if not photo.reject]
+        found = masker.many([np.asarray(decode_png(photo.crop, "RGB")) for photo in kept])
+        masks = {photo.photo: each for photo, each in zip(kept, found, strict=True)}
+        return each_kept(photos, lambda photo: _best(photo, masks[photo.photo], min_overlap, resolution, None))
     return each_kept(photos, lambda photo: _mask(photo, masker, min_overlap, resolution))
 
 
@@ -77,14 +95,24 @@ def face_in_crop(photo: Photo, side: int) -> tuple[float, ...]:
 
 def _mask(photo: Photo, masker: Masker, min_overlap: float, resolution: int) -> Photo:
     crop = np.asarray(decode_png(photo.crop, "RGB"))
-    face = face_in_crop(photo, crop.shape[0])
     try:
-        candidates = [m for m in masker(photo, crop, face) if (m >= 128).any()]
+        masks = masker(photo, crop, face_in_crop(photo, crop.shape[0]))
     except SidecarError as error:
         return photo.rejected(STAGE, error.reason)
+    return _best(photo, masks, min_overlap, resolution, getattr(masker, "max_share", None))
+
+
+def _best(
+    photo: Photo, masks: Sequence[np.ndarray], min_overlap: float, resolution: int, max_share: float | None
+) -> Photo:
+    candidates = [mask for mask in masks if (mask >= 128).any()]
     if not candidates:
         return photo.rejected(STAGE, "no_mask", 0, 1)
+    face = face_in_crop(photo, candidates[0].shape[0])
     overlap, best = max(((face_overlap(m, face), i) for i, m in enumerate(candidates)), key=lambda pair: pair[0])
     if overlap < min_overlap:
         return photo.rejected(STAGE, "mask_misses_face", overlap, min_overlap)
+    share = float((candidates[best] >= 128).mean())
+    if max_share is not None and share > max_share:
+        return photo.rejected(STAGE, "mask_keeps_all", share, max_share)
     return replace(photo, mask=encode_png(np.asarray(resize_mask(Image.fromarray(candidates[best]), resolution))))

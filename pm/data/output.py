@@ -4,19 +4,22 @@ While it runs, a preprocess keeps its settings and a note for each finished shar
 last, makes it a dataset. Every file appears under its name only when it is whole.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pm.data.provenance import provenance_totals
 from pm.data.records import (
+    FORGET,
     INDEX_FILE,
     INDEX_SCHEMA,
     META_FILE,
@@ -29,9 +32,9 @@ from pm.data.records import (
 )
 from pm.errors import DataError
 
-WORK, SETTINGS_FILE, PREVIEW_FILE = "_work", "settings.json", "preview.png"
+WORK, SETTINGS_FILE, PREVIEW_FILE, BROWSE_FILE = "_work", "settings.json", "preview.png", "browse.html"
 _ROW_GROUP_BYTES = 2**20
-_OURS = (META_FILE, INDEX_FILE, REJECTS_FILE, PREVIEW_FILE, WORK)
+_OURS = (META_FILE, INDEX_FILE, REJECTS_FILE, PREVIEW_FILE, BROWSE_FILE, WORK, FORGET)
 
 
 def open_output(output: str | Path, settings: Mapping[str, Any], overwrite: bool) -> bool:
@@ -78,24 +81,40 @@ def finished_shards(output: str | Path) -> set[int]:
     return {int(p.stem.split("-")[1]) for p in Path(output, WORK).glob("shard-*.json")}
 
 
-def write_shard(photos: Sequence[Photo], output: str | Path) -> dict[str, int]:
+def shard_note(output: str | Path, number: int) -> dict[str, Any] | None:
+    """What `write_shard` noted about a finished shard."""
+    path = _note(Path(output), number)
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def write_shard(
+    photos: Sequence[Photo], output: str | Path, stages: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
     """Write one shard's kept photos, then its rejects, then the note that it is finished.
 
+    Args:
+        stages: what is known about each stage's work on the shard ("seconds", "run"), for the note.
+
     Returns:
-        {"shard", "found", "kept"}.
+        The note: {"shard", "found", "kept", "identities", "stages"}; `stages` as JSON text.
     """
     output, number = Path(output), photos[0].shard
     kept = [p for p in photos if not p.reject]
     part = output / f"part-{number:05d}.parquet"
     if kept:
-        _write_table(dataset_table(kept), part)
+        write_table(dataset_table(kept), part)
     else:
         part.unlink(missing_ok=True)
     rejects = rejects_table([p for p in photos if p.reject])
-    _write_table(rejects, output / WORK / f"rejects-{number:05d}.parquet")
-    note = {"shard": number, "found": len(photos), "kept": len(kept)}
-    write_whole(output / WORK / f"shard-{number:05d}.json", json.dumps(note).encode())
+    write_table(rejects, output / WORK / f"rejects-{number:05d}.parquet")
+    note = {"shard": number, "found": len(photos), "kept": len(kept), "identities": len({p.identity for p in kept})}
+    note["stages"] = json.dumps(stages or {})
+    write_whole(_note(output, number), json.dumps(note).encode())
     return note
+
+
+def _note(output: Path, number: int) -> Path:
+    return output / WORK / f"shard-{number:05d}.json"
 
 
 def finish(output: str | Path, stages: Sequence[str], meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,48 +127,86 @@ def finish(output: str | Path, stages: Sequence[str], meta: Mapping[str, Any]) -
     output = Path(output)
     for leftover in output.glob("part-*.tmp*"):  # of a run that was killed
         leftover.unlink()
-    notes = [json.loads(p.read_text()) for p in sorted(Path(output, WORK).glob("shard-*.json"))]
-    tables = [pq.read_table(p) for p in sorted(Path(output, WORK).glob("rejects-*.parquet"))]
-    rejects = pa.concat_tables(tables) if tables else REJECTS_SCHEMA.empty_table()
-    index = _index(output)
-    _write_table(rejects, output / REJECTS_FILE)
-    _write_table(index, output / INDEX_FILE)
-    found = sum(note["found"] for note in notes)
-    if found != index.num_rows + rejects.num_rows:
+    totals, seconds = Counter(), Counter()
+    runs: dict[str, Counter[str]] = {}
+    for path in sorted(Path(output, WORK).glob("shard-*.json")):
+        note = json.loads(path.read_text())
+        totals.update({name: note[name] for name in ("found", "kept", "identities")})
+        for stage, entry in json.loads(note["stages"]).items():
+            seconds[stage] += entry["seconds"]
+            runs.setdefault(entry["run"], Counter())[stage] += note["found"]
+    reasons = _join_rejects(output)
+    parts = sorted(output.glob("part-*.parquet"))
+    rows, _ = write_index(parts, output / INDEX_FILE)
+    rejected = sum(reasons.values())
+    if totals["found"] != rows + rejected:
         raise DataError(
-            f"{output} lost photos: {found} found, {index.num_rows} kept, {rejects.num_rows} rejected; "
+            f"{output} lost photos: {totals['found']} found, {rows} kept, {rejected} rejected; "
             "preprocess again with overwrite=true"
         )
-    counts = stage_counts(found, rejects, stages)
-    identities = len(set(index.column("identity").to_pylist()))
-    whole = {**meta, "counts": {"found": found, "kept": index.num_rows, "identities": identities, "stages": counts}}
+    counts = {name: totals[name] for name in ("found", "kept", "identities")}
+    counts["stages"] = stage_counts(totals["found"], reasons, stages, seconds)
+    by_run = {run: dict(done) for run, done in sorted(runs.items())}
+    whole = {**meta, "counts": counts, "runs": by_run, "origins": provenance_totals(parts)}
     write_whole(output / META_FILE, json.dumps(whole, indent=1).encode())
     shutil.rmtree(output / WORK, ignore_errors=True)
     return whole
 
 
-def stage_counts(found: int, rejects: pa.Table, stages: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """For each stage how many photos came in, how many it kept, and how many it rejected for what reason."""
-    reasons = Counter(zip(rejects.column("stage").to_pylist(), rejects.column("reason").to_pylist(), strict=True))
+def stage_counts(
+    found: int, reasons: Mapping[tuple[str, str], int], stages: Sequence[str], seconds: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
+    """For each stage how many photos came in, how many it kept, and how many it rejected for what reason.
+
+    Args:
+        reasons: number of rejects by (stage, reason).
+        seconds: what the stage's workers took for all photos together, where it was measured.
+    """
     counts, left = {}, found
     for stage in stages:
         dropped = {reason: n for (where, reason), n in sorted(reasons.items()) if where == stage}
         counts[stage] = {"in": left, "kept": left - sum(dropped.values()), "rejected": dropped}
+        if stage in seconds:
+            rate = left / seconds[stage] if seconds[stage] > 0 else 0.0
+            counts[stage] |= {"worker_seconds": round(seconds[stage], 3), "photos_per_worker_second": round(rate, 2)}
         left = counts[stage]["kept"]
     return counts
 
 
-def _index(output: Path) -> pa.Table:
-    rows = []
-    for path in sorted(output.glob("part-*.parquet")):
-        file = pq.ParquetFile(path)
-        for group in range(file.num_row_groups):
-            names = file.read_row_group(group, columns=["identity", "photo"]).to_pylist()
-            rows += [{**name, "file": path.name, "row_group": group, "row": row} for row, name in enumerate(names)]
-    return pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
+def _join_rejects(output: Path) -> Counter[tuple[str, str]]:
+    """One file of all shards' rejects, a shard at a time; their number by stage and reason."""
+    reasons: Counter[tuple[str, str]] = Counter()
+    with _whole_parquet(output / REJECTS_FILE, REJECTS_SCHEMA) as writer:
+        for path in sorted(Path(output, WORK).glob("rejects-*.parquet")):
+            table = pq.read_table(path)
+            reasons.update(zip(*(table.column(name).to_pylist() for name in ("stage", "reason")), strict=True))
+            writer.write_table(table)
+    return reasons
 
 
-def _write_table(table: pa.Table, path: Path) -> None:
+def write_index(parts: Sequence[Path], target: Path) -> tuple[int, int]:
+    """Where each photo of the part files is, a file at a time; how many photos and people there are."""
+    total, people = 0, 0
+    with _whole_parquet(target, INDEX_SCHEMA) as writer:
+        for path in parts:
+            file, rows = pq.ParquetFile(path), []
+            for group in range(file.num_row_groups):
+                names = file.read_row_group(group, columns=["identity", "photo"]).to_pylist()
+                rows += [{**name, "file": path.name, "row_group": group, "row": i} for i, name in enumerate(names)]
+            writer.write_table(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA))
+            total, people = total + len(rows), people + len({row["identity"] for row in rows})
+    return total, people
+
+
+@contextlib.contextmanager
+def _whole_parquet(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    partial = path.with_name(f"{path.name}.tmp{os.getpid()}")
+    with pq.ParquetWriter(partial, schema, compression="none", use_dictionary=False) as writer:
+        yield writer
+    partial.replace(path)
+
+
+def write_table(table: pa.Table, path: Path) -> None:
     """PNGs and float16 numbers do not compress; without compression a row group is read at the disk's speed."""
     rows = max(1, round(_ROW_GROUP_BYTES / max(1, table.nbytes / max(1, table.num_rows))))
     partial = path.with_name(f"{path.name}.tmp{os.getpid()}")

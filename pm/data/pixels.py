@@ -2,33 +2,70 @@
 
 import io
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 
-def read_photo(path: str | Path) -> np.ndarray:
-    """Decode a photo file upright (EXIF orientation applied), as uint8 RGB [H, W, 3].
+def read_photo(file: str | Path | BinaryIO) -> np.ndarray:
+    """Decode a photo upright (EXIF orientation applied), as uint8 RGB [H, W, 3]; of an animation the first picture.
 
     Raises:
         OSError: not an image, or cut short.
         ValueError: so large that decoding it would be an attack (Pillow's decompression-bomb limit).
     """
     try:
-        with Image.open(path) as image:
-            return np.asarray(flatten(ImageOps.exif_transpose(image)))
+        with Image.open(file) as image:
+            return np.asarray(flatten(_upright(image)))
     except Image.DecompressionBombError as error:
         raise ValueError(str(error)) from error
-    except (SyntaxError, EOFError) as error:  # how Pillow's PNG reader reports broken chunks
-        raise OSError(str(error)) from error
+    except OSError:
+        raise
+    except Exception as error:  # Pillow's readers raise nearly anything on broken files: SyntaxError, struct.error, ...
+        raise OSError(f"{type(error).__name__}: {error}") from error
 
 
 def flatten(image: Image.Image) -> Image.Image:
-    """Any Pillow mode as RGB; what is transparent becomes white, as viewers show it."""
+    """Any Pillow mode as 8-bit RGB; what is transparent becomes white, as viewers show it."""
+    if image.mode.startswith(("I", "F")):
+        return _eight_bits(image)
+    if image.mode == "CMYK":
+        return _from_cmyk(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(ground, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF data say; as it is where those are broken."""
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a photo with damaged metadata is still a photo
+        return image
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey ("I;16", or "I" with such values) scaled to 8 bits; Pillow's own `convert` clips, to white."""
+    values = np.asarray(image).astype(np.float64)
+    top = 65535.0 if image.mode.startswith("I") and (";16" in image.mode or values.max(initial=0) > 255) else 255.0
+    if image.mode == "F":
+        top = 1.0 if values.max(initial=0) <= 1 else 255.0
+    grey = np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _from_cmyk(image: Image.Image) -> Image.Image:
+    """Through the embedded colour profile, as print files need; without a usable one, the plain formula."""
+    if profile := image.info.get("icc_profile"):
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError):
+            pass
     return image.convert("RGB")
 
 

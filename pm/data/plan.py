@@ -1,29 +1,18 @@
 """Before and after the graph: the shards, the settings that define a dataset, and the report of a run."""
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pm.data import captions, crop, faces, ingest, masks, precompute, verify
-from pm.data.config import PreprocessConfig
+from pm.data.config import FeaturesConfig, PreprocessConfig
 from pm.data.output import settings_hash
 from pm.data.precompute import BaseSizes
 from pm.data.records import SCHEMA_VERSION, Photo
 
-IDENTITIES = "identities"  # the last look at who still has enough photos
-STAGES = (
-    ingest.STAGE,
-    faces.STAGE,
-    verify.STAGE,
-    crop.STAGE,
-    masks.STAGE,
-    captions.STAGE,
-    precompute.STAGE,
-    IDENTITIES,
-)
 _LEAST_SHARDS = 32  # more would not fill the workers better, fewer would make the progress bar jump
 
 
@@ -42,10 +31,11 @@ class Report:
     def text(self, output: str) -> str:
         """The summary for the terminal."""
         counts, rate = self.meta["counts"], self.photos / self.seconds
-        lines = [f"{'stage':<12}{'in':>8}{'kept':>8}  rejected"]
+        lines = [f"{'stage':<12}{'in':>8}{'kept':>8}{'/s, worker':>12}  rejected"]
         for stage, count in counts["stages"].items():
             reasons = ", ".join(f"{reason} {n}" for reason, n in count["rejected"].items())
-            lines.append(f"{stage:<12}{count['in']:>8}{count['kept']:>8}  {reasons or '-'}")
+            speed = count.get("photos_per_worker_second", "-")
+            lines.append(f"{stage:<12}{count['in']:>8}{count['kept']:>8}{speed:>12}  {reasons or '-'}")
         lines.append(
             f"{counts['kept']} of {counts['found']} photos kept, {counts['identities']} people; "
             f"this run: {self.photos} photos in {self.seconds:.1f} s ({rate:.{1 if rate >= 1 else 2}f} photos/s)"
@@ -55,32 +45,33 @@ class Report:
         return "\n".join([*lines, f"dataset: {output}  (look at {Path(output, 'preview.png')})"])
 
 
-def plan_shards(photos: Sequence[Photo], shard_photos: int) -> list[list[Photo]]:
-    """Split sorted photos into shards of whole identities, at most `shard_photos` unless one identity has more."""
-    limit = max(1, min(shard_photos, len(photos) // _LEAST_SHARDS))
-    shards: list[list[Photo]] = []
-    start = 0
-    for end in range(1, len(photos) + 1):
-        if end < len(photos) and photos[end].identity == photos[end - 1].identity:
-            continue
-        members = [replace(p, shard=len(shards)) for p in photos[start:end]]
-        if shards and len(shards[-1]) + len(members) <= limit:
-            shards[-1] += [replace(p, shard=len(shards) - 1) for p in members]
-        else:
-            shards.append(members)
-        start = end
-    return shards
+def shard_limit(found: int, shard_photos: int) -> int:
+    """Photos in a shard, at most, unless one identity has more."""
+    return max(1, min(shard_photos, found // _LEAST_SHARDS))
+
+
+def plan_shards(photos: Iterable[Photo], limit: int) -> Iterator[list[Photo]]:
+    """Split sorted photos into numbered shards of whole identities; looks at no more than one shard at a time."""
+    number, shard = 0, []
+    for _, group in itertools.groupby(photos, key=lambda photo: photo.identity):
+        members = list(group)
+        if shard and len(shard) + len(members) > limit:
+            yield [replace(p, shard=number) for p in shard]
+            number, shard = number + 1, []
+        shard += members
+    if shard:
+        yield [replace(p, shard=number) for p in shard]
 
 
 def settings_of(config: PreprocessConfig, sizes: BaseSizes, listing: str) -> dict[str, Any]:
     """Everything the dataset's content depends on; not where it lies or how many workers make it."""
-    groups = ("face", "verify", "crop", "mask", "caption")
+    groups = ("face", "verify", "crop", "mask", "caption", "marking", "features")
     return {
         "base": sizes.fingerprint,
         "vision_size": sizes.vision_size,
         "photos": listing,
         "shard_photos": config.workers.shard_photos,
-        "min_side": config.dataset.min_side,
+        **{name: getattr(config.dataset, name) for name in ("min_side", "max_pixels", "max_bytes", "near_duplicate")},
         "embedder": config.embedder,
         "min_photos": config.min_photos,
         "dtype": config.dtype,
@@ -103,6 +94,7 @@ def describe(config: PreprocessConfig, sizes: BaseSizes, settings: dict[str, Any
         "vision_size": sizes.vision_size,
         "latent_shape": list(sizes.latent_shape),
         "text_shape": list(sizes.text_shape),
+        "features": _features(config.features, sizes),
         "source": config.dataset.name,
         "licence": config.dataset.licence,
         "provenance": config.dataset.provenance,
@@ -110,3 +102,12 @@ def describe(config: PreprocessConfig, sizes: BaseSizes, settings: dict[str, Any
         "settings": settings,
         "config": _jsonable(dataclasses.asdict(config)),
     }
+
+
+def _features(config: FeaturesConfig, sizes: BaseSizes) -> dict[str, Any]:
+    """What the loader must know to read the features."""
+    found: dict[str, Any] = {"storage": config.storage, "repeat": config.repeat}
+    if config.noise_fills:
+        frozen = max(0, sizes.tower_layers - config.train_layers)
+        found |= {"tower": [sizes.vision_fingerprint, frozen], "tower_shape": [config.noise_fills, *sizes.tower_shape]}
+    return found

@@ -1,5 +1,6 @@
 """Stage 7: everything the frozen parts of the base say about a photo, computed once."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -7,12 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pm.data.pixels import decode_png, encode_png, resize
+from pm.data.config import FeaturesConfig
+from pm.data.features import to_bytes
+from pm.data.memory import Batcher
+from pm.data.pixels import decode_png, encode_png, resize, resize_mask
 from pm.data.records import Photo
 from pm.errors import RequestError
 from pm.model.base import BaseModel, TextFeatures, encode_images, encode_text, load_base
 from pm.model.config import BaseConfig
-from pm.model.files import fingerprint, quiet_loading, read_json, resolve_folder
+from pm.model.files import fingerprint, folder_fingerprint, quiet_loading, read_json, resolve_folder
+from pm.model.id_encoder import frozen_layers, load_tower, lower_tower
+from pm.model.images import noise_fill, to_clip
+from pm.model.merge import repeat_class_tokens
 from pm.model.prompt import class_token_index, mark, tokenize
 
 STAGE = "precompute"
@@ -27,6 +34,10 @@ class BaseSizes:
     latent_shape: tuple[int, int, int]  # C, h, w
     text_shape: tuple[int, int]  # L, D
     vision_size: int  # px, side of the vision tower's input
+    vision_fingerprint: str = ""
+    pooled_width: int = 0  # P
+    tower_shape: tuple[int, int] = (0, 0)  # T, H: tokens and width inside the vision tower
+    tower_layers: int = 0
 
     @property
     def least_side(self) -> int:
@@ -43,12 +54,17 @@ def base_sizes(config: BaseConfig) -> BaseSizes:
     base = load_base(config.path, parts=(), vision_path=config.vision_path)
     vision = read_json(resolve_folder(base.vision_path) / "config.json")
     vision = vision.get("vision_config", vision)  # a whole CLIP model keeps the tower's settings inside
+    size, patch = int(vision.get("image_size", 224)), int(vision.get("patch_size", 32))
     return BaseSizes(
         fingerprint=fingerprint(config.path),
         resolution=base.resolution,
         latent_shape=(base.latent_channels, base.latent_size, base.latent_size),
         text_shape=(base.max_tokens, base.text_width),
-        vision_size=int(vision.get("image_size", 224)),
+        vision_size=size,
+        vision_fingerprint=folder_fingerprint(base.vision_path),
+        pooled_width=base.pooled_width,
+        tower_shape=((size // patch) ** 2 + 1, int(vision.get("hidden_size", 768))),
+        tower_layers=int(vision.get("num_hidden_layers", 12)),
     )
 
 
@@ -65,11 +81,28 @@ def time_ids(photo: Photo, resolution: int) -> tuple[float, ...]:
 
 
 class Precompute:
-    """Holds the text encoders and the VAE; called with whole identities, works in batches."""
+    """Holds the text encoders, the VAE and, if asked for, the vision tower; takes whole identities, works in batches.
 
-    def __init__(self, config: BaseConfig, sizes: BaseSizes, *, device: str, dtype: str, batch_size: int):
+    Args:
+        config: the base.
+        sizes: what `base_sizes` says about it.
+        features: what to compute, and how to store it.
+        device, dtype: where the parts run and in what precision.
+        batch_size: photos in one call of a part; None: as many as the GPU has memory for.
+    """
+
+    def __init__(
+        self,
+        config: BaseConfig,
+        sizes: BaseSizes,
+        features: FeaturesConfig,
+        *,
+        device: str,
+        dtype: str,
+        batch_size: int | None,
+    ):
         quiet_loading()
-        self.sizes, self.batch_size = sizes, batch_size
+        self.sizes, self.features = sizes, features
         self.base: BaseModel = load_base(
             config.path,
             parts=("text", "vae"),
@@ -77,55 +110,97 @@ class Precompute:
             device=device,
             dtype=getattr(torch, dtype),
         )
+        self.tower = None
+        if features.noise_fills:
+            self.tower = load_tower(config.vision_path).to(device, getattr(torch, dtype))
+        # Each part has its own batch: the VAE takes many times the memory of the text encoders.
+        self._vae, self._texts, self._towers = (Batcher(batch_size, device) for _ in range(3))
 
     def __call__(self, photos: Sequence[Photo]) -> list[Photo]:
-        """Fill the class word's token index, the ID crop, VAE moments, text features and time ids.
+        """Fill the class word's token index, the ID crop, the features and the time ids.
 
-        Rejects captions whose class word lies behind the last token the text encoders see.
+        Rejects captions whose class word lies behind the last token the text encoders see (with `features.repeat`:
+        when it is repeated as often as that).
         """
         located = [photo if photo.reject else self._locate(photo) for photo in photos]
         kept = [photo for photo in located if not photo.reject]
-        done: dict[str, Photo] = {}
-        for start in range(0, len(kept), self.batch_size):
-            chunk = kept[start : start + self.batch_size]
-            done.update((photo.photo, photo) for photo in self._encode(chunk))
-        return [done.get(photo.photo, photo) for photo in located]
-
-    def _locate(self, photo: Photo) -> Photo:
-        try:
-            index = class_token_index(self.base.tokenizers[0], mark(photo.caption, photo.class_word))
-        except RequestError:
-            return photo.rejected(STAGE, "class_word_beyond_tokens", None, self.base.max_tokens)
-        return replace(photo, class_index=index)
-
-    def _encode(self, photos: Sequence[Photo]) -> list[Photo]:
-        crops = [decode_png(photo.crop, "RGB") for photo in photos]
-        targets = np.stack([np.asarray(resize(crop, self.sizes.resolution)) for crop in crops])
-        images = torch.from_numpy(targets).permute(0, 3, 1, 2).float() / 127.5 - 1
-        mean, logvar = encode_images(self.base, images)
-        text = self._text([photo.caption for photo in photos])
-        return [
-            replace(
+        parts = [self._vae(self._moments, kept), self._text(kept), self._towers(self._lower, kept)]
+        crops = (decode_png(photo.crop, "RGB") for photo in kept)
+        done = {
+            photo.photo: replace(
                 photo,
                 crop=b"",
                 id_crop=encode_png(np.asarray(resize(crop, self.sizes.vision_size))),
-                vae_mean=_half(mean[i]),
-                vae_logvar=_half(logvar[i]),
-                text_embeds=_half(text.embeds[i]),
-                pooled=_half(text.pooled[i]),
                 time_ids=time_ids(photo, self.sizes.resolution),
+                **{name: data for part in found for name, data in part.items()},
             )
-            for i, (photo, crop) in enumerate(zip(photos, crops, strict=True))
+            for photo, crop, *found in zip(kept, crops, *parts, strict=True)
+        }
+        return [done.get(photo.photo, photo) for photo in located]
+
+    def _locate(self, photo: Photo) -> Photo:
+        room = self.base.max_tokens - 1 - max(1, self.features.repeat)
+        try:
+            index = class_token_index(self.base.tokenizers[0], mark(photo.caption, photo.class_word))
+        except RequestError:
+            return photo.rejected(STAGE, "class_word_beyond_tokens", None, room)
+        if index > room:
+            return photo.rejected(STAGE, "class_word_beyond_tokens", index, room)
+        return replace(photo, class_index=index)
+
+    def _moments(self, photos: Sequence[Photo]) -> list[dict[str, bytes]]:
+        targets = [np.asarray(resize(decode_png(photo.crop, "RGB"), self.sizes.resolution)) for photo in photos]
+        images = torch.from_numpy(np.stack(targets)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        moments = zip(*encode_images(self.base, images), strict=True)
+        return [{"vae_mean": self._bytes(mean), "vae_logvar": self._bytes(logvar)} for mean, logvar in moments]
+
+    def _text(self, photos: Sequence[Photo]) -> list[dict[str, bytes]]:
+        """Text features of each photo; equal captions are encoded once."""
+        keys = [(photo.caption, photo.class_index) for photo in photos]
+        unique = list(dict.fromkeys(keys))
+        found = dict(zip(unique, self._texts(self._encode_texts, unique), strict=True))
+        return [found[key] for key in keys]
+
+    def _encode_texts(self, texts: Sequence[tuple[str, int]]) -> list[dict[str, bytes]]:
+        ids = tokenize(self.base.tokenizers, [caption for caption, _ in texts])
+        plain = encode_text(self.base, ids)
+        rows = [
+            {"text_embeds": self._bytes(embeds), "pooled": self._bytes(pooled)}
+            for embeds, pooled in zip(plain.embeds, plain.pooled, strict=True)
         ]
+        if self.features.repeat:
+            index = torch.tensor([index for _, index in texts])
+            repeated = [self._repeated(ids, index, count) for count in range(1, self.features.repeat + 1)]
+            for i, row in enumerate(rows):
+                row["repeat_embeds"] = b"".join(self._bytes(text.embeds[i]) for text in repeated)
+                row["repeat_pooled"] = b"".join(self._bytes(text.pooled[i]) for text in repeated)
+        return rows
 
-    def _text(self, captions: Sequence[str]) -> TextFeatures:
-        """Features of each caption; equal captions are encoded once."""
-        unique = list(dict.fromkeys(captions))
-        place = {caption: i for i, caption in enumerate(unique)}
-        return encode_text(self.base, tokenize(self.base.tokenizers, unique)).rows([place[c] for c in captions])
+    def _repeated(self, ids: tuple[Tensor, ...], index: Tensor, count: int) -> TextFeatures:
+        counts = torch.full_like(index, count)
+        ends = [tokenizer.eos_token_id for tokenizer in self.base.tokenizers]
+        longer = (repeat_class_tokens(i, index, counts, end, truncate=True) for i, end in zip(ids, ends, strict=True))
+        return encode_text(self.base, tuple(longer))
 
+    @torch.no_grad()
+    def _lower(self, photos: Sequence[Photo]) -> list[dict[str, bytes]]:
+        if self.tower is None:
+            return [{} for _ in photos]
+        filled = torch.cat([self._filled(photo) for photo in photos])
+        layers = frozen_layers(self.tower, self.features.train_layers)
+        pixels = to_clip(filled, self.sizes.vision_size).to(self.tower.device, self.tower.dtype)
+        hidden = lower_tower(self.tower, pixels, layers).unflatten(0, (len(photos), -1))
+        return [{"tower": self._bytes(each)} for each in hidden]
 
-def _half(values: Tensor) -> bytes:
-    """float16 bytes; beyond its range the largest number it has, not infinity."""
-    limit = torch.finfo(torch.float16).max
-    return values.float().clamp(-limit, limit).half().cpu().numpy().tobytes()
+    def _filled(self, photo: Photo) -> Tensor:
+        """K noise fills around the person, uint8 [K, 3, S, S]; the noise depends on the photo only."""
+        side = self.sizes.vision_size
+        crop = np.array(resize(decode_png(photo.crop, "RGB"), side)).transpose(2, 0, 1)
+        mask = np.array(resize_mask(decode_png(photo.mask, "L"), side))[None] >= 128
+        count = self.features.noise_fills
+        pixels, person = (torch.from_numpy(v).expand(count, *v.shape) for v in (crop, mask))
+        seed = int(hashlib.sha256(photo.photo.encode()).hexdigest()[:15], 16)
+        return noise_fill(pixels, person, torch.Generator().manual_seed(seed))
+
+    def _bytes(self, values: Tensor) -> bytes:
+        return to_bytes(values, self.features.storage)

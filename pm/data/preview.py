@@ -1,5 +1,6 @@
 """`preview.png`: some of the crops with their masks, and some of the rejected photos with the reason."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from pm.data.output import PREVIEW_FILE
-from pm.data.pixels import decode_png, read_photo, resize_mask
+from pm.data.pixels import decode_png, resize_mask
 from pm.data.records import INDEX_FILE, REJECTS_FILE
+from pm.data.store import read_pixels
 
 _TILE, _CAPTION, _COLUMNS, _ROWS = 128, 30, 8, 3
 _INK, _RED, _PAPER, _GREY = (30, 30, 30), (190, 30, 30), (255, 255, 255), (225, 225, 225)
@@ -17,9 +19,8 @@ _INK, _RED, _PAPER, _GREY = (30, 30, 30), (190, 30, 30), (255, 255, 255), (225, 
 
 def write_preview(output: str | Path, root: str | Path) -> Path:
     """Draw the contact sheet of a dataset; `root` is where its raw photos are."""
-    tiles = [_kept_tile(Path(output), row) for row in _spread(pq.read_table(Path(output, INDEX_FILE)).to_pylist())]
-    rejects = pq.read_table(Path(output, REJECTS_FILE)).to_pylist()
-    bad = [_rejected_tile(Path(root), row) for row in _one_of_each(rejects)]
+    tiles = [_kept_tile(Path(output), row) for row in _spread(pq.ParquetFile(Path(output, INDEX_FILE)))]
+    bad = [_rejected_tile(root, row) for row in _one_of_each(pq.ParquetFile(Path(output, REJECTS_FILE)))]
     sheet = _stack([_grid("kept: the person as the model sees it, background dimmed", tiles), _grid("rejected", bad)])
     path = Path(output, PREVIEW_FILE)
     partial = path.with_name(f"{PREVIEW_FILE}.tmp")
@@ -28,20 +29,28 @@ def write_preview(output: str | Path, root: str | Path) -> Path:
     return path
 
 
-def _spread(rows: Sequence[dict]) -> list[dict]:
-    """Evenly spaced rows, as many as the sheet has tiles."""
-    count = min(len(rows), _COLUMNS * _ROWS)
-    return [rows[i * len(rows) // count] for i in range(count)]
+def _spread(index: pq.ParquetFile) -> list[dict]:
+    """Evenly spaced rows, as many as the sheet has tiles; read in batches."""
+    total = index.metadata.num_rows
+    count = min(total, _COLUMNS * _ROWS)
+    wanted = {i * total // count for i in range(count)}
+    found, start = [], 0
+    for batch in index.iter_batches():
+        found += [batch.slice(i - start, 1).to_pylist()[0] for i in sorted(wanted) if 0 <= i - start < batch.num_rows]
+        start += batch.num_rows
+    return found
 
 
-def _one_of_each(rejects: Sequence[dict]) -> list[dict]:
+def _one_of_each(rejects: pq.ParquetFile) -> list[dict]:
     """Rejects in turns by reason, so that a frequent one does not push the rare ones out."""
-    seen: dict[tuple, int] = {}
+    seen: Counter[tuple] = Counter()
     turns = []
-    for row in rejects:
-        key = (row["stage"], row["reason"])
-        seen[key] = seen.get(key, -1) + 1
-        turns.append((seen[key], row))
+    for batch in rejects.iter_batches():
+        for row in batch.to_pylist():
+            key = (row["stage"], row["reason"])
+            if seen[key] < _COLUMNS * _ROWS:
+                turns.append((seen[key], row))
+            seen[key] += 1
     return [row for _, row in sorted(turns, key=lambda turn: turn[0])[: _COLUMNS * _ROWS]]
 
 
@@ -56,9 +65,9 @@ def _kept_tile(output: Path, row: dict) -> Image.Image:
     return _tile(Image.fromarray(dimmed.clip(0, 255).astype(np.uint8)), [row["identity"], caption], _INK)
 
 
-def _rejected_tile(root: Path, row: dict) -> Image.Image:
+def _rejected_tile(root: str | Path, row: dict) -> Image.Image:
     try:
-        image = ImageOps.pad(Image.fromarray(read_photo(root / row["photo"])), (_TILE, _TILE), color=_GREY)
+        image = ImageOps.pad(Image.fromarray(read_pixels(root, row["photo"])), (_TILE, _TILE), color=_GREY)
     except (OSError, ValueError):
         image = Image.new("RGB", (_TILE, _TILE), _GREY)
     measured = "" if row["value"] is None else f" {row['value']:.3g}"

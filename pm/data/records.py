@@ -11,8 +11,16 @@ import pyarrow as pa
 
 from pm.errors import DataError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2 added columns, features in bfloat16 and the noted removals
+READABLE_VERSIONS = (1, 2)
 META_FILE, INDEX_FILE, REJECTS_FILE = "dataset.json", "index.parquet", "rejects.parquet"
+FORGET, PLAN = "_forget", "plan.json"  # where `pm.data.forget` works, and what it has decided
+
+PIXELS_AND_FEATURES = ("id_crop", "vae_mean", "vae_logvar", "text_embeds", "pooled") + (
+    "repeat_embeds",
+    "repeat_pooled",
+    "tower",
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class Reject:
     reason: str
     value: float | None
     threshold: float | None
+    detail: str = ""  # what words can add: the error, the other photo of a pair
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,9 @@ class Photo:
     identity: str
     photo: str  # path relative to the root, with forward slashes
     shard: int = 0  # number of the output file
+    source: str = ""  # where the photo came from: a path, a URL, an archive and its member
+    licence: str = ""  # if known
+    expected_sha256: str = ""  # as a manifest of URLs says; "": not given
     sha256: str = ""
     width: int = 0
     height: int = 0
@@ -54,12 +66,17 @@ class Photo:
     mask: bytes = b""  # PNG L of the crop at working size, then at the dataset's resolution
     caption: str = ""
     class_word: str = ""
+    class_rule: str = ""  # how the class word was chosen, see `pm.data.captions`
     class_index: int = 0
     id_crop: bytes = b""  # PNG RGB at the vision tower's input size
-    vae_mean: bytes = b""  # float16 [C, h, w]
-    vae_logvar: bytes = b""  # float16 [C, h, w]
-    text_embeds: bytes = b""  # float16 [L, D]
-    pooled: bytes = b""  # float16 [P]
+    # Features, in the dataset's storage type; what was not asked for is empty.
+    vae_mean: bytes = b""  # [C, h, w]
+    vae_logvar: bytes = b""  # [C, h, w]
+    text_embeds: bytes = b""  # [L, D]
+    pooled: bytes = b""  # [P]
+    repeat_embeds: bytes = b""  # [R, L, D], with the class word repeated 1 ... R times
+    repeat_pooled: bytes = b""  # [R, P]
+    tower: bytes = b""  # [K, T, H], after the vision tower's frozen lower layers, on K noise fills
     time_ids: tuple[float, ...] = ()
     reject: Reject | None = None
 
@@ -67,11 +84,13 @@ class Photo:
     def face(self) -> Face:
         return self.faces[0]
 
-    def rejected(self, stage: str, reason: str, value: float | None = None, threshold: float | None = None) -> "Photo":
+    def rejected(
+        self, stage: str, reason: str, value: float | None = None, threshold: float | None = None, detail: str = ""
+    ) -> "Photo":
         """This photo, dropped. Pixels and features go: nobody will read them."""
         values = [None if v is None else float(v) for v in (value, threshold)]
-        empty = {name: b"" for name in ("crop", "mask", "id_crop", "vae_mean", "vae_logvar", "text_embeds", "pooled")}
-        return dataclasses.replace(self, reject=Reject(stage, reason, *values), **empty)
+        empty = {name: b"" for name in ("crop", "mask", *PIXELS_AND_FEATURES)}
+        return dataclasses.replace(self, reject=Reject(stage, reason, *values, detail[:200]), **empty)
 
 
 def each_kept(photos: Iterable[Photo], function: Callable[[Photo], Photo]) -> list[Photo]:
@@ -92,21 +111,22 @@ _FLOATS = pa.list_(pa.float32())
 _FACE = pa.struct([("box", _FLOATS), ("landmarks", _FLOATS), ("score", pa.float32()), ("embedding", _FLOATS)])
 _REJECT = pa.struct(
     [("stage", pa.string()), ("reason", pa.string()), ("value", pa.float64()), ("threshold", pa.float64())]
+    + [("detail", pa.string())]
 )
+_ORIGIN = [(name, pa.string()) for name in ("source", "licence", "sha256")]
+_FEATURES = [(name, pa.binary()) for name in PIXELS_AND_FEATURES]
+_CAPTION = [("caption", pa.string()), ("class_word", pa.string()), ("class_rule", pa.string())]
 FLIGHT_SCHEMA = pa.schema(
-    [("identity", pa.string()), ("photo", pa.string()), ("shard", pa.int32()), ("sha256", pa.string())]
+    [("identity", pa.string()), ("photo", pa.string()), ("shard", pa.int32())]
+    + [*_ORIGIN, ("expected_sha256", pa.string())]
     + [("width", pa.int32()), ("height", pa.int32()), ("faces", pa.list_(_FACE))]
     + [("crop_box", _FLOATS), ("crop", pa.binary()), ("mask", pa.binary())]
-    + [("caption", pa.string()), ("class_word", pa.string()), ("class_index", pa.int32())]
-    + [(name, pa.binary()) for name in ("id_crop", "vae_mean", "vae_logvar", "text_embeds", "pooled")]
-    + [("time_ids", _FLOATS), ("reject", _REJECT)]
+    + [*_CAPTION, ("class_index", pa.int32()), *_FEATURES, ("time_ids", _FLOATS), ("reject", _REJECT)]
 )
 DATASET_SCHEMA = pa.schema(
-    [("identity", pa.string()), ("photo", pa.string()), ("sha256", pa.string())]
-    + [("class_word", pa.string()), ("caption", pa.string()), ("class_index", pa.int32())]
+    [("identity", pa.string()), ("photo", pa.string()), *_ORIGIN, *_CAPTION, ("class_index", pa.int32())]
     + [("face_box", pa.list_(pa.float32(), 4)), ("landmarks", _FLOATS), ("crop_box", pa.list_(pa.float32(), 4))]
-    + [(name, pa.binary()) for name in ("mask", "id_crop", "vae_mean", "vae_logvar", "text_embeds", "pooled")]
-    + [("time_ids", pa.list_(pa.float32(), 6))]
+    + [("mask", pa.binary()), *_FEATURES, ("time_ids", pa.list_(pa.float32(), 6))]
 )
 INDEX_SCHEMA = pa.schema(
     [("identity", pa.string()), ("photo", pa.string()), ("file", pa.string())]
@@ -114,7 +134,7 @@ INDEX_SCHEMA = pa.schema(
 )
 REJECTS_SCHEMA = pa.schema(
     [("identity", pa.string()), ("photo", pa.string()), ("stage", pa.string()), ("reason", pa.string())]
-    + [("value", pa.float64()), ("threshold", pa.float64())]
+    + [("value", pa.float64()), ("threshold", pa.float64()), ("detail", pa.string()), *_ORIGIN]
 )
 
 
@@ -146,17 +166,24 @@ def dataset_table(photos: Sequence[Photo]) -> pa.Table:
 
 def rejects_table(photos: Sequence[Photo]) -> pa.Table:
     """The photos that were dropped, one row each."""
-    rows = [{"identity": p.identity, "photo": p.photo, **dataclasses.asdict(p.reject)} for p in photos]
+    names = ("identity", "photo", "source", "licence", "sha256")
+    rows = [{**{name: getattr(p, name) for name in names}, **dataclasses.asdict(p.reject)} for p in photos]
     return pa.Table.from_pylist(rows, schema=REJECTS_SCHEMA)
 
 
-def read_meta(path: str | Path) -> dict[str, Any]:
+def read_meta(path: str | Path, *, removing: bool = False) -> dict[str, Any]:
     """`dataset.json` of a finished dataset.
 
     Raises:
-        DataError: there is none, it is damaged, or another version of the format wrote it.
+        DataError: there is none, it is damaged, another version of the format wrote it, or a removal was interrupted
+            (unless `removing`).
     """
     file = Path(path) / META_FILE
+    if not removing and Path(path, FORGET, PLAN).exists():
+        raise DataError(
+            f"the removal of a person or photo from {path} was interrupted; run it again to finish it: "
+            f"pipelines/preprocess.py output={path} forget=<the same>"
+        )
     try:
         meta = json.loads(file.read_text())
     except FileNotFoundError:
@@ -167,9 +194,9 @@ def read_meta(path: str | Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read ({error}); preprocess again with overwrite=true") from error
     version = meta.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if version not in READABLE_VERSIONS:
         raise DataError(
-            f"{path} has dataset format {version}, this version reads {SCHEMA_VERSION}; preprocess again with "
-            "overwrite=true"
+            f"{path} has dataset format {version}, this version reads {', '.join(map(str, READABLE_VERSIONS))}; "
+            "preprocess again with overwrite=true"
         )
     return meta

@@ -1,15 +1,16 @@
-"""Annotations beside a photo: `<photo stem>.json` with caption, class word, faces and person mask."""
+"""Annotations beside a photo: `<photo stem>.json` with caption, class word, faces, person mask; `.txt`: a caption."""
 
 import base64
 import binascii
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from pm.data.pixels import decode_png
 from pm.data.records import Face
+from pm.data.store import read_bytes
 
 
 class SidecarError(ValueError):
@@ -20,6 +21,13 @@ class SidecarError(ValueError):
         self.reason = reason
 
 
+class SidecarMissing(SidecarError):
+    """There is no sidecar at all."""
+
+    def __init__(self) -> None:
+        super().__init__("no_sidecar")
+
+
 def read_sidecar(root: str | Path, photo: str) -> dict[str, Any]:
     """The annotations of a photo (path relative to `root`).
 
@@ -27,14 +35,28 @@ def read_sidecar(root: str | Path, photo: str) -> dict[str, Any]:
         SidecarError: missing, or not a JSON mapping.
     """
     try:
-        content = json.loads(Path(root, photo).with_suffix(".json").read_text())
+        content = json.loads(read_bytes(root, PurePosixPath(photo).with_suffix(".json").as_posix()))
     except FileNotFoundError:
-        raise SidecarError("no_sidecar") from None
+        raise SidecarMissing() from None
     except (OSError, ValueError):
         raise SidecarError("bad_sidecar") from None
     if not isinstance(content, dict):
         raise SidecarError("bad_sidecar")
     return content
+
+
+def read_text(root: str | Path, photo: str) -> str | None:
+    """`<photo stem>.txt`, or None without one; what is not UTF-8 in it is replaced.
+
+    Raises:
+        SidecarError: it is there and cannot be read.
+    """
+    try:
+        return read_bytes(root, PurePosixPath(photo).with_suffix(".txt").as_posix()).decode("utf-8-sig", "replace")
+    except FileNotFoundError:
+        return None
+    except OSError:
+        raise SidecarError("bad_sidecar") from None
 
 
 def sidecar_faces(content: dict[str, Any]) -> list[Face]:

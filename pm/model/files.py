@@ -91,6 +91,16 @@ def fingerprint(path: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def folder_fingerprint(path: str | Path) -> str:
+    """16 hex digits of a single model folder, such as a vision tower: as `fingerprint`, for its one part."""
+    folder = resolve_folder(str(path))
+    config = {k: v for k, v in read_json(folder / "config.json").items() if k not in _VOLATILE}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for file in weight_files(folder):
+        _hash_weights(digest, file)
+    return digest.hexdigest()[:16]
+
+
 def _hash_weights(digest: Any, file: Path) -> None:
     size = file.stat().st_size
     with file.open("rb") as stream:

@@ -75,6 +75,7 @@ class IdEncoder(nn.Module):
         nn.init.normal_(self.visual_projection_2.weight, std=hidden**-0.5)
         self.fuse_module = FuseModule(width)
         self.compose = build_compose(compose, width, max_images)
+        self.frozen_layers = 0  # the lowest layers, as `freeze_below` leaves them
 
     @property
     def image_size(self) -> int:
@@ -108,13 +109,20 @@ class IdEncoder(nn.Module):
         return c + strength[:, None] * (fused - c)
 
     def embed(self, pixels: Tensor) -> Tensor:
-        """e_i = [P1 h_i ; P2 h_i], [M, D], from the tower's pooled output h_i."""
-        h = self.vision_model(pixels).pooler_output
+        """e_i = [P1 h_i ; P2 h_i], [M, D], from the tower's pooled output h_i.
+
+        `pixels` [M, 3, S, S], or what `lower_tower` made of them, [M, T, H]: then only the layers above run.
+        """
+        if pixels.ndim == 3:
+            h = upper_tower(self.vision_model, pixels, self.frozen_layers)
+        else:
+            h = self.vision_model(pixels).pooler_output
         return torch.cat([self.visual_projection(h), self.visual_projection_2(h)], dim=-1)
 
     def freeze_below(self, train_layers: int) -> None:
         """Train the projections, the fusion and the upper `train_layers` of the tower; all of it if it has no more."""
         layers = self.vision_model.encoder.layers
+        self.frozen_layers = frozen_layers(self.vision_model, train_layers)
         whole = train_layers >= len(layers)
         self.requires_grad_(True)
         self.vision_model.requires_grad_(whole)
@@ -122,6 +130,35 @@ class IdEncoder(nn.Module):
             for layer in layers[len(layers) - train_layers :]:
                 layer.requires_grad_(True)
             self.vision_model.post_layernorm.requires_grad_(True)
+
+
+def frozen_layers(tower: nn.Module, train_layers: int) -> int:
+    """How many of the lowest layers stay as they are when the upper `train_layers` are trained; the embeddings too."""
+    return max(0, len(tower.encoder.layers) - train_layers)
+
+
+def lower_tower(tower: nn.Module, pixels: Tensor, layers: int) -> Tensor:
+    """The lowest `layers` layers of a CLIP vision tower: [M, 3, S, S], normalised as CLIP does, to [M, T, H]."""
+    hidden = tower.pre_layrnorm(tower.embeddings(pixels))
+    for layer in tower.encoder.layers[:layers]:
+        hidden = layer(hidden, None)
+    return hidden
+
+
+def upper_tower(tower: nn.Module, hidden: Tensor, layers: int) -> Tensor:
+    """What is above `lower_tower`: [M, T, H] to the pooled output [M, H]."""
+    for layer in tower.encoder.layers[layers:]:
+        hidden = layer(hidden, None)
+    return tower.post_layernorm(hidden[:, 0])
+
+
+def load_tower(vision_path: str) -> nn.Module:
+    """A pre-trained vision tower alone, frozen, float32.
+
+    Raises:
+        CheckpointError: its folder cannot be read.
+    """
+    return _load_vision(vision_path).vision_model.eval().requires_grad_(False)
 
 
 def build_id_encoder(
@@ -132,10 +169,20 @@ def build_id_encoder(
     Raises:
         CheckpointError: no tower given, or its folder cannot be read.
     """
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+    from transformers import CLIPVisionConfig
 
     if vision_config is not None:
         return IdEncoder(CLIPVisionConfig(**vision_config), width, compose, max_images)
+    tower = _load_vision(vision_path)
+    encoder = IdEncoder(tower.config, width, compose, max_images)
+    encoder.vision_model.load_state_dict(tower.vision_model.state_dict())
+    encoder.visual_projection.load_state_dict(tower.visual_projection.state_dict())
+    return encoder
+
+
+def _load_vision(vision_path: str) -> nn.Module:
+    from transformers import CLIPVisionModelWithProjection
+
     if not vision_path:
         raise CheckpointError(
             "the base has no image_encoder/; set base.vision_path, e.g. openai/clip-vit-large-patch14"
@@ -143,11 +190,7 @@ def build_id_encoder(
     quiet_loading()
     folder = resolve_folder(vision_path)
     try:
-        tower = CLIPVisionModelWithProjection.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+        return CLIPVisionModelWithProjection.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"vision tower {vision_path} cannot be loaded ({reason})") from error
-    encoder = IdEncoder(tower.config, width, compose, max_images)
-    encoder.vision_model.load_state_dict(tower.vision_model.state_dict())
-    encoder.visual_projection.load_state_dict(tower.visual_projection.state_dict())
-    return encoder

@@ -165,7 +165,7 @@ class PhotoMaker(nn.Module):
         }
 
     def _training_text(self, batch: Any) -> TextFeatures:
-        if not self.repeat:
+        if not self.repeat or getattr(batch, "repeated", False):
             return TextFeatures(batch.embeds, batch.pooled)
         ids = tokenize(self.base.tokenizers, batch.captions)
         repeated = self.repeat_ids(ids, batch.class_index.cpu(), batch.id_counts.cpu(), truncate=True)

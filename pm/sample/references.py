@@ -10,7 +10,7 @@ from PIL import Image
 from pm.data.config import CropConfig, FaceConfig, MaskConfig
 from pm.data.crop import crop_photos
 from pm.data.faces import Detector, SidecarDetector, find_faces, make_detector
-from pm.data.ingest import PHOTO_SUFFIXES
+from pm.data.listing import PHOTO_SUFFIXES
 from pm.data.masks import Masker, SidecarMasker, make_masker, mask_photos
 from pm.data.pixels import decode_png, read_photo
 from pm.data.records import Photo

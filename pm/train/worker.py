@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from pm.data.config import SamplesConfig
-from pm.data.dataset import IdentityDataset
+from pm.data.dataset import IdentityDataset, Stored
 from pm.data.loader import Loader
+from pm.data.precompute import base_sizes
 from pm.errors import ConfigError
 from pm.model.adapter import adapter_parameters, adapter_state, apply_adapter, load_adapter, meta_of, save_adapter
 from pm.model.base import BaseModel, load_base
@@ -146,7 +147,9 @@ def _load(config: RunConfig, context: TrainContext, progress: Progress | None) -
         device=context.device,
         dtype=precision.dtype,
     )
-    dataset = IdentityDataset(config.dataset, samples_config(config.train), base_fingerprint=base.fingerprint)
+    dataset = IdentityDataset(
+        config.dataset, samples_config(config.train), base_fingerprint=base.fingerprint, stored=_stored(config)
+    )
     return base, dataset
 
 
@@ -158,6 +161,17 @@ def _loader(config: RunConfig, context: TrainContext, dataset: IdentityDataset) 
         rank=context.rank,
         world_size=context.workers,
         update=config.train.batch_size,
+    )
+
+
+def _stored(config: RunConfig) -> Stored:
+    """The optional features that fit this run; the dataset may or may not have them."""
+    adapter, sizes = config.adapter, base_sizes(config.base)
+    # An adapter to start from brings a tower of its own, which may differ from the base's in every layer.
+    frozen = 0 if config.init is not None else sizes.tower_layers - adapter.train_layers
+    return Stored(
+        repeat=None if adapter.merge != "repeat" else "stacked" if adapter.compose == "stacked" else "one",
+        tower=(sizes.vision_fingerprint, frozen) if frozen > 0 else None,  # else the embeddings are trained as well
     )
 
 

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from pm.config import from_mapping
-from pm.data.config import PreprocessConfig
+from pm.data.config import BrowseConfig, PreprocessConfig
 from pm.evaluate.config import EvaluateConfig
 from pm.sample.config import GenerateConfig
 from pm.train.config import RunConfig
@@ -16,7 +16,8 @@ from pm.train.export import ExportConfig
 CONF = Path(__file__).resolve().parents[2] / "conf"
 # entry point → its dataclass, what a user has to give, and keys that are only short names of others
 ENTRIES = {
-    "preprocess": (PreprocessConfig, ["dataset.root=photos"], ()),
+    "preprocess": (PreprocessConfig, ["dataset.root=photos"], ("forget",)),
+    "browse": (BrowseConfig, ["data=data/x"], ("data",)),
     "train": (RunConfig, ["data=data/x"], ("compose", "merge", "data", "draw", "wild", "storage_path")),
     "generate": (GenerateConfig, ["prompt=a man img", "id_images=[a.png]"], ()),
     "evaluate": (EvaluateConfig, [], ()),
@@ -39,6 +40,9 @@ GROUPS = {
     "sampler": ("generate", "evaluate"),
     "protocol": ("evaluate",),
 }
+
+# choice → what a user has to give with it
+NEEDS = {"urls": ["dataset.manifest=people.csv"]}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,7 +69,7 @@ CHOICES = [(e, g, p.stem) for g, entries in GROUPS.items() for e in entries for 
 
 @pytest.mark.parametrize("entry, group, choice", CHOICES)
 def test_choice_composes_and_builds(entry, group, choice):
-    build(entry, [f"{group}={choice}"])
+    build(entry, [f"{group}={choice}", *NEEDS.get(choice, [])])
 
 
 def test_no_yaml_is_left_out():

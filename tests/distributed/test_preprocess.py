@@ -1,11 +1,20 @@
 """The whole graph on real Ray: photos with planted defects → dataset."""
 
+import contextlib
 import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
+import ray
+from unit.data.support import found
 from unit.data.test_plan import settings
 
 import pm.data.build as build_module
@@ -14,9 +23,11 @@ from pm.data import captions, crop, faces, ingest, masks, verify
 from pm.data.build import build
 from pm.data.config import PreprocessConfig, SamplesConfig
 from pm.data.dataset import IdentityDataset
-from pm.data.plan import IDENTITIES
+from pm.data.output import finished_shards
 from pm.data.precompute import Precompute, base_sizes
 from pm.data.records import from_table, to_table
+from pm.data.runner import latest_checkpoint
+from pm.data.steps import IDENTITIES, steps_of
 from pm.errors import DataError
 from pm.toon.world import write_photos
 
@@ -43,38 +54,73 @@ def config(tiny_base, tmp_path_factory) -> PreprocessConfig:
     return from_mapping(PreprocessConfig, {**plain, "dataset": {**plain["dataset"], "root": str(folder / "raw")}})
 
 
-class StopsEarly(build_module.tqdm):
-    """Ctrl-C after the second shard."""
+DRIVER = """
+import json, sys
+sys.path[:0] = json.loads(sys.argv[1])
+from pm.config import from_mapping
+from pm.data.build import build
+from pm.data.config import PreprocessConfig
+build(from_mapping(PreprocessConfig, json.loads(sys.argv[2])))
+"""
 
-    def update(self, n=1):
-        super().update(n)
-        if self.n >= 6:
-            raise KeyboardInterrupt
 
-
-@pytest.fixture(scope="module")
-def interrupted(config, ray_session):
-    """Files of the shards that a run had finished when it was stopped."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(build_module, "tqdm", StopsEarly)
-        build(config)
-    out = Path(config.output)
-    assert not (out / "dataset.json").exists()
-    finished = {p.stem.split("-")[1] for p in (out / "_work").glob("shard-*.json")}
-    assert 2 <= len(finished) < 20
-    return {p.name: p.stat().st_mtime_ns for p in out.glob("part-*.parquet") if p.stem.split("-")[1] in finished}
+def wait_for(condition, seconds: float, what: str) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
-def report(config, interrupted):
-    return build(config)
+def killed(config, ray_session):
+    """What each shard had come to when the driver of a first run was killed: number of its last step, 99 at its end."""
+    mapping = json.dumps(dataclasses.asdict(config))
+    env = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, json.dumps(sys.path), mapping], env=env)
+    work = Path(config.output, "_work")
+    try:
+        wait_for(lambda: len(list(work.glob("shard-*.json"))) >= 2 or driver.poll() is not None, 240, "no shard done")
+    finally:
+        driver.kill()
+        driver.wait()
+    assert driver.returncode == -signal.SIGKILL and not Path(config.output, "dataset.json").exists()
+    reached = {number: latest_checkpoint(work, number) for number in range(20)}
+    reached |= dict.fromkeys(finished_shards(config.output), 99)
+    assert 2 <= sum(step == 99 for step in reached.values()) < 20
+    return reached
 
 
-def test_a_stopped_run_goes_on(config, interrupted, report):
-    assert 0 < report.photos < 60
-    for name, written in interrupted.items():
-        assert Path(config.output, name).stat().st_mtime_ns == written
+class KillsAWorker(build_module.Display):
+    """At the second shard, kills the process that holds the base."""
+
+    victims: list[int] = []
+
+    def finished(self, note):
+        super().finished(note)
+        if not self.victims and self.found > note["found"]:
+            for process in psutil.Process().children(recursive=True):  # of this Ray, and of no other
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if "Precompute" in " ".join(process.cmdline()) and not self.victims:
+                        self.victims.append(process.pid)
+                        process.kill()
+
+
+@pytest.fixture(scope="module")
+def report(config, killed):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build_module, "Display", KillsAWorker)
+        return build(config)
+
+
+def test_a_killed_run_goes_on_and_a_killed_worker_stops_nothing(config, killed, report):
+    assert KillsAWorker.victims and 0 < report.photos < 60
     assert not Path(config.output, "_work").exists()
+    first, second = report.meta["runs"].values()
+    for step in steps_of(config):
+        done = sum(3 for reached in killed.values() if reached >= step.number)
+        for stage in step.stages:
+            # What was kept when the driver died was not done again, and all was done.
+            assert first.get(stage, 0) >= done and first.get(stage, 0) + second.get(stage, 0) == 60
 
 
 def test_every_planted_defect_is_rejected_for_its_reason_and_nothing_disappears(config, report):
@@ -96,12 +142,12 @@ def test_every_planted_defect_is_rejected_for_its_reason_and_nothing_disappears(
 
 def test_the_graph_gives_what_its_stages_give_one_after_the_other(config, report):
     root, sizes = Path(config.dataset.root), base_sizes(config.base)
-    photos = ingest.ingest(ingest.find_photos(root), root, config.dataset.min_side)
+    photos = ingest.ingest(found(root), root, config.dataset)
     photos = faces.find_faces(photos, root, faces.make_detector(config.face, root), None, config.face.min_size)
     photos = crop.crop_photos(verify.verify(photos, config.verify, "none", 2), root, config.crop, sizes.least_side)
     photos = masks.mask_photos(photos, masks.make_masker(config.mask, root), 0.3, sizes.resolution)
     photos = captions.caption_photos(photos, captions.make_captioner(config.caption, root))
-    stage = Precompute(config.base, sizes, device="cpu", dtype="float32", batch_size=8)
+    stage = Precompute(config.base, sizes, config.features, device="cpu", dtype="float32", batch_size=8)
     done = verify.require_photos(stage(from_table(to_table(photos))), config.min_photos, IDENTITIES)
     kept = [p for p in done if not p.reject]
     data = IdentityDataset(config.output, SamplesConfig(1, 4, 0.1, 0.5), base_fingerprint=sizes.fingerprint)

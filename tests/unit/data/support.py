@@ -8,13 +8,33 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pm.data.config import SamplesConfig
+from pm.data.config import SamplesConfig, SourceConfig
+from pm.data.ingest import ingest
+from pm.data.listing import Listing
 from pm.data.output import finish, open_output, write_shard
 from pm.data.pixels import encode_png
 from pm.data.records import SCHEMA_VERSION, Face, Photo
 
 LATENT, TEXT, POOLED, VISION = (4, 8, 8), (7, 10), 6, 32
 SAMPLES = SamplesConfig(min_references=1, max_references=4, null_text=0.1, masked_loss=0.5)
+
+
+def source(root: Path | str, min_side: int = 8, **changes) -> SourceConfig:
+    """A folder of photos; nothing but its least side is asked of them."""
+    unset = ("manifest", "download", "near_duplicate", "licence", "provenance", "identities", "photos_per_identity")
+    limits = {"name": "folder", "min_side": min_side, "max_pixels": 10**8, "max_bytes": 10**8}
+    return SourceConfig(root=str(root), **limits | dict.fromkeys((*unset, "seed", "split", "defects")) | changes)
+
+
+def found(root: Path | str, **changes) -> list[Photo]:
+    """What a listing of the folder gives."""
+    with Listing(source(root, **changes)) as listing:
+        return list(listing.photos())
+
+
+def ingested(root: Path | str, min_side: int = 8, **changes) -> list[Photo]:
+    """All photos of the folder after the first stage."""
+    return ingest(found(root, **changes), root, source(root, min_side, **changes))
 
 
 def write_photo(path: Path, seed: int, *, size: int = 64, face: tuple | None = (20, 16, 44, 46), sidecar: bool = True):
@@ -48,7 +68,7 @@ def kept_photo(identity: str, number: int, shard: int) -> Photo:
         identity=identity,
         photo=f"{identity}/{number}.png",
         shard=shard,
-        sha256=f"{rng.integers(2**60):064x}",
+        sha256=f"{rng.integers(2**60):x}".ljust(64, "0"),
         width=64,
         height=64,
         faces=(Face((20.0, 16.0, 44.0, 46.0), (26.0, 28.0), 1.0, ()),),

@@ -8,6 +8,7 @@ from pm.config import from_mapping
 from pm.data.build import build
 from pm.data.config import PreprocessConfig
 from pm.data.output import write_shard
+from pm.data.plan import plan_shards
 from pm.errors import CheckpointError, DataError
 
 
@@ -15,9 +16,10 @@ from pm.errors import CheckpointError, DataError
 def make(root, tiny_base, tmp_path, monkeypatch):
     """Build with changed settings; a graph that rejects every photo stands in for the real one."""
 
-    def reject_all(config, root, sizes, shards, *, already):
-        for shard in shards:
+    def reject_all(config, sizes, listing):
+        for shard in plan_shards(listing.photos(), 4):
             write_shard([photo.rejected("faces", "no_face", 0, 1) for photo in shard], config.output)
+        return listing.found
 
     monkeypatch.setattr(build_module, "_run", reject_all)
     base = {"path": str(tiny_base), "vision_path": str(tiny_base / "image_encoder")}

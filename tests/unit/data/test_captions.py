@@ -6,7 +6,8 @@ from pm.data.captions import TemplateCaptioner, caption_photos, folder_class_wor
 from pm.data.config import CaptionConfig
 from pm.data.records import Photo
 
-SIDECAR = CaptionConfig(name="sidecar", templates=())
+NONE = dict.fromkeys(("path", "prompt", "attempts", "max_tokens", "temperature"))
+SIDECAR = CaptionConfig(name="sidecar", templates=(), **NONE)
 
 
 def photos_with(root, captions, identity="anna_woman"):
@@ -76,3 +77,28 @@ def test_an_annotated_class_word_counts_and_rejects_have_reasons(tmp_path):
 def test_rejected_photos_stay_as_they_are():
     photo = Photo("a_man", "0.png", sha256="0" * 64).rejected("faces", "no_face")
     assert caption_photos([photo], TemplateCaptioner(["a {word}"])) == [photo]
+
+
+def test_a_text_file_beside_the_photo_is_its_caption(tmp_path):
+    photos = photos_with(tmp_path, [{"caption": "a man"}, None, {"faces": []}, None, None])
+    for number, text in (
+        (0, b"a dog"),
+        (1, b"\xef\xbb\xbfTwo  women\n in hats\n"),
+        (2, b"a woman"),
+        (3, b" \n"),
+        (4, None),
+    ):
+        if text is not None:
+            (tmp_path / "anna_woman" / f"{number}.txt").write_bytes(text)
+    done = caption_photos(photos, make_captioner(SIDECAR, tmp_path))
+    assert [p.caption for p in done[:3]] == ["a man", "Two woman in hats", "a woman"]  # JSON goes before text
+    assert [p.class_rule for p in done[:3]] == ["only", "group", "group"]
+    assert [p.reject.reason for p in done[3:]] == ["no_caption", "no_sidecar"]
+    (tmp_path / "anna_woman" / "4.txt").write_bytes(b"\xff\xfe a woman \x00")
+    assert caption_photos(photos[4:], make_captioner(SIDECAR, tmp_path))[0].class_word == "woman"
+
+
+def test_words_inside_other_words_are_no_class_words(tmp_path):
+    photos = photos_with(tmp_path, [{"caption": c} for c in ("a man-made lake", "the woman's hat", "a king")])
+    done = caption_photos(photos, make_captioner(SIDECAR, tmp_path))
+    assert [p.reject and p.reject.reason for p in done] == ["no_class_word", "no_class_word", None]

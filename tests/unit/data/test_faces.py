@@ -4,11 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from unit.data.support import write_photo
+from unit.data.support import ingested, write_photo
 
 from pm.data.config import FaceConfig
 from pm.data.faces import SidecarDetector, dlib_model, find_faces, make_detector, make_embedder
-from pm.data.ingest import find_photos, ingest
 
 REPO = Path(__file__).resolve().parents[3]
 REAL = REPO.parent / "shared" / "faces"
@@ -16,7 +15,7 @@ PROBE = REPO / "assets" / "toon" / "probe.safetensors"
 
 
 def sidecar_faces_of(root, min_size=8):
-    photos = ingest(find_photos(root), root, min_side=8)
+    photos = ingested(root)
     return {p.photo: p for p in find_faces(photos, root, SidecarDetector(root), None, min_size)}
 
 
@@ -58,8 +57,8 @@ def test_dlib_sees_no_face_on_a_wall(tmp_path):
     pytest.importorskip("dlib")
     (tmp_path / "wall_man").mkdir()
     Image.new("RGB", (96, 96), "gray").save(tmp_path / "wall_man" / "0.png")
-    detector = make_detector(FaceConfig(name="dlib", min_size=20, upsample=0, max_side=96), tmp_path)
-    photos = ingest(find_photos(tmp_path), tmp_path, 8)
+    detector = make_detector(FaceConfig("dlib", 20, upsample=0, max_side=96, pack=None, threshold=None), tmp_path)
+    photos = ingested(tmp_path)
     done = find_faces(photos, tmp_path, detector, make_embedder("dlib", None), 20)
     assert done[0].reject.reason == "no_face"
 
@@ -74,9 +73,9 @@ def test_dlib_models_are_found_without_importing_their_package():
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real photos are not here")
 def test_dlib_tells_two_people_apart(tmp_path):
     pytest.importorskip("dlib")
-    config = FaceConfig(name="dlib", min_size=80, upsample=0, max_side=300)
+    config = FaceConfig("dlib", 80, upsample=0, max_side=300, pack=None, threshold=None)
     names = ("newton_man/newton_1.jpg", "newton_man/newton_3.jpg", "yangmi_woman/yangmi_5.jpg")
-    photos = [p for p in ingest(find_photos(REAL), REAL, 256) if p.photo in names]
+    photos = [p for p in ingested(REAL, 256) if p.photo in names]
     done = find_faces(photos, REAL, make_detector(config, REAL), make_embedder("dlib", None), config.min_size)
     a, b, c = (np.array(p.face.embedding) for p in done)
     assert np.linalg.norm(a - b) < 0.6 < min(np.linalg.norm(a - c), np.linalg.norm(b - c))
@@ -98,9 +97,10 @@ def test_the_probe_finds_planted_strangers_and_the_right_face_of_two(tmp_path):
     defects = {"intruder": 0.06, "two_people": 0.06}
     write_photos(root, identities=20, photos_per_identity=8, seed=5, split="train", defects=defects, progress=False)
     truth = json.loads((root / "truth.json").read_text())
-    photos = ingest(find_photos(root), root, 32)
+    photos = ingested(root, 32)
     photos = find_faces(photos, root, SidecarDetector(root), make_embedder("probe", str(PROBE)), 8)
-    config = VerifyConfig(rule="similarity", threshold=5.0, spread="robust", min_spread={"probe": 0.1})
+    rule = {"rule": "similarity", "threshold": 5.0, "spread": "robust"}
+    config = VerifyConfig(**rule, min_spread={"probe": 0.1}, rounds=4, max_distance=None)
     done = verify(photos, config, "probe", min_photos=2)
     intruders = [p for p in done if truth.get(p.photo) == "intruder"]
     clean = [p for p in done if p.photo not in truth]

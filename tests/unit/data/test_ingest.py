@@ -1,17 +1,38 @@
+import io
+import os
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
-from unit.data.support import write_photo
+from unit.data.support import found, ingested, source, write_photo
 
-from pm.data.ingest import find_photos, ingest, listing_digest
+from pm.data.ingest import ingest, near_duplicates, perceptual_hash
 from pm.data.pixels import read_photo
-from pm.errors import DataError
+from pm.data.records import Photo
 
 
-def test_every_photo_is_found_sorted_and_passes(root):
-    photos = find_photos(root)
-    assert [p.photo for p in photos] == [f"p{i}_man/{k}.png" for i in range(3) for k in range(4)]
-    done = ingest(photos, root, min_side=64)
+def noise(seed: int, side: int = 64, mode: str = "RGB") -> Image.Image:
+    """A picture like no other."""
+    small = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC).convert(mode)
+
+
+def png_bomb(width: int, height: int) -> bytes:
+    """A PNG of one colour that is a few hundred kilobytes on disk and width x height pixels in memory."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = zlib.compressobj(9)
+    data = b"".join(rows.compress(bytes((width + 7) // 8 + 1)) for _ in range(height)) + rows.flush()
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def test_every_photo_passes_with_its_hash_and_size(root):
+    done = ingested(root, 64)
     assert not any(p.reject for p in done) and len({p.sha256 for p in done}) == 12
     assert {(p.width, p.height) for p in done} == {(64, 64)}
 
@@ -26,9 +47,8 @@ def test_bad_photos_become_rows_with_a_reason(root):
     (root / "loose.png").write_bytes(whole)
     (root / "notes.txt").write_text("no photo")
     (root / "p0_man" / ".DS_Store").write_text("no photo")
-    photos = find_photos(root)
-    done = {p.photo: p.reject for p in ingest(photos, root, min_side=50)}
-    assert len(done) == len(photos) == 16
+    done = {p.photo: p.reject for p in ingested(root, 50)}
+    assert len(done) == 16
     reasons = {name: reject.reason for name, reject in done.items() if reject}
     assert reasons == {
         "loose.png": "no_identity_folder",
@@ -39,9 +59,90 @@ def test_bad_photos_become_rows_with_a_reason(root):
         "p2_man/small.png": "too_small",
     }
     assert (done["p2_man/small.png"].value, done["p2_man/small.png"].threshold) == (48, 50)
+    assert done["p1_man/copy.png"].detail == "same file as p1_man/0.png" and done["p0_man/1.png"].detail
 
 
-def test_exif_orientation_is_applied(tmp_path):
+# Any file whatsoever: what lies in the photo root, and what must become of it (None: a good photo).
+def _gif(path):
+    frames = [noise(i) for i in range(3)]
+    frames[0].save(path, "GIF", save_all=True, append_images=frames[1:])
+
+
+def _link_to_itself(path):
+    path.symlink_to(path)
+
+
+def _link_to_nowhere(path):
+    path.symlink_to(path.with_name("nowhere"))
+
+
+ODD_FILES = {
+    "empty.jpg": (lambda p: p.write_bytes(b""), "unreadable"),
+    "truncated.jpg": (lambda p: (noise(1).save(p), p.write_bytes(p.read_bytes()[:-200])), "unreadable"),
+    "one.png": (lambda p: Image.new("RGB", (1, 1)).save(p), "too_small"),
+    "bomb.png": (lambda p: p.write_bytes(png_bomb(30000, 30000)), "too_many_pixels"),
+    "large.png": (lambda p: p.write_bytes(png_bomb(3001, 3001)), "too_many_pixels"),
+    "heavy.bmp": (lambda p: noise(2, 600).save(p), "too_many_bytes"),
+    "animated.gif": (_gif, None),
+    "cmyk.jpg": (lambda p: noise(3, mode="CMYK").save(p), None),
+    "grey16.png": (lambda p: Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64) * 15).save(p), None),
+    "palette.png": (lambda p: noise(4).quantize(16).save(p), None),
+    "document.jpg": (lambda p: p.write_bytes(b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n" + bytes(500)), "unreadable"),
+    "page.png": (lambda p: p.write_text("<html>404</html>"), "unreadable"),
+    "pipe.jpg": (lambda p: os.mkfifo(p), "unreadable"),
+    "itself.jpg": (_link_to_itself, "unreadable"),
+    "nowhere.jpg": (_link_to_nowhere, "unreadable"),
+    "with space.png": (lambda p: noise(5).save(p), None),
+    'it\'s "quoted" & $HOME;`ls`.png': (lambda p: noise(6).save(p), None),
+    "王さん-Ångström-👩.png": (lambda p: noise(7).save(p), None),
+    "new\nline.png": (lambda p: noise(8).save(p), None),
+    "-rf *.png": (lambda p: noise(9).save(p), None),
+    "UPPER.JPG": (lambda p: noise(10).save(p, "JPEG"), None),
+}
+
+
+@pytest.mark.parametrize("name", ODD_FILES, ids=lambda name: name.encode("ascii", "replace").decode())
+def test_any_file_whatsoever_is_taken_or_rejected_with_a_reason(tmp_path, name):
+    write, reason = ODD_FILES[name]
+    folder = tmp_path / "王 o'Neil_woman"
+    folder.mkdir()
+    write(folder / name)
+    (photo,) = ingested(tmp_path, 32, max_pixels=9_000_000, max_bytes=1_000_000, near_duplicate=4)
+    assert photo.photo == f"{folder.name}/{name}" and photo.identity == folder.name
+    assert (photo.reject and photo.reject.reason) == reason
+    if reason in ("too_many_pixels", "too_many_bytes"):
+        assert photo.reject.value > photo.reject.threshold > 0
+    if reason is None:
+        assert (photo.width, photo.height) == (64, 64) and len(photo.sha256) == 64
+
+
+def test_a_name_that_is_no_text_is_listed_and_rejected(tmp_path):
+    folder = os.fsencode(tmp_path / "anna_woman")
+    os.mkdir(folder)
+    with open(os.path.join(folder, b"caf\xe9.png"), "wb") as file:
+        noise(0).save(file, "PNG")
+    (photo,) = ingested(tmp_path)
+    assert photo.photo == "anna_woman/caf\\xe9.png" and photo.reject.reason == "unreadable"
+
+
+def test_sixteen_bits_and_cmyk_look_as_they_should(tmp_path):
+    ramp = np.repeat(np.linspace(0, 65535, 64).astype(np.uint16)[None], 64, 0)
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    shown = read_photo(tmp_path / "ramp.png")
+    assert shown.shape == (64, 64, 3) and np.abs(shown[0, :, 0].astype(int) - ramp[0] // 257).max() <= 1
+    noise(1).save(tmp_path / "rgb.png")
+    noise(1, mode="CMYK").save(tmp_path / "cmyk.jpg", quality=98)
+    difference = read_photo(tmp_path / "cmyk.jpg").astype(int) - read_photo(tmp_path / "rgb.png")
+    assert np.abs(difference).mean() < 8
+
+
+def test_an_animation_is_its_first_picture(tmp_path):
+    _gif(tmp_path / "a.gif")
+    difference = read_photo(tmp_path / "a.gif").astype(int) - np.asarray(noise(0))
+    assert np.abs(difference).mean() < 12
+
+
+def test_exif_orientation_is_applied_and_damaged_metadata_does_not_matter(tmp_path):
     pixels = np.zeros((20, 30, 3), np.uint8)
     pixels[:, :10] = 255
     exif = Image.Exif()
@@ -50,6 +151,8 @@ def test_exif_orientation_is_applied(tmp_path):
     upright = read_photo(tmp_path / "a.jpg")
     assert upright.shape == (30, 20, 3)
     assert upright[:8].mean() > 240 and upright[12:].mean() < 15
+    Image.fromarray(pixels).save(tmp_path / "b.jpg", exif=b"Exif\x00\x00broken" * 3, quality=100)
+    assert read_photo(tmp_path / "b.jpg").shape == (20, 30, 3)
 
 
 def test_transparency_becomes_white_and_grey_becomes_rgb(tmp_path):
@@ -66,27 +169,50 @@ def test_huge_photos_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
         read_photo(tmp_path / "bomb.png")
 
 
-@pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir(), lambda p: p.write_text("file")])
-def test_missing_or_empty_roots_say_what_is_expected(tmp_path, make):
-    make(tmp_path / "photos")
-    with pytest.raises(DataError, match="<root>/<person>_<class word>/<photo>") as caught:
-        find_photos(tmp_path / "photos")
-    assert "\n" not in str(caught.value) and str(tmp_path / "photos") in str(caught.value)
+def test_of_near_duplicates_the_largest_stays_and_other_people_are_not_asked(tmp_path):
+    for folder in ("a_man", "b_man"):
+        (tmp_path / folder).mkdir()
+        noise(1, 200).save(tmp_path / folder / "first.png")
+    noise(1, 400).save(tmp_path / "a_man" / "large.png")
+    noise(1, 300).save(tmp_path / "a_man" / "again.jpg", quality=60)
+    noise(2, 300).save(tmp_path / "a_man" / "other.png")
+    rejects = {p.photo: p.reject for p in ingested(tmp_path, near_duplicate=4) if p.reject}
+    assert set(rejects) == {"a_man/first.png", "a_man/again.jpg"}
+    for reject in rejects.values():
+        assert reject.reason == "near_duplicate" and reject.value <= 4 == reject.threshold
+        assert reject.detail.endswith("a_man/large.png")
+    assert not any(p.reject for p in ingested(tmp_path))
 
 
-def test_photos_without_folders_say_so(tmp_path):
-    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match="only 1 photos outside any identity folder"):
-        find_photos(tmp_path)
+def test_near_duplicates_of_thousands_agree_with_all_pairs():
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2**64, 60, dtype=np.uint64)
+    hashes, photos = {}, []
+    for i in range(1500):
+        value = int(bits[i % 60]) ^ (1 << int(rng.integers(64))) ^ (1 << int(rng.integers(64)))
+        photos.append(Photo("a", f"{i:04d}", width=64 + i % 7, height=64))
+        hashes[f"{i:04d}"] = value
+    twins = near_duplicates(photos, hashes, 5)
+    stays = [p for p in photos if p.photo not in twins]
+    assert len(stays) == 60
+    size = {p.photo: p.width for p in photos}
+    for name, (other, apart) in twins.items():
+        assert (hashes[name] ^ hashes[other]).bit_count() == apart <= 5
+        assert other not in twins and size[other] >= size[name]
+    apart = [(hashes[a.photo] ^ hashes[b.photo]).bit_count() for i, a in enumerate(stays) for b in stays[:i]]
+    assert min(apart) > 5
 
 
-def test_listing_digest_follows_photos_and_sidecars_not_the_place(root, tmp_path):
-    import shutil
+def test_the_perceptual_hash_survives_scaling_and_recompression():
+    buffer = io.BytesIO()
+    noise(3, 512).resize((300, 300)).save(buffer, "JPEG", quality=50)
+    small = perceptual_hash(read_photo(io.BytesIO(buffer.getvalue())))
+    assert (perceptual_hash(np.asarray(noise(3, 512))) ^ small).bit_count() <= 4
+    assert (perceptual_hash(np.asarray(noise(4, 512))) ^ small).bit_count() > 16
 
-    first = listing_digest(root, find_photos(root))
-    copy = shutil.copytree(root, tmp_path / "elsewhere")
-    assert listing_digest(copy, find_photos(copy)) == first
-    (copy / "p0_man" / "0.json").write_text("{}")
-    second = listing_digest(copy, find_photos(copy))
-    (copy / "p0_man" / "1.png").unlink()
-    assert len({first, second, listing_digest(copy, find_photos(copy))}) == 3
+
+def test_rejects_of_earlier_stages_are_left_alone(tmp_path):
+    (tmp_path / "a").mkdir()
+    noise(0).save(tmp_path / "a" / "0.png")
+    gone = [p.rejected("download", "http_404", 404, 200) for p in found(tmp_path)]
+    assert ingest(gone, tmp_path, source(tmp_path, near_duplicate=4)) == gone

@@ -1,19 +1,22 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from unit.data.support import ingested
 
 from pm.data.config import CropConfig, MaskConfig
 from pm.data.crop import crop_photos
 from pm.data.faces import SidecarDetector, find_faces
-from pm.data.ingest import find_photos, ingest
 from pm.data.masks import face_in_crop, face_overlap, make_masker, mask_photos
 from pm.data.pixels import decode_png, encode_png
 from pm.data.records import Face, Photo
 
-SIDECAR = MaskConfig(name="sidecar", min_overlap=0.3, iterations=None, side=None)
-GRABCUT = MaskConfig(name="grabcut", min_overlap=0.3, iterations=3, side=64)
+FACES = Path(__file__).resolve().parents[4] / "shared" / "faces"
+NONE = dict.fromkeys(("iterations", "side", "max_share", "path", "label", "threshold"))
+SIDECAR = MaskConfig(name="sidecar", min_overlap=0.3, **NONE)
+GRABCUT = MaskConfig(name="grabcut", min_overlap=0.3, **{**NONE, "iterations": 3, "side": 64, "max_share": 0.95})
 
 
 def blob(box, size=64):
@@ -55,8 +58,8 @@ def test_overlap_is_the_covered_share_of_the_face():
 
 
 def test_sidecar_mask_is_cut_like_the_photo(root):
-    photos = find_faces(ingest(find_photos(root), root, 8), root, SidecarDetector(root), None, 8)
-    config = CropConfig(face_share=0.25, working_side=512)
+    photos = find_faces(ingested(root), root, SidecarDetector(root), None, 8)
+    config = CropConfig(face_share=0.25, working_side=512, max_upscale=4)
     cropped = crop_photos(photos, root, config, least_side=8)
     for photo in mask_photos(cropped, make_masker(SIDECAR, root), 0.3, resolution=64):
         crop = np.asarray(decode_png(photo.crop, "RGB").resize((64, 64))).astype(int)
@@ -92,3 +95,42 @@ def test_grabcut_on_one_colour_does_not_fail():
     pytest.importorskip("cv2")
     done = mask_photos([photo_of(GREY)], make_masker(GRABCUT, "unused"), 0.3, resolution=32)[0]
     assert done.reject is None or done.reject.reason in ("no_mask", "mask_misses_face")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_grabcut_never_leaves_the_outline_around_the_face(seed):
+    cv2 = pytest.importorskip("cv2")
+    from pm.data.grabcut import GrabCutMasker, grabcut_seed
+
+    rng = np.random.default_rng(seed)
+    # Blobs of few colours: the person's are all over the wall.
+    crop = cv2.resize(rng.choice([30, 90, 160, 220], (9, 9, 3)).astype(np.uint8), (96, 96))
+    x0, y0, size = rng.uniform(20, 45), rng.uniform(25, 45), rng.uniform(12, 28)
+    face = (x0, y0, x0 + size, y0 + 1.2 * size)
+    outside = grabcut_seed(96, face) == cv2.GC_BGD
+    masks = GrabCutMasker(4, 96, 1.0)(photo_of(crop), crop, face)
+    assert outside.any() and masks
+    assert all((mask[outside] < 128).all() for mask in masks)
+    assert sum((mask >= 128).astype(int) for mask in masks).max() == 1  # the candidates do not overlap
+
+
+def test_a_mask_that_keeps_more_than_its_maker_allows_is_rejected():
+    class Flood:
+        max_share = 0.9
+
+        def __call__(self, photo, crop, face):
+            return [blob((0, 0, 63, 59))]
+
+    done = mask_photos([photo_of(GREY)], Flood(), 0.3, resolution=32)[0]
+    assert (done.reject.reason, done.reject.value, done.reject.threshold) == ("mask_keeps_all", 60 / 64, 0.9)
+    Flood.max_share = 0.95
+    assert mask_photos([photo_of(GREY)], Flood(), 0.3, resolution=32)[0].reject is None
+
+
+@pytest.mark.skipif(not FACES.is_dir(), reason="the photographs are not here")
+def test_a_portrait_whose_wall_looks_like_its_hair_is_rejected():
+    pytest.importorskip("cv2")
+    crop = np.asarray(Image.open(FACES / "newton_man" / "newton_2.png").convert("RGB").resize((256, 256)))
+    photo = replace(photo_of(crop, (32.0, 32.0, 196.0, 195.0)), height=256, width=256)
+    grabcut = MaskConfig(name="grabcut", min_overlap=0.3, **{**NONE, "iterations": 5, "side": 256, "max_share": 0.95})
+    assert mask_photos([photo], make_masker(grabcut, "unused"), 0.3, resolution=64)[0].reject.reason == "mask_keeps_all"

@@ -4,13 +4,18 @@ import pytest
 
 from pm.config import from_mapping
 from pm.data.config import PreprocessConfig
-from pm.data.plan import plan_shards, settings_of
+from pm.data.plan import plan_shards, settings_of, shard_limit
 from pm.data.precompute import BaseSizes
 from pm.data.records import Photo
 from pm.errors import ConfigError
 
-SIMILARITY = {"rule": "similarity", "threshold": 5, "spread": "robust", "min_spread": {"dlib": 0.1}}
+SPREAD = {"spread": "robust", "min_spread": {"dlib": 0.1}, "rounds": 4, "max_distance": None}
+SIMILARITY = {"rule": "similarity", "threshold": 5, **SPREAD}
 SIZES = BaseSizes("f00", 32, (4, 8, 8), (77, 80), 32)
+
+FACE_FIELDS = ("upsample", "max_side", "pack", "threshold")
+MASK_FIELDS = ("iterations", "side", "max_share", "path", "label", "threshold")
+CAPTION_FIELDS = ("path", "prompt", "attempts", "max_tokens", "temperature")
 
 
 def settings(**changes) -> dict:
@@ -18,7 +23,12 @@ def settings(**changes) -> dict:
         "dataset": {
             "name": "toon",
             "root": "photos",
+            "manifest": None,
+            "download": None,
             "min_side": 32,
+            "max_pixels": 10**8,
+            "max_bytes": 10**8,
+            "near_duplicate": None,
             "licence": None,
             "provenance": None,
             "identities": None,
@@ -30,17 +40,29 @@ def settings(**changes) -> dict:
         "base": {"path": "base", "vision_path": "vision"},
         "output": "out",
         "overwrite": False,
-        "face": {"name": "sidecar", "min_size": 8, "upsample": None, "max_side": None},
+        "face": {"name": "sidecar", "min_size": 8, **dict.fromkeys(FACE_FIELDS)},
         "embedder": "none",
         "probe": None,
-        "verify": {"rule": "none", "threshold": None, "spread": None, "min_spread": None},
+        "verify": {
+            "rule": "none",
+            "threshold": None,
+            "spread": None,
+            "min_spread": None,
+            "rounds": None,
+            "max_distance": None,
+        },
         "min_photos": 2,
-        "crop": {"face_share": 0.1, "working_side": 512},
-        "mask": {"name": "sidecar", "min_overlap": 0.3, "iterations": None, "side": None},
-        "caption": {"name": "sidecar", "templates": []},
+        "crop": {"face_share": 0.1, "working_side": 512, "max_upscale": 2},
+        "mask": {"name": "sidecar", "min_overlap": 0.3, **dict.fromkeys(MASK_FIELDS)},
+        "caption": {"name": "sidecar", "templates": [], **dict.fromkeys(CAPTION_FIELDS)},
+        "marking": {"rule": "simple", "parser": "none", "sentences": "none", "clip": "none"},
+        "features": {"storage": "float16", "repeat": 0, "noise_fills": 0, "train_layers": 1},
         "dtype": "float32",
         "workers": {
+            "download": 1,
             "faces": None,
+            "masks": None,
+            "captions": None,
             "precompute": None,
             "actor_cpus": 0.3,
             "task_cpus": 0.25,
@@ -55,7 +77,7 @@ def settings(**changes) -> dict:
 @pytest.mark.parametrize("limit", [1, 4, 7, 1000])
 def test_shards_hold_whole_identities_in_order(limit):
     photos = [Photo(f"p{i:03d}", f"p{i:03d}/{k}.png") for i in range(120) for k in range(1 + i % 9)]
-    shards = plan_shards(photos, limit)
+    shards = list(plan_shards(photos, shard_limit(len(photos), limit)))
     assert [replace(p, shard=0) for shard in shards for p in shard] == photos
     assert all(p.shard == number for number, shard in enumerate(shards) for p in shard)
     where = [{p.identity for p in shard} for shard in shards]
@@ -92,11 +114,13 @@ def test_settings_name_what_the_content_depends_on_and_nothing_else():
             "verify.min_spread.probe",
         ),
         ({"embedder": "probe"}, "probe="),
-        ({"face": {"name": "dlib", "min_size": 8, "upsample": None, "max_side": None}}, "face.upsample"),
-        ({"mask": {"name": "grabcut", "min_overlap": 0.3, "iterations": None, "side": None}}, "mask.iterations"),
-        ({"caption": {"name": "template", "templates": ["a man"]}}, "{word}"),
-        ({"caption": {"name": "template", "templates": []}}, "caption.templates"),
-        ({"crop": {"face_share": 1.5, "working_side": 512}}, "crop.face_share=1.5"),
+        ({"face": {"name": "dlib", "min_size": 8, **dict.fromkeys(FACE_FIELDS)}}, "face.upsample"),
+        ({"mask": {"name": "grabcut", "min_overlap": 0.3, **dict.fromkeys(MASK_FIELDS)}}, "mask.iterations"),
+        ({"caption": {"name": "template", "templates": ["a man"], **dict.fromkeys(CAPTION_FIELDS)}}, "{word}"),
+        ({"caption": {"name": "template", "templates": [], **dict.fromkeys(CAPTION_FIELDS)}}, "caption.templates"),
+        ({"crop": {"face_share": 1.5, "working_side": 512, "max_upscale": 2}}, "crop.face_share=1.5"),
+        ({"caption": {"name": "blip2", "templates": [], **dict.fromkeys(CAPTION_FIELDS)}}, "caption.path"),
+        ({"mask": {"name": "mask2former", "min_overlap": 0.3, **dict.fromkeys(MASK_FIELDS)}}, "mask.path"),
         ({"min_photos": 0}, "min_photos=0"),
         ({"dataset": {**settings()["dataset"], "root": None}}, "dataset.root"),
         ({"dataset": {**settings()["dataset"], "identities": 3}}, "dataset.photos_per_identity"),

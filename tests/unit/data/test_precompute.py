@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from pm.data.config import FeaturesConfig
+from pm.data.features import from_bytes, to_bytes
+from pm.data.memory import Batcher, fitting_batch
 from pm.data.pixels import decode_png, encode_png
 from pm.data.precompute import Precompute, base_sizes, time_ids
 from pm.data.records import Face, Photo
@@ -12,6 +15,7 @@ from pm.model.base import encode_images, encode_text
 from pm.model.config import BaseConfig
 from pm.model.prompt import tokenize
 
+PLAIN = FeaturesConfig(storage="float16", repeat=0, noise_fills=0, train_layers=1)
 CAPTIONS = ["a man in a red hat", "a photo of a woman", "a man in a red hat", "portrait of a smiling woman"]
 
 
@@ -31,6 +35,7 @@ def photos() -> list[Photo]:
             height=120,
             faces=(Face((10.0, 20.0, 30.0, 40.0), (), 1.0, ()),),
             crop_box=(9.0, 12.0, 73.0, 76.0),
+            mask=encode_png(np.tril(np.full((32, 32), 255, np.uint8))),
             crop=encode_png(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)),
             caption=caption,
             class_word="woman" if "woman" in caption else "man",
@@ -44,11 +49,11 @@ def features(photo: Photo, name: str) -> np.ndarray:
 
 
 def run(config, photos, batch_size):
-    return Precompute(config, base_sizes(config), device="cpu", dtype="float32", batch_size=batch_size)(photos)
+    return Precompute(config, base_sizes(config), PLAIN, device="cpu", dtype="float32", batch_size=batch_size)(photos)
 
 
 def test_features_are_those_of_the_base(config, photos):
-    stage = Precompute(config, base_sizes(config), device="cpu", dtype="float32", batch_size=3)
+    stage = Precompute(config, base_sizes(config), PLAIN, device="cpu", dtype="float32", batch_size=3)
     for photo in stage(photos):
         crop = decode_png(next(p.crop for p in photos if p.photo == photo.photo), "RGB").resize((32, 32), 1)
         image = torch.from_numpy(np.array(crop)).permute(2, 0, 1)[None].float() / 127.5 - 1
@@ -72,7 +77,7 @@ def test_a_batch_is_its_photos_one_by_one(config, photos):
 
 
 def test_class_index_is_the_class_words_token(config, photos):
-    stage = Precompute(config, base_sizes(config), device="cpu", dtype="float32", batch_size=4)
+    stage = Precompute(config, base_sizes(config), PLAIN, device="cpu", dtype="float32", batch_size=4)
     for photo in stage(photos):
         ids = tokenize(stage.base.tokenizers, [photo.caption])[0][0]
         token = stage.base.tokenizers[0].decode([int(ids[photo.class_index])]).strip()
@@ -102,3 +107,96 @@ def test_sizes_come_from_the_configs(config, tmp_path):
         base_sizes(BaseConfig(path=str(tmp_path / "none"), vision_path=config.vision_path))
     with pytest.raises(CheckpointError):
         base_sizes(BaseConfig(path=config.path, vision_path=str(tmp_path / "none")))
+
+
+def special(config, photos, **features):
+    settings = replace(PLAIN, **features)
+    stage = Precompute(config, base_sizes(config), settings, device="cpu", dtype="float32", batch_size=3)
+    return stage, stage(photos)
+
+
+def test_bfloat16_storage_keeps_range_and_float16_does_not_overflow(config, photos):
+    stage, stored = special(config, photos, storage="bfloat16")
+    for photo, plain in zip(stored, run(config, photos, 3), strict=True):
+        for name, shape in (("vae_mean", stage.sizes.latent_shape), ("text_embeds", stage.sizes.text_shape)):
+            exact = from_bytes(getattr(plain, name), "float16", shape)
+            assert torch.allclose(from_bytes(getattr(photo, name), "bfloat16", shape), exact, rtol=2**-7, atol=1e-2)
+    big = torch.tensor([1e30, -1e30, 3.0])
+    assert from_bytes(to_bytes(big, "float16"), "float16", (3,)).tolist() == [65504, -65504, 3]
+    assert from_bytes(to_bytes(big, "bfloat16"), "bfloat16", (3,))[0] == pytest.approx(1e30, rel=2**-7)
+
+
+def test_repeated_features_are_those_that_merge_repeat_encodes(config, photos):
+    from pm.model.merge import repeat_class_tokens
+
+    stage, stored = special(config, photos, repeat=3)
+    length, width = stage.sizes.text_shape
+    for photo in stored:
+        embeds = from_bytes(photo.repeat_embeds, "float16", (3, length, width))
+        pooled = from_bytes(photo.repeat_pooled, "float16", (3, stage.sizes.pooled_width))
+        ids, index = tokenize(stage.base.tokenizers, [photo.caption]), torch.tensor([photo.class_index])
+        for n in (1, 2, 3):
+            ends = [t.eos_token_id for t in stage.base.tokenizers]
+            longer = [repeat_class_tokens(i, index, torch.tensor([n]), e) for i, e in zip(ids, ends, strict=True)]
+            text = encode_text(stage.base, tuple(longer))
+            assert torch.allclose(embeds[n - 1], text.embeds[0], atol=5e-3)
+            assert torch.allclose(pooled[n - 1], text.pooled[0], atol=5e-3)
+
+
+def test_the_upper_layers_on_stored_fills_are_the_whole_tower(config, photos):
+    from pm.model.id_encoder import build_id_encoder
+    from pm.model.images import to_clip
+
+    stage, stored = special(config, photos, noise_fills=3, storage="bfloat16")
+    encoder = build_id_encoder(stage.base.text_width, "stacked", 4, vision_path=config.vision_path)
+    encoder.freeze_below(1)
+    assert encoder.frozen_layers == stage.sizes.tower_layers - 1 > 0
+    for photo, before in zip(stored, photos, strict=True):
+        hidden = from_bytes(photo.tower, "bfloat16", (3, *stage.sizes.tower_shape))
+        filled = stage._filled(before)
+        assert len({fill.numpy().tobytes() for fill in filled}) == 3
+        pixels = np.array(decode_png(photo.id_crop, "RGB")).transpose(2, 0, 1)
+        person = np.array(decode_png(before.mask, "L")) >= 128
+        assert (filled.numpy()[:, :, person] == pixels[:, person]).all()
+        with torch.no_grad():
+            whole, upper = encoder.embed(to_clip(filled, 32)), encoder.embed(hidden)
+        assert torch.nn.functional.cosine_similarity(whole, upper).min() > 0.999
+
+
+def test_class_words_that_leave_no_room_to_repeat_are_rejected(config, photos):
+    long = replace(photos[0], caption="a " * 72 + "man")
+    for repeat, reason in ((0, None), (4, "class_word_beyond_tokens")):
+        done = special(config, [long], repeat=repeat)[1][0]
+        assert (done.reject and done.reject.reason) == reason
+
+
+@pytest.mark.parametrize("each, fixed, free, expected", [(10, 100, 1000, 70), (1, 0, 10**9, 256), (500, 0, 100, 1)])
+def test_batches_are_measured(each, fixed, free, expected):
+    class Meter:
+        """A card on which a batch takes a constant and a part for each item."""
+
+        def free(self):
+            return free
+
+        def peak(self, run):
+            run()
+            return fixed + each * sizes[-1]
+
+    sizes = []
+    assert fitting_batch(sizes.append, Meter()) == expected
+
+
+def test_a_batch_that_does_not_fit_is_halved():
+    calls = []
+
+    def call(items):
+        calls.append(len(items))
+        if len(items) > 3:
+            raise torch.OutOfMemoryError("too many")
+        return [i * i for i in items]
+
+    batcher = Batcher(8, "cpu")
+    assert batcher(call, list(range(10))) == [i * i for i in range(10)]
+    assert calls == [8, 4, 2, 2, 2, 2, 2] and batcher([].copy, []) == []
+    with pytest.raises(torch.OutOfMemoryError):
+        Batcher(1, "cpu")(lambda items: call([0] * 9), [1])

@@ -44,9 +44,9 @@ def test_a_rejected_photo_drops_its_pixels_and_leaves_the_groups():
     assert rejected.mask == rejected.id_crop == rejected.vae_mean == b""
     assert list(groups([rejected, kept_photo("b", 0, 0)])) == ["b"]
     assert each_kept([rejected], lambda p: pytest.fail("touched")) == [rejected]
-    assert rejects_table([rejected]).to_pylist() == [
-        {"identity": "a", "photo": "a/0.png", "stage": "masks", "reason": "no_mask", "value": 0.0, "threshold": 1.0}
-    ]
+    row = {"identity": "a", "photo": "a/0.png", "stage": "masks", "reason": "no_mask", "value": 0.0, "threshold": 1.0}
+    rest = {"detail": "", "source": "", "licence": "", "sha256": rejected.sha256}
+    assert rejects_table([rejected]).to_pylist() == [row | rest]
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,6 @@
+import tracemalloc
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -5,9 +8,14 @@ from pm.data.config import VerifyConfig
 from pm.data.records import Face, Photo
 from pm.data.verify import deviations, select_faces, similarity_sums, verify
 
-ROBUST = VerifyConfig(rule="similarity", threshold=5.0, spread="robust", min_spread={"dlib": 0.03})
-PAPER = VerifyConfig(rule="similarity", threshold=8.0, spread="group", min_spread={"dlib": 0.0})
-NONE = VerifyConfig(rule="none", threshold=None, spread=None, min_spread=None)
+ROBUST = VerifyConfig(
+    rule="similarity", threshold=5.0, spread="robust", min_spread={"dlib": 0.03}, rounds=4, max_distance=None
+)
+PAPER = VerifyConfig(
+    rule="similarity", threshold=8.0, spread="group", min_spread={"dlib": 0.0}, rounds=1, max_distance=None
+)
+PAPER_AT_3 = replace(PAPER, threshold=3.0)
+NONE = VerifyConfig(rule="none", threshold=None, spread=None, min_spread=None, rounds=None, max_distance=None)
 
 
 def person(rng, count: int, noise: float = 0.05) -> np.ndarray:
@@ -23,7 +31,7 @@ def photo(name: str, *embeddings: np.ndarray, identity: str = "anna", sizes: tup
 
 
 @pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize("count, intruders", [(6, 1), (8, 1), (8, 2), (30, 5), (100, 20)])
+@pytest.mark.parametrize("count, intruders", [(6, 1), (8, 1), (8, 2), (10, 4), (30, 5), (100, 20), (100, 40)])
 def test_planted_intruders_are_found_and_nobody_else(seed, count, intruders):
     rng = np.random.default_rng(seed)
     own = person(rng, count - intruders)
@@ -80,6 +88,40 @@ def test_equal_photos_and_pairs_are_never_rejected():
     assert not any(p.reject for p in verify([photo(f"{i}", same) for i in range(5)], PAPER, "dlib", 2))
     pair = [photo("a", np.eye(8)[0]), photo("b", np.eye(8)[1])]
     assert not any(p.reject for p in verify(pair, ROBUST, "dlib", 2))
+
+
+def test_thousands_of_faces_are_compared_without_all_pairs_in_memory():
+    rng = np.random.default_rng(0)
+    own, strangers = person(rng, 1960), [person(rng, 1)[0] for _ in range(40)]
+    group = [photo(f"{i}", e) for i, e in enumerate([*own, *strangers])]
+    group[0] = photo("0", person(rng, 1)[0], own[0], person(rng, 1)[0])
+    tracemalloc.start()
+    done = verify(group, PAPER_AT_3, "dlib", 2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2000**2 * 8
+    assert {int(p.photo) for p in done if p.reject} == set(range(1960, 2000))
+    assert done[0].faces[0].embedding == tuple(map(float, own[0]))
+
+
+def test_an_identity_of_nothing_but_strangers_is_rejected_whole():
+    rng = np.random.default_rng(4)
+    config = replace(ROBUST, max_distance={"dlib": 1.1})
+    strangers = [photo(f"s{i}", person(rng, 1)[0]) for i in range(12)]
+    done = verify(strangers, config, "dlib", 2)
+    assert {p.reject.reason for p in done} == {"no_common_person"}
+    assert all(p.reject.value > p.reject.threshold == 1.1 for p in done)
+    own = [photo(f"{i}", e) for i, e in enumerate(person(rng, 7))] + strangers[:5]
+    rejects = [p.reject for p in verify(own, config, "dlib", 2)]
+    assert rejects[:7] == [None] * 7 and {r.reason for r in rejects[7:]} == {"other_person"}
+
+
+def test_an_identity_with_one_photo_is_too_few():
+    alone = photo("a", *person(np.random.default_rng(0), 2))
+    for config in (ROBUST, PAPER, NONE):
+        (done,) = verify([alone], config, "dlib", 2)
+        assert done.reject.reason == "too_few_photos"
+        assert verify([alone], config, "dlib", 1)[0].reject is None
 
 
 def test_rejected_photos_do_not_vote():

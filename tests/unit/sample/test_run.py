@@ -40,7 +40,7 @@ def config(tiny_base, tmp_path) -> GenerateConfig:
         height=None,
         face=None,
         mask=None,
-        crop=CropConfig(0.1, 512),
+        crop=CropConfig(0.1, 512, 2),
         class_words=("Robot",),
         output=str(tmp_path / "out"),
         device="cpu",

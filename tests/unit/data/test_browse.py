@@ -1,0 +1,103 @@
+import html.parser
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from unit.data.support import write_dataset
+
+from pm.data.browse import funnel, write_page
+from pm.data.config import BrowseConfig
+from pm.data.forget import forget
+from pm.errors import ConfigError, DataError
+
+ROOT = Path(__file__).resolve().parents[3]
+PLAIN = {"output": None, "photos": None, "people": (), "identities": 40, "photos_per_identity": 8, "rejects": 24}
+
+
+def settings(path, **changes) -> BrowseConfig:
+    return BrowseConfig(**{"dataset": str(path), **PLAIN, "side": 48, **changes})
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser would show, and what it would fetch."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.text, self.links, self.images, self.marked, self.open = "", [], [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.links += [values[name] for name in ("src", "href") if name in values]
+        if tag == "img":
+            self.images.append(values["alt"])
+        if tag not in ("meta", "img", "br", "input", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+        if self.open and self.open[-1] == "mark":
+            self.marked.append(data)
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return write_dataset(tmp_path / "out", {"anna": 4, "bert": 3, "<b>carl</b>": 2}, rejected=3)
+
+
+def test_the_page_shows_people_rejects_and_counts_and_fetches_nothing(path, tmp_path):
+    raw = tmp_path / "raw" / "anna"
+    raw.mkdir(parents=True)
+    Image.fromarray(np.full((64, 64, 3), 90, np.uint8)).save(raw / "0.png")
+    page = Page(write_page(settings(path, photos=str(tmp_path / "raw"))))
+    assert all(link.startswith(("data:image/jpeg;base64,", "#")) for link in page.links)
+    assert page.marked == ["man"] * 9
+    assert page.images.count("crop") == page.images.count("mask") == 9
+    assert "photo anna/0.png" in page.images and page.text.count("photo not there") == 8
+    for words in ("9 of 12 photos kept, 3 people", "<b>carl</b>", "no face", "asked 1", "a man, photo 2"):
+        assert words in page.text
+    assert page.text.count("no picture") == 3
+
+
+def test_people_can_be_named_or_spread_and_photos_limited(path):
+    page = Page(write_page(settings(path, people=("bert",), photos_per_identity=2, rejects=1)))
+    assert page.images.count("crop") == 2 and "anna/" not in page.text.split("Rejects")[1]
+    assert "3 photos, 1 shown" in page.text
+    assert Page(write_page(settings(path, identities=1))).images.count("crop") == 4
+    with pytest.raises(DataError, match="no person named dora"):
+        write_page(settings(path, people=("dora", "anna")))
+    with pytest.raises(ConfigError, match="dataset=..."):
+        settings(path, dataset=None)
+
+
+def test_the_funnel_narrows_by_what_was_rejected(path):
+    rows = funnel(json.loads((path / "dataset.json").read_text())["counts"])
+    assert [(r["stage"], r["in"], r["kept"], r["reasons"]) for r in rows] == [
+        ("ingest", 12, 12, ""),
+        ("faces", 12, 9, "no face 3"),
+    ]
+    assert rows[1]["in_share"] == 100 and rows[1]["kept_share"] == 75
+
+
+def test_who_is_forgotten_is_gone_from_the_page_too(path):
+    page = write_page(settings(path))
+    assert "anna" in page.read_text()
+    forget(path, "anna")
+    assert not page.exists()
+    assert "anna" not in write_page(settings(path)).read_text()
+
+
+def test_the_command_takes_the_dataset_by_name(path, tmp_path):
+    command = [sys.executable, str(ROOT / "pipelines/browse.py"), f"dataset={path}", f"output={tmp_path / 'page.html'}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert Page(tmp_path / "page.html").images and str(tmp_path / "page.html") in done.stdout

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+from PIL import Image
+from unit.data.tiny_models import write_sentence_model
+
+from pm.data.captions import caption_photos
+from pm.data.config import MarkingConfig
+from pm.data.marking import PaperMarker, id_region, make_marker, segments
+from pm.data.pixels import encode_png
+from pm.data.records import Photo
+from pm.errors import CheckpointError, ConfigError
+
+spacy = pytest.importorskip("spacy")
+pytest.importorskip("sentence_transformers")
+
+# word, head, relation: "a girl in a hat standing next to a man and a dog"
+PARSED = [
+    ("a", 1, "det"), ("girl", 1, "ROOT"), ("in", 1, "prep"), ("a", 4, "det"), ("hat", 2, "pobj"),
+    ("standing", 1, "acl"), ("next", 5, "advmod"), ("to", 6, "prep"), ("a", 9, "det"), ("man", 7, "pobj"),
+    ("and", 9, "cc"), ("a", 12, "det"), ("dog", 9, "conj"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def parser(tmp_path_factory):
+    """A real spaCy parser, trained for a moment on a single sentence."""
+    from spacy.training import Example
+
+    words, heads, relations = zip(*PARSED, strict=True)
+    nlp = spacy.blank("en")
+    pipe = nlp.add_pipe("parser", config={"moves": None, "min_action_freq": 1})
+    for relation in set(relations):
+        pipe.add_label(relation)
+    doc = nlp.make_doc(" ".join(words))
+    example = Example.from_dict(doc, {"heads": list(heads), "deps": list(relations)})
+    spacy.util.fix_random_seed(0)
+    optimizer = nlp.initialize(lambda: [example])
+    for _ in range(40):
+        nlp.update([example], sgd=optimizer)
+    folder = tmp_path_factory.mktemp("spacy") / "parser"
+    nlp.to_disk(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(parser, tiny_base, tmp_path_factory):
+    from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+    clip = tmp_path_factory.mktemp("clip") / "clip"
+    tokenizer = CLIPTokenizer.from_pretrained(tiny_base / "tokenizer")
+    tokenizer.save_pretrained(clip)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**sizes, "vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id}
+    CLIPModel(CLIPConfig(text_config=text, vision_config={**sizes, "image_size": 32, "patch_size": 8})).save_pretrained(
+        clip
+    )
+    sentences = write_sentence_model(tmp_path_factory.mktemp("st") / "sentences")
+    return MarkingConfig(rule="paper", parser=str(parser), sentences=str(sentences), clip=str(clip))
+
+
+def photo(caption: str, number: int = 0) -> Photo:
+    crop = np.random.default_rng(number).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    mask = np.zeros((32, 32), np.uint8)
+    mask[:, :16] = 255
+    return Photo("a", f"a/{number}.png", sha256="0" * 64, crop=encode_png(crop), mask=encode_png(mask), caption=caption)
+
+
+CAPTION = " ".join(word for word, *_ in PARSED)
+
+
+def test_each_class_word_gets_the_part_of_the_sentence_that_depends_on_it(parser):
+    parts = segments(spacy.load(parser), CAPTION, ["girl", "man", "boy"])
+    assert parts == {"girl": "a girl in a hat standing next to", "man": "a man and a dog", "boy": "boy"}
+
+
+def test_the_word_with_the_highest_product_is_marked(config):
+    marker = make_marker(config)
+    assert isinstance(marker, PaperMarker)
+    one = photo(CAPTION)
+    parts = segments(spacy.load(config.parser), CAPTION, ["girl", "man"])
+    clip = marker.clip_scores(id_region(one), [parts["girl"], parts["man"]])
+    likeness = marker.similarities(["girl", "man"], "woman")
+    assert clip.shape == likeness.shape == (2,) and (clip >= 0).all() and (likeness <= 1 + 1e-6).all()
+    assert marker.similarities(["girl", "man"], "girl")[0] == pytest.approx(1, abs=1e-5)
+    assert marker(one, ["girl", "man"], "woman") == ["girl", "man"][int(np.argmax(clip * likeness))]
+
+
+def test_each_row_says_how_its_word_was_chosen(config):
+    captions = ["a woman", "a woman and a man", "a boy", CAPTION]
+
+    def captioner(one):
+        return captions[int(one.photo[2])], ""
+
+    photos = [photo("", number) for number in range(4)]
+    scored = caption_photos(photos, captioner, make_marker(config))
+    assert [p.class_rule for p in scored] == ["group", "group", "only", "scored"]
+    assert [p.class_word for p in scored[:3]] == ["woman", "woman", "boy"] and scored[3].class_word in ("girl", "man")
+    plain = caption_photos(photos, captioner, None)
+    assert [(p.class_word, p.class_rule) for p in plain[2:]] == [("boy", "only"), ("girl", "first")]
+
+
+def test_only_the_person_is_left_of_the_picture():
+    region = np.asarray(id_region(photo("a man")))
+    whole = np.asarray(Image.open(__import__("io").BytesIO(photo("a man").crop)))
+    assert (region[:, :20] == whole[:, :20]).all() and (region[:, 30:] == 124).all()
+
+
+def test_what_is_missing_is_named_and_auto_goes_on_without(config, tmp_path):
+    from dataclasses import replace
+
+    absent = replace(config, parser="xx_not_installed")
+    with pytest.raises(ConfigError, match=r"spaCy pipeline xx_not_installed.*marking.rule=simple"):
+        make_marker(absent)
+    assert make_marker(replace(absent, rule="auto")) is None
+    assert make_marker(replace(config, rule="simple")) is None
+    spacy.blank("en").to_disk(tmp_path / "blank")
+    with pytest.raises(ConfigError, match="no dependency parser"):
+        PaperMarker(replace(config, parser=str(tmp_path / "blank")))(photo(CAPTION), ["girl", "man"], "man")
+    with pytest.raises(CheckpointError, match="marking.sentences"):
+        PaperMarker(replace(config, sentences=str(tmp_path / "blank"))).similarities(["man"], "man")
