@@ -40,11 +40,13 @@ def config(tiny_base, tmp_path) -> GenerateConfig:
         height=None,
         face=None,
         mask=None,
+        preprocess="auto",
         crop=CropConfig(0.1, 512),
         class_words=("Robot",),
         output=str(tmp_path / "out"),
         device="cpu",
         dtype="auto",
+        compile=False,
     )
 
 
