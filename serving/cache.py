@@ -54,6 +54,11 @@ class TenantCache(Generic[T]):
             while len(self._kept) > self.tenants:
                 self._kept.popitem(last=False)
 
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._kept.clear()
+
     def expire(self) -> None:
         """Drop what is too old: photos of people are not kept longer than said, also when nobody asks again."""
         with self._lock:

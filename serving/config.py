@@ -134,7 +134,7 @@ class ServeConfig:
     adapters: dict[str, str]  # name in the API -> adapter file; the first is the default
     check_base: bool
     sampler: SamplerConfig  # what a request does not say
-    preprocess: Literal["auto", "none"]  # auto: faces as the adapter was trained with; none: photos as they are
+    preprocess: Literal["auto", "none", "photo", "drawing"]  # as in `pm.sample`; auto: as the adapter was trained
     class_words: tuple[str, ...]
     keys: KeysConfig
     limits: LimitsConfig

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from pm.errors import PmError
+from pm.errors import PmError, RequestError
 from pm.model.prompt import CLASS_WORDS
 from pm.sample import PhotoMakerPipeline, Request
 from pm.sample.grid import png_bytes
@@ -91,7 +91,8 @@ class Engine:
         try:
             ticket = await self._ticket(job, photos, lambda e: loop.call_soon_threadsafe(events.put_nowait, e))
         except PmError as error:
-            yield {"type": "error", "kind": "invalid", "message": str(error)}
+            kind = "invalid" if isinstance(error, RequestError) else "failed"
+            yield {"type": "error", "kind": kind, "message": str(error)}
             return
         self.batcher.submit(ticket)
         try:

@@ -177,10 +177,14 @@ class Batcher:
 
     def _prepare(self, joining: list[Ticket]) -> list[Any]:
         self._embed(joining)
-        requests = [
-            replace(t.request, id_images=(), id_embeds=torch.stack(t.embeds)) if t.embeds else t.request
-            for t in joining
-        ]
+        stacks: dict[tuple, Tensor] = {}  # one tensor for the images of a request: its prompt is then encoded once
+        requests = []
+        for ticket in joining:
+            if ticket.embeds:
+                stack = stacks.setdefault((ticket.tenant, *ticket.keys), torch.stack(ticket.embeds))
+                requests.append(replace(ticket.request, id_images=(), id_embeds=stack))
+            else:
+                requests.append(ticket.request)
         return self.pipeline.prepare(requests)
 
     def _embed(self, joining: list[Ticket]) -> None:
@@ -210,7 +214,7 @@ class Batcher:
         self.recorder.record("pm_step_seconds", time.perf_counter() - begin)
         self.recorder.record("pm_batch_images", count)
         for row, error in self.sampler.failed().items():
-            self._fail(self._rows.pop(row), error)
+            self._fail(self._rows.pop(row), error, kind="failed")
         for row, latents in self.sampler.finished().items():
             self._finish(self._rows.pop(row), latents)
         for row, ticket in self._rows.items():
@@ -245,8 +249,8 @@ class Batcher:
         self.recorder.record("pm_images_total", model=ticket.request.adapter)
         ticket.emit(("image", image))
 
-    def _fail(self, ticket: Ticket, error: Exception) -> None:
-        kind = "invalid" if isinstance(error, RequestError) else "failed"
+    def _fail(self, ticket: Ticket, error: Exception, kind: str | None = None) -> None:
+        kind = kind or ("invalid" if isinstance(error, RequestError) else "failed")
         self.recorder.record("pm_failed_total", kind=kind)
         message = str(error) if isinstance(error, PmError) else f"{type(error).__name__} in the sampler"
         ticket.emit(("error", kind, message, None if isinstance(error, PmError) else error))

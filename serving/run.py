@@ -10,7 +10,7 @@ from pm.errors import CheckpointError, ConfigError
 from serving.config import ServeConfig
 
 _ROOT = Path(__file__).resolve().parents[1]
-_PHOTO = "assets/toon/examples/woman.png"
+_PHOTO = "assets/toon/examples/woman_1.png"
 
 
 def run(config: ServeConfig) -> None:

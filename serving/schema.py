@@ -36,8 +36,8 @@ class ImageRequest(BaseModel):
     id_weights: list[float] | None = Field(None, description="One per photo: 0 the word alone, 1 the photo, or beyond.")
     seed: int | None = Field(None, ge=0, lt=2**63 - 64, description="The same seed gives the same image.")
     negative_prompt: str | None = None
-    preprocess: Literal["auto", "none"] | None = Field(
-        None, description="auto: find and cut out the face as in training; none: the photos as they are."
+    preprocess: Literal["auto", "none", "photo", "drawing"] | None = Field(
+        None, description="auto: as the adapter was trained; none: the photos as they are; photo: find the face."
     )
 
     # Accepted so that existing programs run; there is one quality, one background and one format.

@@ -11,6 +11,7 @@ from pm.data.config import PreprocessConfig
 from pm.evaluate.config import EvaluateConfig
 from pm.sample.config import GenerateConfig
 from pm.train.config import RunConfig
+from serving.config import ServeConfig
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 # entry point → its dataclass, what a user has to give, and keys that are only short names of others
@@ -19,10 +20,11 @@ ENTRIES = {
     "train": (RunConfig, ["data=data/x"], ("compose", "merge", "data")),
     "generate": (GenerateConfig, ["prompt=a man img", "id_images=[a.png]"], ()),
     "evaluate": (EvaluateConfig, [], ()),
+    "serve": (ServeConfig, [], ()),
 }
 # group → the entry points it belongs to, and its place there if not its name
 GROUPS = {
-    "base": ("preprocess", "train", "generate", "evaluate"),
+    "base": ("preprocess", "train", "generate", "evaluate", "serve"),
     "dataset": ("preprocess",),
     "face": ("preprocess", "generate"),
     "mask": ("preprocess", "generate"),
@@ -32,7 +34,8 @@ GROUPS = {
     "engine": ("train",),
     "experiment": ("train",),
     "tracker": ("train", "evaluate"),
-    "sampler": ("generate", "evaluate"),
+    "sampler": ("generate", "evaluate", "serve"),
+    "service": ("serve",),
     "protocol": ("evaluate",),
 }
 

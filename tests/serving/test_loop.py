@@ -162,7 +162,7 @@ def test_identities_are_embedded_once_for_each_tenant(engine, photos, monkeypatc
     calls = []
     embed = engine.pipeline.embed
     monkeypatch.setattr(engine.pipeline, "embed", lambda r, adapter: calls.append(len(r)) or embed(r, adapter=adapter))
-    engine.cache._kept.clear()
+    engine.cache.clear()
     first = together(engine, *((job(seed=i), photos[:2]) for i in range(3)))
     assert sum(calls) == 2
     again = together(engine, (job(seed=0), photos[:2]))
