@@ -1,5 +1,6 @@
 """Start the service on this machine, say how to use it, and stop it in order."""
 
+import os
 import signal
 import sys
 import threading
@@ -60,7 +61,8 @@ def start(config: ServeConfig) -> None:
     from pm.ray_env import ray_init
     from serving.app import NAME, deploy
 
-    ray_init(_metrics_export_port=config.http.metrics_port or None)
+    own = {} if os.environ.get("RAY_ADDRESS") else {"_metrics_export_port": config.http.metrics_port or None}
+    ray_init(**own)
     logging = LoggingConfig(enable_access_log=False)  # our own line says more, and nothing private
     serve.start(
         http_options=HTTPOptions(
@@ -80,10 +82,13 @@ def start(config: ServeConfig) -> None:
 
 
 def stop() -> None:
-    """Drain and stop everything that `start` has started."""
+    """Finish what was accepted, take nothing new, and stop everything that `start` has started."""
     import ray
     from ray import serve
 
+    from serving.app import NAME
+
+    serve.delete(NAME)  # replicas drain while their proxy still holds the connections; shutdown would close those
     serve.shutdown()
     ray.shutdown()
 

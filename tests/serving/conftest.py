@@ -96,12 +96,13 @@ class Server:
 @pytest.fixture(scope="session")
 def server(ray_session, config):
     """The real thing: Ray Serve's proxy, an ingress and an engine, each in a process of its own."""
+    import ray
     from ray import serve
 
     from serving.run import start
 
-    http = dataclasses.replace(config.http, port=free_port(), metrics_port=free_port())
+    http = dataclasses.replace(config.http, port=free_port())
     running = dataclasses.replace(config, http=http, limits=dataclasses.replace(config.limits, steps=1000))
     start(running)
-    yield Server(http.port, http.metrics_port, running)
+    yield Server(http.port, ray.nodes()[0]["MetricsExportPort"], running)
     serve.shutdown()
