@@ -236,7 +236,7 @@ def _parse_meta(path: str | Path, strings: Mapping[str, str]) -> AdapterMeta:
 
 
 def _published_meta(state: Mapping[str, Tensor], path: str | Path) -> AdapterMeta:
-    vision = _vision_config(strip(state, ID_PREFIX + "vision_model."))
+    vision = _vision_config(strip(state, ID_PREFIX))
     if vision is None:
         raise CheckpointError(f"{path} has no metadata and no CLIP vision tower; is this a PhotoMaker v1 adapter?")
     return AdapterMeta(
@@ -252,18 +252,20 @@ def _published_meta(state: Mapping[str, Tensor], path: str | Path) -> AdapterMet
     )
 
 
-def _vision_config(tower: Mapping[str, Tensor]) -> dict[str, Any] | None:
+def _vision_config(encoder: Mapping[str, Tensor]) -> dict[str, Any] | None:
     """Shape of a published adapter's tower; its heads are 64 wide, as in every CLIP."""
+    tower, projection = strip(encoder, "vision_model."), encoder.get("visual_projection.weight")
     patch = tower.get("embeddings.patch_embedding.weight")
     position = tower.get("embeddings.position_embedding.weight")
     inner = tower.get("encoder.layers.0.mlp.fc1.weight")
-    if patch is None or position is None or inner is None:
+    if patch is None or position is None or inner is None or projection is None:
         return None
     found = {
         "hidden_size": patch.shape[0],
         "intermediate_size": inner.shape[0],
         "num_hidden_layers": sum(key.endswith("mlp.fc1.weight") for key in tower),
         "patch_size": patch.shape[-1],
+        "projection_dim": projection.shape[0],
         "image_size": round((position.shape[0] - 1) ** 0.5) * patch.shape[-1],
     }
     if all(PUBLISHED_VISION[name] == value for name, value in found.items()):

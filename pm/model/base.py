@@ -211,7 +211,8 @@ def _load_part(folder: Path, part: str, device: str | torch.device, dtype: torch
 
 def _placed(part: str, module: nn.Module, device: str | torch.device, dtype: torch.dtype) -> nn.Module:
     overflows = part == "vae" and dtype is torch.float16 and module.config.force_upcast
-    return module.to(device, torch.float32 if overflows else dtype)
+    # Not the module's own `to`: diffusers' warns of every cast, also of those that change nothing.
+    return nn.Module.to(module, device, torch.float32 if overflows else dtype)
 
 
 def _load_tokenizer(folder: Path):

@@ -1,7 +1,7 @@
 """Adapters on one base, by name: found, read, checked, and ready for sampling."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from pm.errors import CheckpointError
 from pm.model.adapter import LORA_PREFIX, AdapterMeta, digest, load_adapter, load_id_encoder, strip
 from pm.model.base import BaseModel
+from pm.model.files import read_json
 from pm.model.fused import FusedLora
 from pm.model.photomaker import IdConditioner
 
@@ -51,6 +52,8 @@ def read_adapter(
         CheckpointError: missing, damaged, or it does not fit the base.
     """
     state, meta = load_adapter(source)
+    if not meta.base_fingerprint:
+        meta = _with_heads(meta, base)
     with torch.device("meta"):  # its weights come from the file: drawing random ones would take longer than reading
         conditioner = IdConditioner(base, meta.config(state), vision_config=meta.vision_config)
     conditioner = conditioner.to_empty(device="cpu")
@@ -87,6 +90,18 @@ def find_adapter(place: str | Path, weight_name: str | None, subfolder: str, **h
     except Exception as error:  # the client raises a dozen types for "not found", "offline" and "not allowed"
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"{place} is neither a file nor can {name} be fetched from there ({reason})") from error
+
+
+def _with_heads(meta: AdapterMeta, base: BaseModel) -> AdapterMeta:
+    """A published adapter says nothing of its tower's attention heads; the base's own tower of that shape does."""
+    file = Path(base.vision_path).expanduser() / "config.json"
+    if not base.vision_path or not file.is_file():
+        return meta
+    own = {name: value for name, value in read_json(file).items() if name in meta.vision_config}
+    guessed = ("num_attention_heads", "hidden_act")
+    if any(meta.vision_config[name] != value for name, value in own.items() if name not in guessed):
+        return meta
+    return replace(meta, vision_config=meta.vision_config | own)
 
 
 def _refill_buffers(conditioner: IdConditioner) -> None:

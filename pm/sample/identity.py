@@ -76,7 +76,7 @@ def _as_trained(meta: AdapterMeta | None) -> Prepare:
 
 def _settings(meta: AdapterMeta | None) -> Preparation | None:
     values = None if meta is None else meta.extra.get("preprocess")
-    if values is None:
+    if not values:
         return None
     try:
         return from_mapping(Preparation, values)

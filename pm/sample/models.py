@@ -131,8 +131,8 @@ class LoadedModels:
             source = find_adapter(source, weight_name, subfolder, **hub)
         self._switch.use(None)  # the new one is checked against, and fused with, the base's own matrices
         adapter = read_adapter(self.base, source, adapter_name, trigger_word=trigger_word, check_base=check_base)
-        self._adapters.pop(adapter_name, None)  # the last loaded is the default
-        self._adapters[adapter_name] = adapter
+        # The last loaded is the default. Replaced at once: other threads may be looking names up.
+        self._adapters = {k: v for k, v in self._adapters.items() if k != adapter_name} | {adapter_name: adapter}
 
     def to(self, *where: str | torch.device | torch.dtype) -> Self:
         """Move and cast everything, as diffusers' pipelines do: `to("cuda")`, `to("cuda", torch.bfloat16)`."""
@@ -149,7 +149,7 @@ class LoadedModels:
 
     def unload_photomaker_adapter(self, adapter_name: str = "photomaker") -> None:
         """Forget an adapter; rows that already sample keep it. Unknown names are ignored."""
-        self._adapters.pop(adapter_name, None)
+        self._adapters = {k: v for k, v in self._adapters.items() if k != adapter_name}
 
     @property
     def adapters(self) -> tuple[str, ...]:
