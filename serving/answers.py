@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
@@ -38,6 +38,9 @@ async def run(backend: Backend, jobs: Sequence[Job], photos: Any) -> AsyncIterat
             async with aclosing(backend.generate(job, photos)) as stream:
                 async for event in stream:
                     events.put_nowait((index, event))
+                    if event["type"] != "preview":
+                        return
+            raise ApiError(500, "the engine ended without an image", code="generation_failed")
         except Exception as error:
             events.put_nowait((index, error))
 
@@ -101,13 +104,13 @@ def as_error_event(error: ApiError) -> bytes:
 class EventStream(StreamingResponse):
     """Server-sent events that let go of everything the request holds, also when the client left before the first."""
 
-    def __init__(self, content: AsyncIterator[bytes], stack: AsyncExitStack, headers: dict[str, str]) -> None:
+    def __init__(self, content: AsyncGenerator[bytes, None], stack: AsyncExitStack, headers: dict[str, str]) -> None:
         headers = headers | {"cache-control": "no-store", "x-accel-buffering": "no"}
         super().__init__(content, media_type="text/event-stream", headers=headers)
-        self.stack = stack
+        self.content, self.stack = content, stack
 
     async def __call__(self, scope, receive, send) -> None:
-        async with self.stack:
+        async with self.stack, aclosing(self.content):
             await super().__call__(scope, receive, send)
 
 

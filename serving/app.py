@@ -117,6 +117,7 @@ def deploy(config: ServeConfig) -> serve.Application:
         # batch would ever fill.
         max_ongoing_requests=config.engine.max_rows + config.engine.lookahead,
         backpressure_config=retry,
+        max_constructor_retry_count=3,  # a wrong file stays wrong
         **_scale(config.engines),
     ).bind(config)
     quotas = None

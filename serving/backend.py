@@ -52,7 +52,7 @@ class RayBackend:
 
     def __init__(self, handle: Any, retries: int, retry_after_s: float, recorder: Recorder, app_name: str) -> None:
         self.handle = handle.generate.options(stream=True)
-        self.name, self.app_name = handle.deployment_name, app_name
+        self.app_name = app_name
         self.retries, self.retry_after_s, self.recorder = retries, retry_after_s, recorder
 
     def share(self, photos: Sequence[Photo]) -> Any:

@@ -21,7 +21,7 @@ from serving.metrics import Recorder
 _IDLE_S = 10.0
 
 
-@dataclass
+@dataclass(eq=False)
 class Ticket:
     """One image on its way through the loop.
 
@@ -86,6 +86,8 @@ class Batcher:
         """Run something in the loop's thread, between two steps; rows on their way are not disturbed."""
         future: Future = Future()
         with self._changed:
+            if not (self._running and self.alive):
+                raise EngineStopped("the sampler has stopped")
             self._calls.append((function, future))
             self._changed.notify()
         return future
@@ -140,6 +142,7 @@ class Batcher:
         for function, future in calls:
             _answer(function, future)
         if joining:
+            self.cache.expire()
             self._admit(joining)
         if self._rows:
             self._step()

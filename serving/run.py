@@ -1,6 +1,7 @@
 """Start the service on this machine, say how to use it, and stop it in order."""
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -75,9 +76,13 @@ def start(config: ServeConfig) -> None:
     )
     try:
         serve.run(deploy(config), name=NAME, logging_config=logging)
-    except BaseException:
+    except BaseException as error:
         serve.shutdown()
         ray.shutdown()
+        # A replica's error comes as text, with every traceback on the way; a user's mistake is one line of it.
+        known = re.findall(r"pm\.errors\.\w+: (.+)", str(error))
+        if known:
+            raise CheckpointError(known[-1]) from error
         raise
 
 
@@ -104,9 +109,10 @@ Serving {model} at {url} after {seconds:.0f} s; Ctrl-C stops it. API: {url}/docs
 
 curl {url}/v1/images/edits \\
 {auth}  -F "image[]=@{photo}" -F "prompt=a woman img wearing a red hoodie" -F seed=1 \\
-  | python3 -c "import base64, json, sys; print(json.load(sys.stdin)['data'][0]['b64_json'])" | base64 -d > portrait.png
+  | {sys.executable} -c "import json, sys; print(json.load(sys.stdin)['data'][0]['b64_json'])" \\
+  | base64 -d > portrait.png
 
-python3 - <<'PY'
+{sys.executable} - <<'PY'
 import base64
 from openai import OpenAI
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,8 +65,9 @@ class Upload:
         parts = _Parts(self)
         try:
             parser = MultipartParser(options[b"boundary"], parts.callbacks())
-            async for chunk in self._chunks(request, self.limits.body_bytes):
-                parser.write(chunk)
+            async with aclosing(self._chunks(request, self.limits.body_bytes)) as chunks:
+                async for chunk in chunks:
+                    parser.write(chunk)
         except FormParserError as error:
             raise invalid(f"the multipart body is malformed ({error})", code="invalid_body") from None
         if not parts.ended:
@@ -81,8 +83,9 @@ class Upload:
         if kind != b"application/json":
             raise _wrong_type(kind, "application/json; photos go to /v1/images/edits as multipart/form-data")
         data = bytearray()
-        async for chunk in self._chunks(request, min(_JSON_BYTES, self.limits.body_bytes)):
-            data += chunk
+        async with aclosing(self._chunks(request, min(_JSON_BYTES, self.limits.body_bytes))) as chunks:
+            async for chunk in chunks:
+                data += chunk
         try:
             found = json.loads(data)
         except (ValueError, RecursionError):
@@ -91,7 +94,7 @@ class Upload:
             raise invalid("the body is not a JSON object", code="invalid_body")
         return found
 
-    async def _chunks(self, request: Request, most: int) -> AsyncIterator[bytes]:
+    async def _chunks(self, request: Request, most: int) -> AsyncGenerator[bytes, None]:
         told = request.headers.get("content-length", "")
         if told.isdigit() and int(told) > most:
             raise _too_large("the body", most)

@@ -3,6 +3,7 @@ time, and nothing kept."""
 
 import asyncio
 import json
+import logging
 
 import psutil
 import pytest
@@ -236,6 +237,7 @@ def test_keys_open_the_door(make_client, tmp_path):
 
     async def go():
         async with make_client(KeyFile(file)) as client:
+            client.service.quotas.clock = lambda: 0.0  # no time passes: nothing is refilled
             for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic right"}):
                 client.headers = headers
                 for answer in (await edit(client), await client.get("/v1/models")):
@@ -251,7 +253,10 @@ def test_keys_open_the_door(make_client, tmp_path):
     asyncio.run(go())
 
 
-def test_logs_tell_who_and_what_but_no_prompt(make_client, caplog):
+def test_logs_tell_who_and_what_but_no_prompt(make_client, caplog, monkeypatch):
+    # Serve, once started in this process, keeps its logger to itself.
+    monkeypatch.setattr(logging.getLogger("ray.serve"), "propagate", True)
+
     async def go():
         async with make_client() as client:
             good = await edit(client, prompt="a man img in a SECRET place")
