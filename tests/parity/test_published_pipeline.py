@@ -102,6 +102,7 @@ def content(tiny_base) -> tuple[dict, dict]:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += torch.randn_like(parameter) * 0.05
+        model.id_encoder.fuse_module.layer_norm.weight *= 20  # an untrained U-Net hardly listens to its text
     state = adapter_state(model)
     parts = {part: strip(state, f"{part}.") for part in ("id_encoder", "lora_weights")}
     return parts, model.id_encoder.vision_config
@@ -174,7 +175,5 @@ def test_same_latents_after_20_steps(pipeline, reference, photos, schedule, coun
         output_type="latent",
     ).images
     torch.testing.assert_close(ours, expected, atol=1e-3, rtol=0)
-    never = pipeline(PROMPT, photos[:count], negative, images, STEPS, 5.0, 99, torch.Generator().manual_seed(3)).images
-    assert len(never) == images
     without = reference.latents(PROMPT, photos[:count], negative, 99, 5.0, torch.Generator().manual_seed(3), images)
-    assert (without - expected).abs().max() > 1e-2
+    assert (without - expected).abs().max() > 2e-2

@@ -3,48 +3,27 @@
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from PIL import Image
+from unit.sample.support import worst, write_adapter
 
 from pm.errors import CheckpointError, ConfigError, RequestError
-from pm.model.adapter import adapter_state, apply_adapter, load_adapter, meta_of, save_adapter
+from pm.model.adapter import apply_adapter, load_adapter
 from pm.model.base import load_base
-from pm.model.config import AdapterConfig
 from pm.model.photomaker import PhotoMaker
 from pm.sample.config import SamplerConfig
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.request import Request
 
-TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
-
 
 @pytest.fixture(scope="module", params=["insert", "repeat"])
 def adapter_file(request, tiny_base, tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    model = PhotoMaker(load_base(tiny_base), AdapterConfig("stacked", request.param, 4, TARGETS, 0, 4, "img", False))
-    with torch.no_grad():
-        for parameter in model.parameter_groups()["lora"]:
-            parameter.copy_(torch.randn_like(parameter) * 0.1)
-    path = tmp_path_factory.mktemp("adapter") / "adapter.safetensors"
-    save_adapter(path, adapter_state(model), meta_of(model, crop_mode="none", project_version="0"))
-    return path
+    return write_adapter(tiny_base, tmp_path_factory.mktemp("adapter") / "a.safetensors", merge=request.param)
 
 
 @pytest.fixture(scope="module")
 def pipeline(tiny_base, adapter_file) -> PhotoMakerPipeline:
     return PhotoMakerPipeline.from_pretrained(tiny_base, adapter_file)
-
-
-@pytest.fixture(scope="module")
-def photos() -> list[Image.Image]:
-    rng = np.random.default_rng(0)
-    return [Image.fromarray(rng.integers(0, 256, (40, 32 + 4 * i, 3), dtype=np.uint8)) for i in range(4)]
-
-
-def _worst(a: Image.Image, b: Image.Image) -> int:
-    return int(np.abs(np.asarray(a, dtype=int) - np.asarray(b, dtype=int)).max())
 
 
 def test_batch_equals_singles_with_everything_different(pipeline, photos):
@@ -60,7 +39,7 @@ def test_batch_equals_singles_with_everything_different(pipeline, photos):
     together = pipeline.generate(requests, batch_size=3)
     assert [image.size for image in together] == [(32, 32)] * 4 + [(48, 24)]
     for image, request in zip(together, requests, strict=True):
-        assert _worst(image, pipeline.generate([request])[0]) <= 1
+        assert worst(image, pipeline.generate([request])[0]) <= 1
 
 
 def test_each_input_matters(pipeline, photos):
@@ -79,7 +58,7 @@ def test_each_input_matters(pipeline, photos):
         {"eta": 1.0},
     ]
     base, *rest = pipeline.generate([request] + [dataclasses.replace(request, **change) for change in changes], 16)
-    same = [change for change, image in zip(changes, rest, strict=True) if _worst(base, image) == 0]
+    same = [change for change, image in zip(changes, rest, strict=True) if worst(base, image) == 0]
     assert same == []
 
 
@@ -91,9 +70,9 @@ def test_fused_lora_is_the_lora(adapter_file, pipeline, tiny_base, photos):
     apply_adapter(trained, state, meta)
     beside = PhotoMakerPipeline(trained.base, trained.eval())
     expected = beside.generate([request])[0]
-    assert _worst(pipeline.generate([request])[0], expected) <= 1
+    assert worst(pipeline.generate([request])[0], expected) <= 1
     trained.unet.disable_adapters()
-    assert _worst(beside.generate([request])[0], expected) > 1
+    assert worst(beside.generate([request])[0], expected) > 1
 
 
 @pytest.mark.parametrize(
