@@ -80,7 +80,8 @@ def find_adapter(place: str | Path, weight_name: str | None, subfolder: str, **h
         if found is None:
             raise CheckpointError(f"{folder} holds no {' or '.join(names)}; give weight_name=<file in that folder>")
         return found
-    if str(place).count("/") != 1 or str(place).startswith((".", "/", "~")):
+    a_file = str(place).startswith((".", "/", "~")) or path.suffix in (".safetensors", ".bin", ".pt", ".pth")
+    if a_file or str(place).count("/") != 1:
         raise CheckpointError(f"adapter {place} does not exist; give a file, a folder, or a Hub id like owner/name")
     from huggingface_hub import hf_hub_download
 

@@ -110,7 +110,8 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
 
     def sampler(self) -> Sampler:
         """An empty set of rows for this model: `add` what `prepare` made, `step`, `decode` what `finished` gives."""
-        return Sampler(self.base.unet, self.base.max_tokens, self._switch)
+        in_training = self._switch is None
+        return Sampler(self.base.unet, self.base.max_tokens, self._switch, isolate=not in_training)
 
     def check(self, request: Request) -> None:
         """Check a request fully, without running a model.

@@ -159,7 +159,7 @@ def _mask(photo: Photo, crop: np.ndarray, masker: Masker, least: float, name: st
 
 
 def _refused(name: str, why: str) -> RequestError:
-    return RequestError(f"ID photo {name}: {why}; {WAY_OUT}")
+    return RequestError(f"{name}: {why}; {WAY_OUT}")
 
 
 @functools.lru_cache(maxsize=8)  # a detector reads its model from disk

@@ -69,9 +69,15 @@ class Advance:
 class Sampler:
     """Rows that advance together, one U-Net call a step for all that have the same latent size and adapter."""
 
-    def __init__(self, unet: nn.Module, max_tokens: int, switch: LoraSwitch | None = None) -> None:
-        """`unet`: an SDXL U-Net. `max_tokens`: L. `switch`: needed for rows with a `lora`."""
-        self.unet, self.max_tokens, self.switch = unet, max_tokens, switch
+    def __init__(
+        self, unet: nn.Module, max_tokens: int, switch: LoraSwitch | None = None, *, isolate: bool = True
+    ) -> None:
+        """`unet`: an SDXL U-Net. `max_tokens`: L. `switch`: needed for rows with a `lora`.
+
+        `isolate`: a U-Net call that raises is repeated row by row, and `step` does not raise. Not for a model whose
+        calls are collective.
+        """
+        self.unet, self.max_tokens, self.switch, self.isolate = unet, max_tokens, switch, isolate
         self._active: dict[int, _Active] = {}
         self._done: dict[int, Tensor] = {}
         self._failed: dict[int, PmError] = {}
@@ -147,6 +153,8 @@ class Sampler:
                 self.switch.use(group[1])
             self._advance(group, keys)
         except Exception as error:  # whatever it is, it must not reach rows that did not cause it
+            if not self.isolate:
+                raise
             self._cache.pop(group, None)
             if len(keys) > 1:  # which row was it? each alone will tell; less memory is needed, too
                 for key in keys:

@@ -74,7 +74,7 @@ def test_the_larger_of_two_people_is_taken_and_it_is_said():
 
 def test_what_drawings_are_refused():
     good, prepare = _toon(0)[0], preparer(META, "drawing")
-    with pytest.raises(RequestError, match="ID photo photo 2: shows nobody in front of its background; use another"):
+    with pytest.raises(RequestError, match="photo 2: shows nobody in front of its background; use another"):
         prepare_all([good, Image.fromarray(background("blue", 64))], prepare)
     with pytest.raises(RequestError, match="photo 1: is 20 x 20 pixels, needs 24 at least"):
         prepare_all([good.resize((20, 20))], prepare)

@@ -95,7 +95,7 @@ def test_generators_draw_as_in_diffusers(pipe, photos):
     assert torch.equal(_call(pipe, MAN, photos[:1], None, 2, seed=None, latents=given, output_type="latent"), one)
     listed = _call(pipe, MAN, photos[:1], None, 2, seed=None, generator=[drawn(1), drawn(2)], output_type="latent")
     single = _call(pipe, MAN, photos[:1], seed=None, generator=drawn(2), output_type="latent")
-    torch.testing.assert_close(listed[1:], single, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(listed[1:], single, atol=1e-4, rtol=1e-4)
     torch.manual_seed(3)
     assert torch.equal(_call(pipe, MAN, photos[:1], None, 2, seed=None, output_type="latent"), one)
 

@@ -191,7 +191,7 @@ def test_what_a_step_did_can_be_looked_at():
         assert (seen.key, seen.index, seen.timestep) == (key, index, float(row.plan.timesteps[index]))
         assert seen.estimate.shape == seen.latents.shape == row.shape
         if index < 2:
-            assert sampler.estimate(key) is seen.estimate is not start
+            assert torch.equal(sampler.estimate(key), seen.estimate) and not torch.equal(seen.estimate, start)
     assert sampler.keys() == []
     assert torch.equal(sampler.finished()[key], seen.latents)
 
