@@ -118,6 +118,8 @@ class PublishedInterface:
     ) -> list[dict[str, Any]]:
         """The fields of `Request` that differ between prompts."""
         count = len(prompts)
+        if count == 0:
+            raise RequestError("prompt is an empty list; give at least one")
         people = self._people(photos, count, adapter, preprocess)
         negatives = [negatives] * count if negatives is None or isinstance(negatives, str) else list(negatives)
         many = weights is not None and len(weights) > 0 and isinstance(weights[0], Sequence | np.ndarray)

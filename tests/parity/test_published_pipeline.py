@@ -113,17 +113,12 @@ def reference(tiny_base, content) -> Reference:
     return Reference(tiny_base, *content)
 
 
-@pytest.fixture(scope="module", params=["bin", "safetensors"])
-def pipeline(request, tiny_base, content, tmp_path_factory) -> PhotoMakerPipeline:
-    folder, name = tmp_path_factory.mktemp("published"), f"photomaker-v1.{request.param}"
-    if request.param == "bin":
-        torch.save(content[0], folder / name)
-    else:
-        save_file(
-            {f"{part}.{key}": v for part, values in content[0].items() for key, v in values.items()}, folder / name
-        )
+@pytest.fixture(scope="module")
+def pipeline(tiny_base, content, tmp_path_factory) -> PhotoMakerPipeline:
+    folder = tmp_path_factory.mktemp("published")
+    torch.save(content[0], folder / "photomaker-v1.bin")
     pipeline = PhotoMakerPipeline.from_pretrained(tiny_base)
-    pipeline.load_photomaker_adapter(folder, subfolder="", weight_name=name, trigger_word="img")
+    pipeline.load_photomaker_adapter(folder, subfolder="", weight_name="photomaker-v1.bin", trigger_word="img")
     pipeline.fuse_lora()
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -138,6 +133,16 @@ def photos() -> list[Image.Image]:
 
 
 PROMPT = "a photo of a man img, smiling, with glasses"
+
+
+def test_safetensors_and_state_dicts_hold_the_same(tiny_base, content, pipeline, tmp_path):
+    flat = {f"{part}.{key}": value for part, values in content[0].items() for key, value in values.items()}
+    save_file(flat, tmp_path / "photomaker-v1.safetensors")
+    other = PhotoMakerPipeline.from_pretrained(tiny_base, tmp_path)
+    assert other.digest_of(None) == pipeline.digest_of(None)
+    other.load_photomaker_adapter(content[0], adapter_name="given")
+    assert other.digest_of("given") == pipeline.digest_of(None)
+    assert other.id_encoder.vision_config == content[1]
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])

@@ -52,9 +52,7 @@ def test_people_before_a_plain_wall():
     for seed in range(12):
         image, person = _toon(seed)
         assert has_wall(image)
-        (reference,) = prepare_all(
-            [image], preparer(dataclasses.replace(META, extra={"preprocess": _settings("sidecar")}))
-        )
+        (reference,) = prepare_all([image], prepare)
         found = np.asarray(reference.mask) >= 128
         overlaps.append((found & person).sum() / (found | person).sum())
     assert np.mean(overlaps) > 0.85
