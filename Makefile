@@ -8,7 +8,7 @@ TORCH_ARGS ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint unit format clean
+.PHONY: install demo serve test lint unit format clean
 
 install: $(INSTALLED)
 
@@ -24,6 +24,9 @@ demo: $(INSTALLED)
 	$(BIN)/python pipelines/preprocess.py dataset=toon dataset.identities=300 output=data/demo
 	$(BIN)/python pipelines/train.py experiment=demo data=data/demo
 	$(BIN)/python pipelines/evaluate.py protocol=demo "adapters=[runs/demo/adapter.safetensors]" output=runs/demo
+
+serve: $(INSTALLED)
+	$(BIN)/python pipelines/serve.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

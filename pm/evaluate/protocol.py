@@ -13,7 +13,7 @@ from pm.evaluate.config import ProtocolConfig
 from pm.evaluate.metrics import Interval
 from pm.sample.config import SamplerConfig
 from pm.sample.pipeline import PhotoMakerPipeline
-from pm.sample.request import Request
+from pm.sample.request import request_of
 from pm.toon import captions
 from pm.toon.attributes import Identity, Scene
 from pm.toon.identities import framing, identities, scene
@@ -102,16 +102,12 @@ def portraits(
         shown = trial.references[:references]
         for seed in trial.seeds:
             requests.append(
-                Request(
-                    prompt=trial.prompt(pipeline.trigger_word if references else None),
+                request_of(
+                    sampler,
+                    trial.prompt(pipeline.trigger_word if references else None),
                     id_images=[Image.fromarray(p.image) for p in shown],
                     masks=[Image.fromarray(p.mask) for p in shown],
                     seed=seed,
-                    steps=sampler.steps,
-                    guidance=sampler.guidance,
-                    merge_step=sampler.merge_step,
-                    negative_prompt=sampler.negative_prompt,
-                    eta=sampler.eta,
                 )
             )
     start = time.perf_counter()

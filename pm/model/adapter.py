@@ -3,6 +3,7 @@
 The published loader reads it as it is. We also read the published `.bin` ({"id_encoder", "lora_weights"}).
 """
 
+import hashlib
 import json
 import os
 import pickle
@@ -18,7 +19,7 @@ from pm.errors import CheckpointError
 from pm.model.config import AdapterConfig
 from pm.model.id_encoder import PUBLISHED_VISION
 from pm.model.lora import load_lora, lora_parameters, lora_shape, normalise_lora
-from pm.model.photomaker import PhotoMaker
+from pm.model.photomaker import IdConditioner, PhotoMaker
 
 ID_PREFIX, LORA_PREFIX = "id_encoder.", "lora_weights."
 FORMAT = "photomaker-adapter-1"
@@ -103,19 +104,19 @@ def save_adapter(path: str | Path, state: Mapping[str, Tensor], meta: AdapterMet
         temporary.unlink(missing_ok=True)
 
 
-def load_adapter(path: str | Path) -> tuple[dict[str, Tensor], AdapterMeta]:
+def load_adapter(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor], AdapterMeta]:
     """Read an adapter: ours, or the published `.bin` / safetensors (which have no metadata: stacked, repeat, "img").
+
+    Args:
+        source: a file, or the content of a published `.bin`: {"id_encoder": ..., "lora_weights": ...}.
 
     Returns:
         the flat state dict with the prefixes `id_encoder.` and `lora_weights.unet.`, on the CPU, and the metadata.
 
     Raises:
-        CheckpointError: missing, damaged, not an adapter, or a pickle that holds more than tensors.
+        CheckpointError: missing, damaged, not an adapter, not finite, or a pickle that holds more than tensors.
     """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise CheckpointError(f"adapter {path} does not exist; give an adapter.safetensors or a published .bin file")
-    state, strings = _read_bin(file) if file.suffix in (".bin", ".pt", ".pth") else _read_safetensors(file)
+    path, (state, strings) = _read(source)
     encoder, lora = strip(state, ID_PREFIX), strip(state, LORA_PREFIX)
     if not encoder or not lora or len(encoder) + len(lora) != len(state):
         odd = next((k for k in state if not k.startswith((ID_PREFIX, LORA_PREFIX))), "nothing else")
@@ -126,6 +127,9 @@ def load_adapter(path: str | Path) -> tuple[dict[str, Tensor], AdapterMeta]:
     encoder.pop("vision_model.embeddings.position_ids", None)
     state = {ID_PREFIX + k: v for k, v in encoder.items()}
     state |= {LORA_PREFIX + k: v for k, v in normalise_lora(lora).items()}
+    broken = next((k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()), None)
+    if broken is not None:
+        raise CheckpointError(f"adapter {path} holds NaN or infinity in {broken}; export it again from a good step")
     return state, _parse_meta(path, strings) if "base_fingerprint" in strings else _published_meta(state, path)
 
 
@@ -137,7 +141,19 @@ def apply_adapter(
     Raises:
         CheckpointError: trained on another base, built otherwise (compose, merge), or shapes differ.
     """
-    base, config = photomaker.base, photomaker.config
+    load_id_encoder(photomaker, state, meta, check_base=check_base)
+    load_lora(photomaker.unet, strip(state, LORA_PREFIX))
+
+
+def load_id_encoder(
+    conditioner: IdConditioner, state: Mapping[str, Tensor], meta: AdapterMeta, *, check_base: bool = True
+) -> None:
+    """Copy an adapter's id encoder into the model, strictly; its LoRA is left to the caller.
+
+    Raises:
+        CheckpointError: as `apply_adapter`.
+    """
+    base, config = conditioner.base, conditioner.config
     if check_base and meta.base_fingerprint and meta.base_fingerprint != base.fingerprint:
         raise CheckpointError(
             f"adapter was trained on base {meta.base_fingerprint}, but {base.path} is {base.fingerprint}; "
@@ -149,16 +165,35 @@ def apply_adapter(
                 f"adapter has {name}={getattr(meta, name)}, the model {getattr(config, name)}; set {name}"
             )
     try:
-        photomaker.id_encoder.load_state_dict(strip(state, ID_PREFIX), strict=True)
+        conditioner.id_encoder.load_state_dict(strip(state, ID_PREFIX), strict=True)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise CheckpointError(f"adapter does not fit the id encoder: {' '.join(lines[1:3])[:300]}") from error
-    load_lora(photomaker.unet, strip(state, LORA_PREFIX))
 
 
 def strip(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The entries under `prefix`, without it."""
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """16 hex digits of all weights, whatever file they came from."""
+    sha = hashlib.sha256()
+    for key in sorted(state):
+        sha.update(key.encode())
+        sha.update(state[key].contiguous().flatten().view(torch.uint8).numpy())
+    return sha.hexdigest()[:16]
+
+
+def _read(source: str | Path | Mapping[str, Any]) -> tuple[str, tuple[dict[str, Tensor], dict[str, str]]]:
+    """The name for messages, and the state dict with the file's metadata."""
+    if isinstance(source, Mapping):
+        return "state dict", (_flat(source, "the state dict"), {})
+    file = Path(source).expanduser()
+    if not file.is_file():
+        raise CheckpointError(f"adapter {source} does not exist; give an adapter.safetensors or a published .bin file")
+    pickled = file.suffix in (".bin", ".pt", ".pth")
+    return str(source), _read_bin(file) if pickled else _read_safetensors(file)
 
 
 def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -177,10 +212,14 @@ def _read_bin(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"{file} cannot be read as plain tensors ({reason}); nothing else is loaded") from error
+    return _flat(content, str(file)), {}
+
+
+def _flat(content: Any, name: str) -> dict[str, Tensor]:
     parts = ("id_encoder", "lora_weights")
-    if not isinstance(content, dict) or any(not isinstance(content.get(part), dict) for part in parts):
-        raise CheckpointError(f"{file} is not a PhotoMaker adapter: it must hold the dicts id_encoder and lora_weights")
-    return {f"{part}.{key}": value for part in parts for key, value in content[part].items()}, {}
+    if not isinstance(content, Mapping) or any(not isinstance(content.get(part), Mapping) for part in parts):
+        raise CheckpointError(f"{name} is not a PhotoMaker adapter: it must hold the dicts id_encoder and lora_weights")
+    return {f"{part}.{key}": value for part in parts for key, value in content[part].items()}
 
 
 def _parse_meta(path: str | Path, strings: Mapping[str, str]) -> AdapterMeta:
@@ -197,9 +236,9 @@ def _parse_meta(path: str | Path, strings: Mapping[str, str]) -> AdapterMeta:
 
 
 def _published_meta(state: Mapping[str, Tensor], path: str | Path) -> AdapterMeta:
-    patch = state.get("id_encoder.vision_model.embeddings.patch_embedding.weight")
-    if patch is None or patch.shape[0] != PUBLISHED_VISION["hidden_size"]:
-        raise CheckpointError(f"{path} has no metadata and is not the published ViT-L/14 adapter; export it again")
+    vision = _vision_config(strip(state, ID_PREFIX))
+    if vision is None:
+        raise CheckpointError(f"{path} has no metadata and no CLIP vision tower; is this a PhotoMaker v1 adapter?")
     return AdapterMeta(
         base_fingerprint="",
         compose="stacked",
@@ -208,6 +247,28 @@ def _published_meta(state: Mapping[str, Tensor], path: str | Path) -> AdapterMet
         max_id_images=16,  # trained with 1-4; its own pipeline takes any number
         crop_mode="none",
         project_version="published",
-        vision_config=dict(PUBLISHED_VISION),
+        vision_config=vision,
         extra={},
     )
+
+
+def _vision_config(encoder: Mapping[str, Tensor]) -> dict[str, Any] | None:
+    """Shape of a published adapter's tower; its heads are 64 wide, as in every CLIP."""
+    tower, projection = strip(encoder, "vision_model."), encoder.get("visual_projection.weight")
+    patch = tower.get("embeddings.patch_embedding.weight")
+    position = tower.get("embeddings.position_embedding.weight")
+    inner = tower.get("encoder.layers.0.mlp.fc1.weight")
+    if patch is None or position is None or inner is None or projection is None:
+        return None
+    found = {
+        "hidden_size": patch.shape[0],
+        "intermediate_size": inner.shape[0],
+        "num_hidden_layers": sum(key.endswith("mlp.fc1.weight") for key in tower),
+        "patch_size": patch.shape[-1],
+        "projection_dim": projection.shape[0],
+        "image_size": round((position.shape[0] - 1) ** 0.5) * patch.shape[-1],
+    }
+    if all(PUBLISHED_VISION[name] == value for name, value in found.items()):
+        return dict(PUBLISHED_VISION)
+    heads = max(1, patch.shape[0] // 64)
+    return PUBLISHED_VISION | found | {"num_attention_heads": heads}

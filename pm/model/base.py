@@ -20,6 +20,7 @@ __all__ = [
     "encode_text",
     "fingerprint",
     "load_base",
+    "move_base",
     "null_text",
 ]
 
@@ -168,6 +169,15 @@ def decode_latents(base: BaseModel, latents: Tensor) -> Tensor:
     return (images.float() / 2 + 0.5).clamp(0, 1)
 
 
+def move_base(base: BaseModel, device: str | torch.device, dtype: torch.dtype) -> None:
+    """Move and cast all loaded parts, in place; a VAE that overflows in half precision stays float32, as in loading."""
+    for encoder in base.text_encoders or ():
+        _placed("text", encoder, device, dtype)
+    for part, module in (("vae", base.vae), ("unet", base.unet)):
+        if module is not None:
+            _placed(part, module, device, dtype)
+
+
 def _vae(base: BaseModel) -> nn.Module:
     if base.vae is None:
         raise CheckpointError(f"base {base.path} was loaded without its VAE; load it with parts=('vae', ...)")
@@ -196,9 +206,13 @@ def _load_part(folder: Path, part: str, device: str | torch.device, dtype: torch
         module = kind.from_pretrained(folder / part, local_files_only=True, **options)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise _unreadable(folder / part, error) from error
-    if part == "vae" and dtype is torch.float16 and module.config.force_upcast:
-        module = module.float()
-    return module.to(device).eval().requires_grad_(False)
+    return _placed(part, module, device, dtype).eval().requires_grad_(False)
+
+
+def _placed(part: str, module: nn.Module, device: str | torch.device, dtype: torch.dtype) -> nn.Module:
+    overflows = part == "vae" and dtype is torch.float16 and module.config.force_upcast
+    # Not the module's own `to`: diffusers' warns of every cast, also of those that change nothing.
+    return nn.Module.to(module, device, torch.float32 if overflows else dtype)
 
 
 def _load_tokenizer(folder: Path):

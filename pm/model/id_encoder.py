@@ -99,7 +99,10 @@ class IdEncoder(nn.Module):
         Returns:
             tokens [K, D].
         """
-        embeds = self.embed(pixels)
+        return self.fuse(self.embed(pixels), counts, c, weights)
+
+    def fuse(self, embeds: Tensor, counts: Tensor, c: Tensor, weights: Tensor | None = None) -> Tensor:
+        """`forward` from the embeddings [M, D] that `embed` gave: they know neither prompt nor class word."""
         # In the embeddings' own precision: under autocast it is not that of the pixels.
         known = embeds.new_ones(embeds.shape[0]) if weights is None else weights.to(embeds)
         e, strength = self.compose(embeds, counts, known)

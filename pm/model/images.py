@@ -16,7 +16,7 @@ def to_clip(images: Tensor | Sequence[Image.Image], size: int) -> Tensor:
     """Resize to `size` x `size` and normalise as CLIP does.
 
     Args:
-        images: uint8 [M, 3, H, W], or PIL images of any size (centre-cropped to a square first).
+        images: uint8 [M, 3, H, W], or PIL images of any size (resized, then their centre).
         size: side of the vision tower's input, in pixels.
 
     Returns:
@@ -31,16 +31,21 @@ def to_clip(images: Tensor | Sequence[Image.Image], size: int) -> Tensor:
 
 
 def to_uint8(images: Sequence[Image.Image], size: int) -> Tensor:
-    """PIL images, centre-cropped and resized, as uint8 [M, 3, size, size]."""
-    return torch.stack(
-        [_bytes(square(image.convert("RGB")).resize((size, size), Image.BICUBIC), 3) for image in images]
-    )
+    """PIL images, resized and centre-cropped as CLIP's own processor does, as uint8 [M, 3, size, size]."""
+    return torch.stack([_bytes(_fit(image.convert("RGB"), size, Image.BICUBIC), 3) for image in images])
 
 
 def masks_to_bool(masks: Sequence[Image.Image], size: int) -> Tensor:
-    """Person masks (white = person), cropped and resized like the photos, as bool [M, 1, size, size]."""
-    resized = [square(mask.convert("L")).resize((size, size), Image.BILINEAR) for mask in masks]
-    return torch.stack([_bytes(mask, 1) for mask in resized]) >= 128
+    """Person masks (white = person), resized and cropped like the photos, as bool [M, 1, size, size]."""
+    return torch.stack([_bytes(_fit(mask.convert("L"), size, Image.BILINEAR), 1) for mask in masks]) >= 128
+
+
+def _fit(image: Image.Image, size: int, method: int) -> Image.Image:
+    """Shorter side to `size` pixels, then the centre."""
+    short = min(image.size)
+    width, height = (size if side == short else int(size * side / short) for side in image.size)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.resize((width, height), method).crop((left, top, left + size, top + size))
 
 
 def square(image: Image.Image) -> Image.Image:

@@ -94,9 +94,13 @@ def lora_shape(state: Mapping[str, Tensor]) -> tuple[int, tuple[str, ...]]:
     ranks = {value.shape[0] for key, value in state.items() if key.endswith("lora_A.weight")}
     if len(ranks) != 1:
         raise CheckpointError(f"adapter has LoRA ranks {sorted(ranks)}; exactly one is supported")
-    layers = {_NEW.match(key)["layer"] for key in state}
-    names = {re.sub(r"^.*\.attn\d*\.", "", layer) for layer in layers}
+    names = {re.sub(r"^.*\.attn\d*\.", "", layer) for layer in layers_of(state)}
     return ranks.pop(), tuple(sorted(names))
+
+
+def layers_of(state: Mapping[str, Tensor]) -> set[str]:
+    """Names of the U-Net's layers in a state dict in the form of `lora_parameters`."""
+    return {_NEW.match(key)["layer"] for key in state}
 
 
 def _layer(match: re.Match) -> str:

@@ -16,11 +16,95 @@ from pm.model.merge import class_features, insert_tokens, repeat_class_tokens, r
 from pm.model.prompt import tokenize
 
 
-class PhotoMaker(nn.Module):
-    """Condition the frozen U-Net on text merged with a stack of ID images.
+class IdConditioner(nn.Module):
+    """The half of the model that turns ID images and text into conditioning; it knows no U-Net.
 
     Shapes: B rows, M ID images of all rows together (ragged, `id_counts` [B]), L text tokens, D text width, P pooled
-    width, C x h x w latents, S the vision tower's input side.
+    width, S the vision tower's input side.
+    """
+
+    def __init__(self, base: BaseModel, config: AdapterConfig, vision_config: dict[str, Any] | None = None) -> None:
+        """Build the id encoder for a base.
+
+        Args:
+            base: its text encoders are used with `merge=repeat`.
+            config: what to compose and merge.
+            vision_config: shape of the vision tower when an adapter will fill it in; default: load it, pre-trained,
+                from `base.vision_path`.
+
+        Raises:
+            CheckpointError: the vision tower cannot be loaded or does not fit the base.
+        """
+        super().__init__()
+        self.base, self.config = base, config
+        self.repeat = config.merge == "repeat"
+        self.id_encoder = build_id_encoder(
+            base.text_width,
+            config.compose,
+            config.max_id_images,
+            vision_path=base.vision_path,
+            vision_config=vision_config,
+        )
+
+    def condition(
+        self,
+        text: TextFeatures,
+        class_index: Tensor,
+        id_pixels: Tensor | None,
+        id_counts: Tensor,
+        time_ids: Tensor,
+        *,
+        weights: Tensor | None = None,
+        plain: TextFeatures | None = None,
+        id_embeds: Tensor | None = None,
+    ) -> Conditioning:
+        """Merge the identities of B rows into their text (paper section 3.2, eq. 1-2).
+
+        Args:
+            text: embeds [B, L, D], pooled [B, P]. With `merge=repeat` of the ids that `repeat_ids` made.
+            class_index: [B] int64, the class word's token (the first, when repeated).
+            id_pixels: [M, 3, S, S], normalised as CLIP does; a row's images are contiguous.
+            id_counts: [B] int64, 1 ... N_max images of each row.
+            time_ids: [B, 6].
+            weights: [M], per-image weight: its token moves from c (0) through itself (1) beyond.
+            plain: the text-only twin; default `text`. With `merge=repeat` give the features of the unrepeated prompt.
+            id_embeds: [M, D], what `id_encoder.embed` made of `id_pixels`, which may then be None.
+        """
+        plain = plain or text
+        counts = self.token_counts(id_counts)
+        images = id_pixels.shape[0] if id_embeds is None else id_embeds.shape[0]
+        total = images if counts is id_counts else counts.shape[0]
+        c = class_features(text.embeds, class_index, counts, total, self.repeat)
+        if id_embeds is None:
+            tokens = self.id_encoder(id_pixels, id_counts, c, weights)
+        else:
+            tokens = self.id_encoder.fuse(id_embeds, id_counts, c, weights)
+        if self.repeat:
+            embeds = replace_tokens(text.embeds, class_index, tokens, counts)
+            mask = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
+        else:
+            embeds, mask = insert_tokens(text.embeds, class_index, tokens, counts)
+        return Conditioning(embeds, mask, text.pooled, time_ids, plain.embeds, plain.pooled)
+
+    def token_counts(self, id_counts: Tensor) -> Tensor:
+        """Identity tokens of each row, [B]: one per image if stacked, else one."""
+        return torch.ones_like(id_counts) if self.id_encoder.compose.one_token else id_counts
+
+    def repeat_ids(
+        self, ids: tuple[Tensor, ...], class_index: Tensor, id_counts: Tensor, *, truncate: bool = False
+    ) -> tuple[Tensor, ...]:
+        """Token ids [B, L] of both tokenizers, each row's class token repeated, for `merge=repeat` (CPU tensors)."""
+        counts = self.token_counts(id_counts)
+        return tuple(
+            repeat_class_tokens(i, class_index, counts, tokenizer.eos_token_id, truncate=truncate)
+            for i, tokenizer in zip(ids, self.base.tokenizers, strict=True)
+        )
+
+
+class PhotoMaker(IdConditioner):
+    """Condition the frozen U-Net on text merged with a stack of ID images.
+
+    Shapes as in `IdConditioner`, and C x h x w latents.
     """
 
     def __init__(self, base: BaseModel, config: AdapterConfig, vision_config: dict[str, Any] | None = None) -> None:
@@ -29,25 +113,15 @@ class PhotoMaker(nn.Module):
         Args:
             base: loaded with its U-Net; with `merge=repeat` also with its text encoders.
             config: what to compose, merge and train.
-            vision_config: shape of the vision tower when an adapter will fill it in; default: load it, pre-trained,
-                from `base.vision_path`.
+            vision_config: as in `IdConditioner`.
 
         Raises:
             CheckpointError: a part of the base is not loaded, or its U-Net already carries an adapter.
         """
-        super().__init__()
         if base.unet is None:
             raise CheckpointError(f"base {base.path} was loaded without its U-Net; add 'unet' to parts")
-        self.base, self.config = base, config
-        self.repeat = config.merge == "repeat"
+        super().__init__(base, config, vision_config)
         self.unet = base.unet
-        self.id_encoder = build_id_encoder(
-            base.text_width,
-            config.compose,
-            config.max_id_images,
-            vision_path=base.vision_path,
-            vision_config=vision_config,
-        )
         self.id_encoder.freeze_below(config.train_layers)
         add_lora(self.unet, config.lora_rank, config.lora_targets)
         # Only `repeat` encodes captions again in training; registered so that they move with the module.
@@ -71,54 +145,6 @@ class PhotoMaker(nn.Module):
         """Recompute activations of the U-Net and the vision tower in the backward pass: less memory, more time."""
         self.unet.enable_gradient_checkpointing()
         self.id_encoder.vision_model.activation_checkpointing_enable({"use_reentrant": False})
-
-    def condition(
-        self,
-        text: TextFeatures,
-        class_index: Tensor,
-        id_pixels: Tensor,
-        id_counts: Tensor,
-        time_ids: Tensor,
-        *,
-        weights: Tensor | None = None,
-        plain: TextFeatures | None = None,
-    ) -> Conditioning:
-        """Merge the identities of B rows into their text (paper section 3.2, eq. 1-2).
-
-        Args:
-            text: embeds [B, L, D], pooled [B, P]. With `merge=repeat` of the ids that `repeat_ids` made.
-            class_index: [B] int64, the class word's token (the first, when repeated).
-            id_pixels: [M, 3, S, S], normalised as CLIP does; a row's images are contiguous.
-            id_counts: [B] int64, 1 ... N_max images of each row.
-            time_ids: [B, 6].
-            weights: [M], per-image weight: its token moves from c (0) through itself (1) beyond.
-            plain: the text-only twin; default `text`. With `merge=repeat` give the features of the unrepeated prompt.
-        """
-        plain = plain or text
-        counts = self.token_counts(id_counts)
-        total = id_pixels.shape[0] if counts is id_counts else counts.shape[0]
-        c = class_features(text.embeds, class_index, counts, total, self.repeat)
-        tokens = self.id_encoder(id_pixels, id_counts, c, weights)
-        if self.repeat:
-            embeds = replace_tokens(text.embeds, class_index, tokens, counts)
-            mask = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
-        else:
-            embeds, mask = insert_tokens(text.embeds, class_index, tokens, counts)
-        return Conditioning(embeds, mask, text.pooled, time_ids, plain.embeds, plain.pooled)
-
-    def token_counts(self, id_counts: Tensor) -> Tensor:
-        """Identity tokens of each row, [B]: one per image if stacked, else one."""
-        return torch.ones_like(id_counts) if self.id_encoder.compose.one_token else id_counts
-
-    def repeat_ids(
-        self, ids: tuple[Tensor, ...], class_index: Tensor, id_counts: Tensor, *, truncate: bool = False
-    ) -> tuple[Tensor, ...]:
-        """Token ids [B, L] of both tokenizers, each row's class token repeated, for `merge=repeat` (CPU tensors)."""
-        counts = self.token_counts(id_counts)
-        return tuple(
-            repeat_class_tokens(i, class_index, counts, tokenizer.eos_token_id, truncate=truncate)
-            for i, tokenizer in zip(ids, self.base.tokenizers, strict=True)
-        )
 
     def forward(self, noisy: Tensor, timesteps: Tensor, batch: Any) -> Tensor:
         """Condition and predict in one call, for training.

@@ -53,13 +53,15 @@ class GenerateConfig:
     seed: int  # of the first image; the next have seed + 1, ...
     width: int | None  # pixels; None: what the base was trained for
     height: int | None
-    face: FaceConfig | None  # None: sidecars where there are any, else the photo's centre
+    face: FaceConfig | None  # None: sidecars where there are any, else as `preprocess` says
     mask: MaskConfig | None
+    preprocess: Literal["auto", "none", "photo", "drawing"]  # of photos that face and mask leave alone
     crop: CropConfig
     class_words: tuple[str, ...]  # allowed before the trigger, besides the usual ones
     output: str
     device: str  # cpu, cuda, cuda:1, ..., or auto
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    compile: bool  # torch.compile for the U-Net
 
     def __post_init__(self) -> None:
         if not self.prompt:

@@ -1,5 +1,6 @@
 """Labelled picture grids, and PNG files that say how they were made."""
 
+import io
 import os
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -65,15 +66,22 @@ def labelled_grid(rows: Sequence[GridRow], *, tile: int = 192, title: str = "") 
 
 def save_png(path: str | Path, image: Image.Image, about: Mapping[str, object]) -> None:
     """Write a PNG with text entries (`about`), whole or not at all."""
-    target, info = Path(path), PngInfo()
-    for key, value in about.items():
-        info.add_itxt(key, str(value))
+    target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        image.save(temporary, format="PNG", pnginfo=info)
+        temporary.write_bytes(png_bytes(image, about))
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def png_bytes(image: Image.Image, about: Mapping[str, object]) -> bytes:
+    """A PNG with text entries."""
+    info, buffer = PngInfo(), io.BytesIO()
+    for key, value in about.items():
+        info.add_itxt(key, str(value))
+    image.save(buffer, format="PNG", pnginfo=info)
+    return buffer.getvalue()
 
 
 def _paste(canvas: Image.Image, image: Image.Image, corner: tuple[int, int], tile: int) -> None:

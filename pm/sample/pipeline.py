@@ -1,120 +1,97 @@
-"""The library's front door: load a base and an adapter, ask for images."""
+"""The library's front door: load a base and adapters, ask for images."""
 
 from collections import deque
-from collections.abc import Collection, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from pm.errors import CheckpointError, RequestError
-from pm.model.adapter import AdapterMeta, apply_adapter, load_adapter
-from pm.model.base import BaseModel, decode_latents, encode_text, load_base, null_text
-from pm.model.conditioning import Conditioning, TextFeatures
-from pm.model.images import masks_to_bool, noise_fill, to_clip, to_uint8
-from pm.model.photomaker import PhotoMaker
-from pm.model.prompt import CLASS_WORDS, Prompt, class_token_index, parse_prompt, token_count, tokenize
+from pm.errors import RequestError
+from pm.model.base import decode_latents
+from pm.model.prompt import Prompt, class_token_index, parse_prompt, token_count
+from pm.sample.adapters import Adapter
+from pm.sample.identity import AnyPhoto, prepare_all, preparer
+from pm.sample.models import LoadedModels
+from pm.sample.prepare import condition, embed_photos, negative_text, with_time_ids
+from pm.sample.preview import preview_image, preview_map
+from pm.sample.published import PublishedInterface
+from pm.sample.references import Reference
 from pm.sample.request import Request
 from pm.sample.sampler import Row, Sampler
-from pm.sample.schedule import Schedule
 
 
-class PhotoMakerPipeline:
-    """Turn requests into images; with an adapter (ID images and a trigger word) or without (plain text)."""
+class PhotoMakerPipeline(LoadedModels, PublishedInterface):
+    """Turn requests into images; with adapters (ID images and a trigger word) or without (plain text).
 
-    def __init__(
+    Calling it has the published pipeline's arguments (`pm.sample.published`); `generate` takes `Request`s, each with
+    its own settings. For a server: `check`, `references`, `embed`, `prepare`, `sampler`, `preview`, `decode`.
+    """
+
+    def size(self, request: Request) -> tuple[int, int]:
+        """Width and height of a request's image in pixels."""
+        return request.width or self.base.resolution, request.height or self.base.resolution
+
+    def references(
         self,
-        base: BaseModel,
-        photomaker: PhotoMaker | None = None,
-        *,
-        meta: AdapterMeta | None = None,
-        schedule: str = "ddim",
-        class_words: Collection[str] | None = CLASS_WORDS,
-    ) -> None:
-        """Wrap loaded models; a model in training works too.
+        images: Sequence[AnyPhoto],
+        adapter: str | None = None,
+        preprocess: str = "auto",
+    ) -> list[Reference]:
+        """Prepare ID photos as the adapter's training did (its metadata says how). No model of this pipeline runs.
 
         Args:
-            base: loaded with text encoders, VAE and U-Net.
-            photomaker: the model around `base.unet`; None samples the base alone.
-            meta: the adapter's metadata, if it came from a file.
-            schedule: "ddim" or "euler".
-            class_words: words allowed before the trigger; None allows every word.
-        """
-        if base.text_encoders is None or base.vae is None or base.unet is None:
-            raise CheckpointError(f"base {base.path} was not loaded whole; load it with parts text, vae and unet")
-        self.base, self.photomaker, self.meta = base, photomaker, meta
-        self.schedule = Schedule(schedule, base.scheduler_config)
-        self.class_words = class_words
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        base: str | Path,
-        adapter: str | Path | None = None,
-        vision_path: str | None = None,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
-        *,
-        schedule: str = "ddim",
-        class_words: Collection[str] | None = CLASS_WORDS,
-        check_base: bool = True,
-    ) -> "PhotoMakerPipeline":
-        """Load a base and, if given, an adapter (ours or the published one).
-
-        The adapter holds the whole id encoder, so the vision tower's own weights are not needed. `check_base=False`
-        puts it on another base of the same shape, such as a fine-tuned one.
+            images: Pillow images, uint8 arrays [H, W, 3], or file names.
+            adapter: by name; None: the default.
+            preprocess: "none" takes them as they are.
 
         Raises:
-            CheckpointError: something is missing or damaged, or the adapter was trained on another base.
+            RequestError: no face, too small a face, unreadable, ...; names the photo.
         """
-        if adapter is None:
-            return cls(load_base(base, device=device, dtype=dtype), schedule=schedule, class_words=class_words)
-        state, meta = load_adapter(adapter)
-        loaded = load_base(base, vision_path=vision_path, device=device, dtype=dtype)
-        photomaker = PhotoMaker(loaded, meta.config(state), vision_config=meta.vision_config)
-        apply_adapter(photomaker, state, meta, check_base=check_base)
-        photomaker.requires_grad_(False).to(device, dtype).eval()
-        if dtype is torch.float32:
-            # A quarter less time a step. Not in half precision: rounding would eat small changes of the weights.
-            loaded.unet.fuse_lora()
-        return cls(loaded, photomaker, meta=meta, schedule=schedule, class_words=class_words)
+        chosen = self.adapter(adapter)
+        return prepare_all(images, preparer(chosen.meta if chosen else None, preprocess))
 
-    @property
-    def trigger_word(self) -> str | None:
-        """The adapter's trigger word, None without an adapter."""
-        return self.photomaker.config.trigger_word if self.photomaker else None
+    def embed(self, references: Sequence[Reference], adapter: str | None = None) -> Tensor:
+        """Identity embeddings of photos: float32 [N, D] on the CPU, for `Request.id_embeds`.
 
-    @property
-    def max_id_images(self) -> int | None:
-        """Most ID images a request may have, None without an adapter."""
-        return self.photomaker.config.max_id_images if self.photomaker else None
+        Row i depends on photo i and the adapter only, so rows can be kept and put together anew.
+        """
+        chosen = self.adapter(adapter)
+        if chosen is None:
+            raise RequestError("the base alone has no identity encoder; name an adapter")
+        return embed_photos(chosen, [(r.image, r.mask) for r in references]).float().cpu()
 
-    @property
-    def device(self) -> torch.device:
-        return self.base.unet.device
-
-    def __call__(
-        self, prompt: str, id_images: Sequence[Image.Image] = (), *, num_images: int = 1, seed: int = 0, **settings
+    def generate(
+        self,
+        requests: Sequence[Request],
+        batch_size: int = 8,
+        progress: bool = False,
+        on_step: Callable[[Sampler], None] | None = None,
     ) -> list[Image.Image]:
-        """`num_images` of one prompt with seeds `seed`, `seed + 1`, ...; `settings` are fields of `Request`."""
-        return self.generate([Request(prompt, id_images, seed=seed + i, **settings) for i in range(num_images)])
+        """Images in the order of the requests; `latents`, decoded. The arguments are those of `latents`."""
+        return [self.decode(latents) for latents in self.latents(requests, batch_size, progress, on_step)]
 
-    def generate(self, requests: Sequence[Request], batch_size: int = 8, progress: bool = False) -> list[Image.Image]:
-        """Images in the order of the requests.
+    def latents(
+        self,
+        requests: Sequence[Request],
+        batch_size: int = 8,
+        progress: bool = False,
+        on_step: Callable[[Sampler], None] | None = None,
+    ) -> list[Tensor]:
+        """Latents [C, h, w] float32 in the order of the requests.
 
         Up to `batch_size` rows are sampled together; the next request joins as soon as a row is done. An image depends
-        on its own request only.
+        on its own request only. `on_step` is called after each step and may look at `sampler.advanced()`.
 
         Raises:
-            RequestError: a request cannot be served; nothing is sampled then.
+            RequestError: a request cannot be served, and nothing is sampled then; or an image became NaN.
         """
         from tqdm.auto import tqdm
 
         for request in requests:
             self.check(request)
-        images: list[Image.Image | None] = [None] * len(requests)
+        results: list[Tensor | None] = [None] * len(requests)
         waiting, owner, sampler = deque(range(len(requests))), {}, self.sampler()
         total = sum(request.steps for request in requests)
         with tqdm(total=total, desc="sampling", unit="step", disable=not progress) as bar:
@@ -123,13 +100,18 @@ class PhotoMakerPipeline:
                 for i, row in zip(joining, self.prepare([requests[i] for i in joining]), strict=True):
                     owner[sampler.add(row)] = i
                 bar.update(sampler.step())
+                for error in sampler.failed().values():
+                    raise error
+                if on_step is not None:
+                    on_step(sampler)
                 for key, latents in sampler.finished().items():
-                    images[owner[key]] = self.decode(latents)
-        return images
+                    results[owner[key]] = latents
+        return results
 
     def sampler(self) -> Sampler:
         """An empty set of rows for this model: `add` what `prepare` made, `step`, `decode` what `finished` gives."""
-        return Sampler(self.base.unet, self.base.max_tokens)
+        in_training = self._switch is None
+        return Sampler(self.base.unet, self.base.max_tokens, self._switch, isolate=not in_training)
 
     def check(self, request: Request) -> None:
         """Check a request fully, without running a model.
@@ -137,97 +119,72 @@ class PhotoMakerPipeline:
         Raises:
             RequestError: it cannot be served.
         """
-        pixel_step = self.base.vae_scale_factor * 2 ** (len(self.base.configs["unet"]["block_out_channels"]) - 1)
-        request.check(max_id_images=self.max_id_images, pixel_step=pixel_step)
+        adapter = self.adapter(request.adapter)
+        request.check(max_id_images=adapter.max_id_images if adapter else None, pixel_step=self.pixel_step)
         self.schedule.plan(request.steps, request.eta)
-        prompt = self._parse(request)
-        extra = 0 if self.photomaker is None else self._repeats(len(request.id_images)) - 1
-        for text, more in ((prompt.text, extra), (request.negative_prompt, 0)):
+        prompt = self._parse(request, adapter)
+        extra = adapter.repeats(request.references) - 1 if adapter else 0
+        for text, more in ((prompt.text, extra), (request.negative_prompt or "", 0)):
             count = max(token_count(tokenizer, text) for tokenizer in self.base.tokenizers) + more
             if count > self.base.max_tokens:
                 raise RequestError(
-                    f"prompt {text!r} has {count} tokens, at most {self.base.max_tokens} fit; shorten it"
+                    f"prompt {text[:200]!r} has {count} tokens, at most {self.base.max_tokens} fit; shorten it"
                 )
 
     @torch.no_grad()
     def prepare(self, requests: Sequence[Request]) -> list[Row]:
-        """Encode prompts and ID images, all in one batch, into rows for the sampler.
+        """Encode prompts and ID images, all of one adapter in one batch, into rows for the sampler.
 
         Raises:
             RequestError: a request cannot be served.
         """
-        if not requests:
-            return []
         for request in requests:
             self.check(request)
-        sizes = [(r.height or self.base.resolution, r.width or self.base.resolution) for r in requests]
-        time_ids = torch.tensor([[h, w, 0, 0, h, w] for h, w in sizes], dtype=torch.float32, device=self.device)
-        conditioning = self._conditioning(requests, time_ids)
-        negatives = {text: self._negative(text) for text in {r.negative_prompt.strip() for r in requests}}
+        adapters = [self.adapter(request.adapter) for request in requests]
+        conditioning = [None] * len(requests)
+        for adapter in {id(a): a for a in adapters}.values():
+            mine = [i for i, other in enumerate(adapters) if other is adapter]
+            prompts = [self._parse(requests[i], adapter) for i in mine]
+            made = condition(self.base, adapter, prompts, [requests[i] for i in mine])
+            for i, value in zip(mine, made, strict=True):
+                conditioning[i] = value
+        negatives = {text: negative_text(self.base, text) for text in {r.negative_prompt for r in requests}}
         factor, channels = self.base.vae_scale_factor, self.base.latent_channels
-        return [
-            Row(
-                conditioning=conditioning.rows(slice(i, i + 1)).trimmed(),
-                negative=negatives[r.negative_prompt.strip()],
-                plan=self.schedule.plan(r.steps, r.eta),
-                guidance=r.guidance,
-                merge_step=r.first_merged if self.photomaker else 0,
-                seed=r.seed,
-                shape=(channels, h // factor, w // factor),
+        rows = []
+        for request, adapter, merged in zip(requests, adapters, conditioning, strict=True):
+            width, height = self.size(request)
+            told = request.original_size or (height, width)
+            rows.append(
+                Row(
+                    conditioning=with_time_ids(merged, (*told, *request.crop_corner, height, width)),
+                    negative=negatives[request.negative_prompt],
+                    plan=self.schedule.plan(request.steps, request.eta),
+                    guidance=request.guidance,
+                    merge_step=request.first_merged if adapter else 0,
+                    seed=request.seed,
+                    shape=(channels, height // factor, width // factor),
+                    lora=adapter.lora if adapter else None,
+                    noise=request.noise,
+                    generator=request.generator,
+                )
             )
-            for i, (r, (h, w)) in enumerate(zip(requests, sizes, strict=True))
-        ]
+        return rows
 
     def decode(self, latents: Tensor) -> Image.Image:
         """Latents [C, h, w] of one finished row to a picture. One at a time: it bounds memory at 1024 px."""
         pixels = decode_latents(self.base, latents[None])[0]
         return Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).cpu().numpy().astype(np.uint8))
 
-    def _conditioning(self, requests: Sequence[Request], time_ids: Tensor) -> Conditioning:
-        prompts = [self._parse(request) for request in requests]
-        ids = tokenize(self.base.tokenizers, [prompt.text for prompt in prompts])
-        plain = encode_text(self.base, ids)
-        if self.photomaker is None:
-            return Conditioning.from_text(plain, time_ids)
-        index = torch.tensor([class_token_index(self.base.tokenizers[0], prompt) for prompt in prompts])
-        counts = torch.tensor([len(request.id_images) for request in requests])
-        text = plain
-        if self.photomaker.repeat:
-            text = encode_text(self.base, self.photomaker.repeat_ids(ids, index, counts))
-        weights = [w for r in requests for w in (r.weights or [1.0] * len(r.id_images))]
-        return self.photomaker.condition(
-            text,
-            index.to(self.device),
-            self._id_pixels(requests),
-            counts.to(self.device),
-            time_ids,
-            weights=None if all(w == 1 for w in weights) else torch.tensor(weights, device=self.device),
-            plain=plain,
-        )
+    def preview(self, latents: Tensor, side: int | None = None) -> Image.Image:
+        """A rough picture of latents [C, h, w] without the VAE: w x h pixels, or its longer side `side`."""
+        if self._preview is None:
+            self._preview = preview_map(self.base)
+        return preview_image(latents, self._preview, side)
 
-    def _id_pixels(self, requests: Sequence[Request]) -> Tensor:
-        """[M, 3, S, S] of all requests, noise outside the masks; each request's noise is from its own seed."""
-        size, encoder = self.photomaker.id_encoder.image_size, self.photomaker.id_encoder
-        parts = []
-        for request in requests:
-            pixels = to_uint8(request.id_images, size)
-            if request.masks is not None and any(mask is not None for mask in request.masks):
-                whole = Image.new("L", (size, size), 255)
-                masks = masks_to_bool([mask or whole for mask in request.masks], size)
-                pixels = noise_fill(pixels, masks, torch.Generator().manual_seed(request.seed))
-            parts.append(to_clip(pixels, size))
-        return torch.cat(parts).to(self.device, encoder.visual_projection.weight.dtype)
-
-    def _parse(self, request: Request) -> Prompt:
-        if self.photomaker is None:
+    def _parse(self, request: Request, adapter: Adapter | None) -> Prompt:
+        if adapter is None:
             return Prompt(request.prompt, "", (0, 0))
-        prompt = parse_prompt(request.prompt, self.trigger_word, self.class_words)
+        words = None if request.any_class_word else self.class_words
+        prompt = parse_prompt(request.prompt, adapter.trigger_word, words)
         class_token_index(self.base.tokenizers[0], prompt)  # raises when the word is too far back
         return prompt
-
-    def _repeats(self, count: int) -> int:
-        """Tokens the class word takes in the text encoders' input."""
-        return count if self.photomaker.repeat and not self.photomaker.id_encoder.compose.one_token else 1
-
-    def _negative(self, text: str) -> TextFeatures:
-        return encode_text(self.base, tokenize(self.base.tokenizers, [text])) if text else null_text(self.base, 1)

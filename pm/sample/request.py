@@ -2,11 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
+import torch
 from PIL import Image
+from torch import Tensor
 
 from pm.errors import RequestError
+from pm.sample.config import SamplerConfig
+
+BASE = "base"  # the adapter name that stands for none: the base alone
 
 # Share of the steps that see the text only, when a request does not say: the published demo's default style strength.
 MERGE_FRACTION = 0.2
@@ -24,15 +30,28 @@ class Request:
     steps: int = 50
     guidance: float = 5.0  # 1: off
     merge_step: int | None = None  # first step that sees the identity; None: after a fifth of the steps
-    negative_prompt: str = ""
+    negative_prompt: str | None = None  # None: the base's null text (SDXL: zeros); "" is encoded like any other text
     eta: float = 0.0
     width: int | None = None  # pixels; None: what the base was trained for
     height: int | None = None
+    adapter: str | None = None  # by name; None: the pipeline's default; "base": the base alone
+    # [N, D], what the pipeline's `embed` made of the photos, instead of `id_images`: it depends on nothing else.
+    id_embeds: Tensor | None = field(default=None, compare=False)
+    original_size: tuple[int, int] | None = None  # h, w that SDXL is told; None: the image's own
+    crop_corner: tuple[int, int] = (0, 0)  # top, left that SDXL is told
+    any_class_word: bool = False  # take whatever word stands before the trigger, as the published code does
+    noise: Tensor | None = field(default=None, compare=False)  # first latents [C, h, w], unit variance; not the seed's
+    generator: torch.Generator | None = field(default=None, compare=False)  # for `eta`, instead of the seed's
 
     @property
     def first_merged(self) -> int:
         """The merge step, whether given or not."""
         return round(MERGE_FRACTION * self.steps) if self.merge_step is None else self.merge_step
+
+    @property
+    def references(self) -> int:
+        """ID images, encoded or not."""
+        return len(self.id_images) if self.id_embeds is None else self.id_embeds.shape[0]
 
     def check(self, *, max_id_images: int | None, pixel_step: int) -> None:
         """Check everything that needs no model.
@@ -59,10 +78,12 @@ class Request:
                 raise RequestError(f"{name}={value} must be a multiple of {pixel_step} pixels")
 
     def _check_images(self, max_id_images: int | None) -> None:
-        count = len(self.id_images)
+        count = self.references
+        if self.id_embeds is not None and (self.id_images or self.masks):
+            raise RequestError("both id_images and id_embeds are given; give one of them")
         if max_id_images is None:
             if count:
-                raise RequestError(f"{count} ID images given but no adapter is loaded; pass adapter=<file>")
+                raise RequestError(f"{count} ID images given but no adapter is in use; load or name one")
         elif not 1 <= count <= max_id_images:
             raise RequestError(f"{count} ID images given; this adapter takes 1 to {max_id_images}")
         for name in ("masks", "weights"):
@@ -72,3 +93,21 @@ class Request:
         for weight in self.weights or ():
             if not (math.isfinite(weight) and weight >= 0):
                 raise RequestError(f"weight {weight} of an ID image must be 0 or more; 1 is neutral")
+
+
+def merge_step_of(start_merge_step: int, steps: int) -> int:
+    """Our merge step for the published `start_merge_step`, the last step that sees the text only."""
+    return max(0, min(start_merge_step + 1, steps))
+
+
+def request_of(sampler: SamplerConfig, prompt: str, **fields: Any) -> Request:
+    """A request with the settings of a configuration; `fields` are the other fields of `Request`."""
+    return Request(
+        prompt=prompt,
+        steps=sampler.steps,
+        guidance=sampler.guidance,
+        merge_step=sampler.merge_step,
+        negative_prompt=sampler.negative_prompt or None,
+        eta=sampler.eta,
+        **fields,
+    )

@@ -8,9 +8,10 @@ from pm.errors import ConfigError
 from pm.model.prompt import CLASS_WORDS
 from pm.sample.config import GenerateConfig
 from pm.sample.grid import GridRow, labelled_grid, save_png
+from pm.sample.identity import preparer
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.references import Reference, find_references, load_references
-from pm.sample.request import Request
+from pm.sample.request import Request, request_of
 
 
 def generate(config: GenerateConfig, progress: bool = True) -> Path:
@@ -21,7 +22,7 @@ def generate(config: GenerateConfig, progress: bool = True) -> Path:
     Raises:
         PmError: the photos, the prompt, the adapter or the base cannot be used.
     """
-    references = load_references(find_references(config.id_images), config.face, config.mask, config.crop)
+    paths = find_references(config.id_images)
     device = pick_device(config.device)
     pipeline = PhotoMakerPipeline.from_pretrained(
         config.base.path,
@@ -32,7 +33,12 @@ def generate(config: GenerateConfig, progress: bool = True) -> Path:
         schedule=config.sampler.schedule,
         class_words=CLASS_WORDS | {word.lower() for word in config.class_words},
         check_base=config.check_base,
+        compile=config.compile,
     )
+    otherwise = preparer(pipeline.meta, config.preprocess)
+    references = load_references(paths, config.face, config.mask, config.crop, otherwise, config.preprocess != "none")
+    for note in (note for reference in references for note in reference.notes):
+        print(f"note: {note}")
     _note_masks(pipeline, references)
     requests = [_request(config, references, config.seed + i) for i in range(config.images)]
     images = pipeline.generate(requests, config.sampler.batch_size, progress)
@@ -74,24 +80,17 @@ def _note_masks(pipeline: PhotoMakerPipeline, references: list[Reference]) -> No
     """Say so when photos are not prepared as the adapter knows them; it works all the same, less well."""
     bare = [reference.path.name for reference in references if reference.mask is None]
     if bare and pipeline.meta and "mask" in pipeline.meta.crop_mode:
-        print(
-            f"note: {', '.join(bare)} have no mask, but the adapter was trained with them; try face=dlib mask=grabcut"
-        )
+        print(f"note: {', '.join(bare)} have no mask, but the adapter was trained with them; leave out preprocess=none")
 
 
 def _request(config: GenerateConfig, references: list[Reference], seed: int) -> Request:
-    sampler = config.sampler
-    return Request(
-        prompt=config.prompt,
+    return request_of(
+        config.sampler,
+        config.prompt,
         id_images=[reference.image for reference in references],
         masks=[reference.mask for reference in references],
         weights=config.weights,
         seed=seed,
-        steps=sampler.steps,
-        guidance=sampler.guidance,
-        merge_step=sampler.merge_step,
-        negative_prompt=sampler.negative_prompt,
-        eta=sampler.eta,
         width=config.width,
         height=config.height,
     )

@@ -8,9 +8,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from pm.errors import PmError, RequestError
 from pm.model.conditioning import Conditioning, TextFeatures
+from pm.model.fused import FusedLora, LoraSwitch
 from pm.model.photomaker import predict
-from pm.sample.schedule import INPUT_SCALE, NOISE, Plan, advance
+from pm.sample.schedule import INPUT_SCALE, NOISE, Plan, advance, clean_estimate
+
+# Steps between two looks for NaN on a GPU: reading a flag stops its queue of work, and what is not finite stays so.
+_CHECK_EVERY = 5
+
+_Group = tuple[tuple[int, ...], FusedLora | None]  # what one U-Net call can hold: latent shape and adapter
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,9 @@ class Row:
     merge_step: int  # steps before this one see the text only (delayed subject conditioning, paper section 4.1)
     seed: int
     shape: tuple[int, int, int]  # latents [C, h, w]
+    lora: FusedLora | None = None  # None: the U-Net as it is
+    noise: Tensor | None = None  # first latents [C, h, w] of unit variance, instead of the seed's
+    generator: torch.Generator | None = None  # for the noise of later steps, instead of the seed's
 
 
 @dataclass
@@ -34,81 +44,166 @@ class _Active:
     generator: torch.Generator  # its own, on the CPU: its image depends neither on neighbours nor on the device
     latents: Tensor  # [C, h, w] float32
     index: int = 0
+    estimate: Tensor | None = None  # [C, h, w] float32, after the first step
 
     @property
     def merged(self) -> bool:
         return self.index >= self.row.merge_step
 
+    @property
+    def group(self) -> _Group:
+        return self.row.shape, self.row.lora
+
+
+@dataclass(frozen=True)
+class Advance:
+    """One row's part in the last step."""
+
+    key: int
+    index: int  # steps done before it
+    timestep: float
+    latents: Tensor  # [C, h, w] float32 after it
+    estimate: Tensor  # [C, h, w] float32, the current guess of the finished latents
+
 
 class Sampler:
-    """Rows that advance together, one U-Net call a step for all that have the same latent size."""
+    """Rows that advance together, one U-Net call a step for all that have the same latent size and adapter."""
 
-    def __init__(self, unet: nn.Module, max_tokens: int) -> None:
-        """`unet`: an SDXL U-Net, with or without an adapter. `max_tokens`: L."""
-        self.unet, self.max_tokens = unet, max_tokens
+    def __init__(
+        self, unet: nn.Module, max_tokens: int, switch: LoraSwitch | None = None, *, isolate: bool = True
+    ) -> None:
+        """`unet`: an SDXL U-Net. `max_tokens`: L. `switch`: needed for rows with a `lora`.
+
+        `isolate`: a U-Net call that raises is repeated row by row, and `step` does not raise. Not for a model whose
+        calls are collective.
+        """
+        self.unet, self.max_tokens, self.switch, self.isolate = unet, max_tokens, switch, isolate
         self._active: dict[int, _Active] = {}
         self._done: dict[int, Tensor] = {}
+        self._failed: dict[int, PmError] = {}
+        self._advanced: list[Advance] = []
         self._next = 0
-        self._cache: dict[tuple, tuple[tuple, Conditioning]] = {}  # by latent shape
+        self._cache: dict[_Group, tuple[tuple, Conditioning]] = {}
 
     def __len__(self) -> int:
         """Rows that are not finished."""
         return len(self._active)
 
+    def keys(self) -> list[int]:
+        """Keys of the rows that are not finished, in the order they joined."""
+        return list(self._active)
+
     def add(self, row: Row) -> int:
         """Let a row join; returns its key. Its first latents are drawn here, from its own seed."""
-        generator = torch.Generator().manual_seed(row.seed)
-        latents = torch.randn(row.shape, generator=generator) * row.plan.init_sigma
+        generator = row.generator or torch.Generator().manual_seed(row.seed)
+        noise = torch.randn(row.shape, generator=generator) if row.noise is None else row.noise.float()
         key, self._next = self._next, self._next + 1
         conditioning = row.conditioning.to(self.unet.device, self.unet.dtype)
         negative = row.negative.to(self.unet.device, self.unet.dtype)
         moved = replace(row, conditioning=conditioning, negative=negative)
-        self._active[key] = _Active(moved, generator, latents.to(self.unet.device))
+        self._active[key] = _Active(moved, generator, noise.to(self.unet.device) * row.plan.init_sigma)
         return key
 
     def remove(self, key: int) -> None:
         """Drop a row, finished or not (its client has left). Unknown keys are ignored."""
-        self._active.pop(key, None)
-        self._done.pop(key, None)
+        for rows in (self._active, self._done, self._failed):
+            rows.pop(key, None)
 
     def position(self, key: int) -> tuple[int, int]:
         """Steps done and steps in all of an unfinished row."""
         active = self._active[key]
         return active.index, active.row.plan.steps
 
+    def estimate(self, key: int) -> Tensor:
+        """An unfinished row's current guess of its finished latents, [C, h, w] float32; noise before its first step."""
+        active = self._active[key]
+        return active.latents if active.estimate is None else active.estimate
+
+    def advanced(self) -> list[Advance]:
+        """What the last step did, row by row, also of the rows it finished."""
+        return self._advanced
+
     def finished(self) -> dict[int, Tensor]:
         """Hand out the finished rows once: key → latents [C, h, w] float32."""
         done, self._done = self._done, {}
         return done
 
+    def failed(self) -> dict[int, PmError]:
+        """Hand out the rows that could not go on, once: key → why. The others were not touched."""
+        failed, self._failed = self._failed, {}
+        return failed
+
     @torch.no_grad()
     def step(self) -> int:
-        """Advance every row by one step; returns how many rows there were."""
-        groups: dict[tuple, list[int]] = {}
+        """Advance every row by one step; returns how many rows there were. A row that fails leaves alone."""
+        groups: dict[_Group, list[int]] = {}
         for key, active in self._active.items():
-            groups.setdefault(active.row.shape, []).append(key)
+            groups.setdefault(active.group, []).append(key)
         self._cache = {k: v for k, v in self._cache.items() if k in groups}
-        for shape, keys in groups.items():
-            self._step_group(shape, keys)
+        self._advanced = []
+        # The group whose adapter is in place goes first: each step then switches once less.
+        current = self.switch.active if self.switch else None
+        for group in sorted(groups, key=lambda group: group[1] is not current):
+            self._step_group(group, groups[group])
         return sum(map(len, groups.values()))
 
-    def _step_group(self, shape: tuple, keys: list[int]) -> None:
+    def _step_group(self, group: _Group, keys: list[int]) -> None:
+        try:
+            if self.switch is not None:
+                self.switch.use(group[1])
+            self._advance(group, keys)
+        except Exception as error:  # whatever it is, it must not reach rows that did not cause it
+            if not self.isolate:
+                raise
+            self._cache.pop(group, None)
+            if len(keys) > 1:  # which row was it? each alone will tell; less memory is needed, too
+                for key in keys:
+                    self._step_group(group, [key])
+            else:
+                reason = str(error).strip().splitlines() or [type(error).__name__]
+                self._fail(keys[0], f"cannot be sampled ({type(error).__name__}: {reason[0][:200]})", error)
+
+    def _fail(self, key: int, why: str, cause: Exception | None = None) -> None:
+        active = self._active.pop(key)
+        error = RequestError(f"image with seed {active.row.seed} {why}; step {active.index} of {active.row.plan.steps}")
+        error.__cause__ = cause
+        self._failed[key] = error
+
+    def _advance(self, group: _Group, keys: list[int]) -> None:
         rows = [self._active[key] for key in keys]
         latents = torch.stack([active.latents for active in rows])
-        timesteps = torch.stack([active.row.plan.timesteps[active.index] for active in rows]).to(latents.device)
-        table = torch.stack([active.row.plan.table[active.index] for active in rows]).to(latents.device)
-        output = self._guided(shape, keys, rows, latents * table[:, INPUT_SCALE].view(-1, 1, 1, 1), timesteps)
-        latents = advance(latents, output, table, self._noise(rows, latents))
-        for key, active, value in zip(keys, rows, latents.unbind(), strict=True):
-            active.latents, active.index = value, active.index + 1
+        timesteps = torch.stack([active.row.plan.timesteps[active.index] for active in rows])
+        table = torch.stack([active.row.plan.table[active.index] for active in rows])
+        noise = None if not bool((table[:, NOISE] > 0).any()) else table[:, NOISE] > 0
+        moved, table = timesteps.to(latents.device), table.to(latents.device)
+        output = self._guided(group, keys, rows, latents * table[:, INPUT_SCALE].view(-1, 1, 1, 1), moved)
+        estimates = clean_estimate(latents, output, table)
+        latents = advance(latents, output, table, None if noise is None else _noise(rows, noise, latents))
+        broken = self._broken(rows, latents)
+        for i, (key, active) in enumerate(zip(keys, rows, strict=True)):
+            if i in broken:
+                self._fail(key, "became NaN or infinite; try float32, less guidance or another adapter")
+                continue
+            self._advanced.append(Advance(key, active.index, float(timesteps[i]), latents[i], estimates[i]))
+            active.latents, active.estimate, active.index = latents[i], estimates[i], active.index + 1
             if active.index == active.row.plan.steps:
-                self._done[key] = value
+                self._done[key] = active.latents
                 del self._active[key]
 
-    def _guided(self, shape: tuple, keys: list[int], rows: list[_Active], noisy: Tensor, timesteps: Tensor) -> Tensor:
+    @staticmethod
+    def _broken(rows: list[_Active], latents: Tensor) -> set[int]:
+        """Which rows are not finite, as far as this step looks; every row is looked at when it is finished."""
+        every = 1 if latents.device.type == "cpu" else _CHECK_EVERY
+        due = any((active.index + 1) % every == 0 or active.index + 1 == active.row.plan.steps for active in rows)
+        if not due:
+            return set()
+        finite = torch.isfinite(latents).flatten(1).all(1).tolist()
+        return {i for i, fine in enumerate(finite) if not fine}
+
+    def _guided(self, group: _Group, keys: list[int], rows: list[_Active], noisy: Tensor, timesteps: Tensor) -> Tensor:
         """Classifier-free guidance in one U-Net call: all rows, then the unconditional half of those that want it."""
         free = [i for i, active in enumerate(rows) if active.row.guidance != 1]
-        conditioning = self._conditioning(shape, keys, rows, free)
+        conditioning = self._conditioning(group, keys, rows, free)
         pick = list(range(len(rows))) + free
         noisy = noisy[pick].to(self.unet.dtype)
         output = predict(self.unet, noisy, timesteps[pick], conditioning, max_tokens=self.max_tokens).float()
@@ -120,26 +215,26 @@ class Sampler:
         guided = unconditional + scale * (conditional[free] - unconditional)
         return conditional.index_copy(0, torch.tensor(free, device=guided.device), guided)
 
-    def _conditioning(self, shape: tuple, keys: list[int], rows: list[_Active], free: list[int]) -> Conditioning:
+    def _conditioning(self, group: _Group, keys: list[int], rows: list[_Active], free: list[int]) -> Conditioning:
         """All rows' conditioning in one; kept from step to step, since it changes only when rows come, go or merge."""
         state = (tuple(keys), tuple(active.merged for active in rows))
-        cached = self._cache.get(shape)
+        cached = self._cache.get(group)
         if cached is None or cached[0] != state:
             parts = [active.row.conditioning if active.merged else _text_only(active.row) for active in rows]
             parts += [Conditioning.from_text(rows[i].row.negative, rows[i].row.conditioning.time_ids) for i in free]
-            cached = self._cache[shape] = (state, Conditioning.concat(parts))
+            cached = self._cache[group] = (state, Conditioning.concat(parts))
         return cached[1]
 
-    @staticmethod
-    def _noise(rows: list[_Active], latents: Tensor) -> Tensor | None:
-        wanted = [float(active.row.plan.table[active.index, NOISE]) > 0 for active in rows]
-        if not any(wanted):
-            return None
-        parts = [
-            torch.randn(active.row.shape, generator=active.generator) if want else torch.zeros(active.row.shape)
-            for active, want in zip(rows, wanted, strict=True)
-        ]
-        return torch.stack(parts).to(latents.device)
+
+def _noise(rows: list[_Active], wanted: Tensor, like: Tensor) -> Tensor:
+    """Fresh noise [B, C, h, w] for the rows that want it, each from its own generator; zeros for the others."""
+    parts = [
+        torch.randn(active.row.shape, generator=active.generator, device=active.generator.device).to(like)
+        if want
+        else torch.zeros_like(like[0])
+        for active, want in zip(rows, wanted.tolist(), strict=True)
+    ]
+    return torch.stack(parts)
 
 
 def _text_only(row: Row) -> Conditioning:

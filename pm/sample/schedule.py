@@ -16,7 +16,7 @@ from pm.errors import ConfigError, RequestError
 from pm.model.noise import alpha_bar, prediction_type
 
 SCHEDULES = ("ddim", "euler")
-INPUT_SCALE, KEEP, MOVE, NOISE = range(4)
+INPUT_SCALE, KEEP, MOVE, NOISE, CLEAN_KEEP, CLEAN_MOVE = range(6)
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Plan:
     """The schedule of one row with S steps."""
 
     timesteps: Tensor  # [S] float32, descending; Euler with linear spacing has fractions
-    table: Tensor  # [S, 4] float32: input scale, keep, move, noise
+    table: Tensor  # [S, 6] float32: input scale; keep, move, noise of a step; keep, move of the clean estimate
     init_sigma: float  # standard deviation of the first latents
 
     @property
@@ -35,12 +35,18 @@ class Plan:
 class Schedule:
     """Makes the plans for one base model."""
 
-    def __init__(self, kind: str, config: Mapping[str, Any]) -> None:
-        """`kind`: "ddim" or "euler". `config`: the base's scheduler_config.json, whatever class wrote it.
+    def __init__(self, kind: str | None, config: Mapping[str, Any]) -> None:
+        """Read a schedule's settings.
+
+        Args:
+            kind: "ddim", "euler", or None: the one whose diffusers class wrote `config`; DDIM for other classes.
+            config: the base's scheduler_config.json, whatever class wrote it.
 
         Raises:
             ConfigError: a kind or a setting we do not have.
         """
+        if kind is None:
+            kind = "euler" if config.get("_class_name") == "EulerDiscreteScheduler" else "ddim"
         if kind not in SCHEDULES:
             raise ConfigError(f"schedule={kind!r} is not one of {', '.join(SCHEDULES)}")
         for name in ("clip_sample", "thresholding", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"):
@@ -91,7 +97,7 @@ class Schedule:
         x0_x, x0_out, eps_x, eps_out = self._read(a)
         signal, direction = np.sqrt(b), np.sqrt((1 - b - sigma**2).clip(min=0))
         keep, move = signal * x0_x + direction * eps_x, signal * x0_out + direction * eps_out
-        return _plan_of(t, np.ones_like(a), keep, move, sigma, 1.0)
+        return _plan_of(t, (np.ones_like(a), keep, move, sigma, x0_x, x0_out), 1.0)
 
     def _read(self, a: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """x0 and eps as combinations of x and the U-Net's output, at alpha_bar `a`: (x0_x, x0_out, eps_x, eps_out)."""
@@ -116,24 +122,31 @@ class Schedule:
         last = all_sigmas[0] if self.config.get("final_sigmas_type", "zero") == "sigma_min" else 0.0
         change = np.append(sigma[1:], last) - sigma
         scale = 1 / np.sqrt(sigma**2 + 1)
-        keep, move = {
-            "epsilon": (np.ones_like(sigma), change),
-            "sample": (1 + change / sigma, -change / sigma),
-            "v_prediction": (1 + change / sigma * (1 - scale**2), change * scale),
+        x0_x, x0_out = {
+            "epsilon": (np.ones_like(sigma), -sigma),
+            "sample": (np.zeros_like(sigma), np.ones_like(sigma)),
+            "v_prediction": (scale**2, -sigma * scale),
         }[self.prediction]
+        # x' = x + change * (x - x0) / sigma, the slope at x.
+        keep, move = 1 + change / sigma * (1 - x0_x), -change / sigma * x0_out
         first = sigma.max() if spacing in ("linspace", "trailing") else np.sqrt(sigma.max() ** 2 + 1)
-        return _plan_of(t, scale, keep, move, np.zeros_like(sigma), float(first))
+        return _plan_of(t, (scale, keep, move, np.zeros_like(sigma), x0_x, x0_out), float(first))
 
 
 def advance(latents: Tensor, output: Tensor, table: Tensor, noise: Tensor | None = None) -> Tensor:
-    """One step of B rows: latents and U-Net output [B, C, h, w], each row's line of its table [B, 4], noise or None."""
-    keep, move, sigma = (table[:, i].view(-1, 1, 1, 1) for i in (KEEP, MOVE, NOISE))
-    result = keep * latents + move * output
-    return result if noise is None else result + sigma * noise
+    """One step of B rows: latents and U-Net output [B, C, h, w], each row's line of its table [B, 6], noise or None."""
+    result = _mixed(latents, output, table, KEEP, MOVE)
+    return result if noise is None else result + table[:, NOISE].view(-1, 1, 1, 1) * noise
 
 
-def _plan_of(
-    t: np.ndarray, scale: np.ndarray, keep: np.ndarray, move: np.ndarray, noise: np.ndarray, init: float
-) -> Plan:
-    table = torch.from_numpy(np.stack([scale, keep, move, noise], axis=1)).float()
-    return Plan(torch.from_numpy(t.copy()).float(), table, init)
+def clean_estimate(latents: Tensor, output: Tensor, table: Tensor) -> Tensor:
+    """What the picture would be if the U-Net were right at once (x0), from the same arguments as `advance`."""
+    return _mixed(latents, output, table, CLEAN_KEEP, CLEAN_MOVE)
+
+
+def _mixed(latents: Tensor, output: Tensor, table: Tensor, keep: int, move: int) -> Tensor:
+    return table[:, keep].view(-1, 1, 1, 1) * latents + table[:, move].view(-1, 1, 1, 1) * output
+
+
+def _plan_of(t: np.ndarray, columns: tuple[np.ndarray, ...], init: float) -> Plan:
+    return Plan(torch.from_numpy(t.copy()).float(), torch.from_numpy(np.stack(columns, axis=1)).float(), init)

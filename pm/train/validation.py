@@ -13,7 +13,7 @@ from pm.model.base import BaseModel
 from pm.model.photomaker import PhotoMaker
 from pm.sample.grid import GridRow, labelled_grid, save_png
 from pm.sample.pipeline import PhotoMakerPipeline
-from pm.sample.request import Request
+from pm.sample.request import Request, request_of
 from pm.train.config import ValidationConfig
 from pm.train.context import TrainContext
 from pm.train.step import Precision
@@ -105,16 +105,12 @@ def _requests(
         word = dataset.row(rows[0], ("class_word",))["class_word"]
         references.append(images)
         requests += [
-            Request(
+            request_of(
+                config.sampler,
                 prompt.format(class_word=word, trigger=trigger),
-                images,
-                masks,
+                id_images=images,
+                masks=masks,
                 seed=config.seed + i,
-                steps=config.sampler.steps,
-                guidance=config.sampler.guidance,
-                merge_step=config.sampler.merge_step,
-                negative_prompt=config.sampler.negative_prompt,
-                eta=config.sampler.eta,
             )
             for prompt in config.prompts
         ]

@@ -80,7 +80,9 @@ def run_worker(
         for callback in callbacks:
             callback.on_stop(trainer.step)
         return metrics
-    export(trainer, photomaker, context, step=trainer.step, run=config.name)
+    settings_of_photos = dataset.meta["settings"]
+    how = {name: settings_of_photos[name] for name in ("face", "mask", "crop") if name in settings_of_photos}
+    export(trainer, photomaker, context, step=trainer.step, run=config.name, preprocess=how)
     if context.rank == 0:
         write_summary(context.run_dir, config, metrics, trainer.seconds)
     for callback in callbacks:

@@ -12,6 +12,7 @@ from pm.evaluate.config import EvaluateConfig
 from pm.sample.config import GenerateConfig
 from pm.train.config import RunConfig
 from pm.train.export import ExportConfig
+from serving.config import ServeConfig
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 # entry point → its dataclass, what a user has to give, and keys that are only short names of others
@@ -22,10 +23,11 @@ ENTRIES = {
     "generate": (GenerateConfig, ["prompt=a man img", "id_images=[a.png]"], ()),
     "evaluate": (EvaluateConfig, [], ()),
     "export": (ExportConfig, ["checkpoint=runs/x"], ()),
+    "serve": (ServeConfig, [], ()),
 }
 # group → the entry points it belongs to, and its place there if not its name
 GROUPS = {
-    "base": ("preprocess", "train", "generate", "evaluate"),
+    "base": ("preprocess", "train", "generate", "evaluate", "serve"),
     "dataset": ("preprocess",),
     "face": ("preprocess", "generate"),
     "mask": ("preprocess", "generate"),
@@ -37,7 +39,8 @@ GROUPS = {
     "condition": ("train",),
     "hydra/launcher": ("train",),
     "tracker": ("train", "evaluate"),
-    "sampler": ("generate", "evaluate"),
+    "sampler": ("generate", "evaluate", "serve"),
+    "service": ("serve",),
     "protocol": ("evaluate",),
 }
 

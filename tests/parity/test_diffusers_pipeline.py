@@ -10,7 +10,7 @@ from pm.sample.request import Request
 
 
 @pytest.mark.parametrize(("schedule", "kind"), [("ddim", DDIMScheduler), ("euler", EulerDiscreteScheduler)])
-@pytest.mark.parametrize("negative", ["", "a blue background"])
+@pytest.mark.parametrize("negative", [None, "", "a blue background"])
 def test_base_alone_draws_what_diffusers_draws(tiny_base, schedule, kind, negative):
     request = Request("a man in a red shirt", seed=7, steps=6, guidance=4.0, negative_prompt=negative)
     ours = PhotoMakerPipeline.from_pretrained(tiny_base, schedule=schedule).generate([request])[0]
@@ -19,7 +19,7 @@ def test_base_alone_draws_what_diffusers_draws(tiny_base, schedule, kind, negati
     theirs.set_progress_bar_config(disable=True)
     expected = theirs(
         request.prompt,
-        negative_prompt=negative or None,
+        negative_prompt=negative,
         num_inference_steps=request.steps,
         guidance_scale=request.guidance,
         latents=torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(request.seed)),

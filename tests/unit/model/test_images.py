@@ -26,7 +26,7 @@ def test_noise_replaces_only_what_is_outside_and_follows_the_seed():
 
 def test_photo_and_mask_are_cropped_alike():
     mask = Image.new("L", (60, 20), 0)
-    mask.paste(255, (20, 0, 40, 20))
+    mask.paste(255, (14, 0, 46, 20))  # wider than the square: resizing comes first and looks beyond it
     assert masks_to_bool([mask], 8).all()
     photo = Image.merge("RGB", [mask] * 3)
     assert (to_uint8([photo], 8) == 255).all()

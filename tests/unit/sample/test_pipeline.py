@@ -1,44 +1,29 @@
 """Requests to images, through real (random) weights."""
 
 import dataclasses
+from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from PIL import Image
+from unit.sample.support import worst, write_adapter
 
 from pm.errors import CheckpointError, ConfigError, RequestError
-from pm.model.adapter import adapter_state, meta_of, save_adapter
+from pm.model.adapter import apply_adapter, load_adapter
 from pm.model.base import load_base
-from pm.model.config import AdapterConfig
 from pm.model.photomaker import PhotoMaker
 from pm.sample.config import SamplerConfig
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.request import Request
 
-TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
-
 
 @pytest.fixture(scope="module", params=["insert", "repeat"])
-def pipeline(request, tiny_base, tmp_path_factory) -> PhotoMakerPipeline:
-    torch.manual_seed(0)
-    model = PhotoMaker(load_base(tiny_base), AdapterConfig("stacked", request.param, 4, TARGETS, 0, 4, "img", False))
-    with torch.no_grad():
-        for parameter in model.parameter_groups()["lora"]:
-            parameter.copy_(torch.randn_like(parameter) * 0.1)
-    path = tmp_path_factory.mktemp("adapter") / "adapter.safetensors"
-    save_adapter(path, adapter_state(model), meta_of(model, crop_mode="none", project_version="0"))
-    return PhotoMakerPipeline.from_pretrained(tiny_base, path)
+def adapter_file(request, tiny_base, tmp_path_factory) -> Path:
+    return write_adapter(tiny_base, tmp_path_factory.mktemp("adapter") / "a.safetensors", merge=request.param)
 
 
 @pytest.fixture(scope="module")
-def photos() -> list[Image.Image]:
-    rng = np.random.default_rng(0)
-    return [Image.fromarray(rng.integers(0, 256, (40, 32 + 4 * i, 3), dtype=np.uint8)) for i in range(4)]
-
-
-def _worst(a: Image.Image, b: Image.Image) -> int:
-    return int(np.abs(np.asarray(a, dtype=int) - np.asarray(b, dtype=int)).max())
+def pipeline(tiny_base, adapter_file) -> PhotoMakerPipeline:
+    return PhotoMakerPipeline.from_pretrained(tiny_base, adapter_file)
 
 
 def test_batch_equals_singles_with_everything_different(pipeline, photos):
@@ -54,7 +39,7 @@ def test_batch_equals_singles_with_everything_different(pipeline, photos):
     together = pipeline.generate(requests, batch_size=3)
     assert [image.size for image in together] == [(32, 32)] * 4 + [(48, 24)]
     for image, request in zip(together, requests, strict=True):
-        assert _worst(image, pipeline.generate([request])[0]) <= 1
+        assert worst(image, pipeline.generate([request])[0]) <= 1
 
 
 def test_each_input_matters(pipeline, photos):
@@ -73,26 +58,21 @@ def test_each_input_matters(pipeline, photos):
         {"eta": 1.0},
     ]
     base, *rest = pipeline.generate([request] + [dataclasses.replace(request, **change) for change in changes], 16)
-    same = [change for change, image in zip(changes, rest, strict=True) if _worst(base, image) == 0]
+    same = [change for change, image in zip(changes, rest, strict=True) if worst(base, image) == 0]
     assert same == []
 
 
-def test_fused_lora_is_the_lora(pipeline, photos):
+def test_fused_lora_is_the_lora(adapter_file, pipeline, tiny_base, photos):
+    """Fused and swapped in, or by PEFT beside the matrices as in training."""
     request = Request("a man img in a red shirt", photos[:2], seed=1, steps=4, merge_step=0)
-    fused = pipeline.generate([request])[0]
-    pipeline.base.unet.unfuse_lora()
-    beside = pipeline.generate([request])[0]
-    pipeline.base.unet.disable_adapters()
-    without = pipeline.generate([request])[0]
-    pipeline.base.unet.enable_adapters()
-    pipeline.base.unet.fuse_lora()
-    assert _worst(fused, beside) <= 1 < _worst(fused, without)
-
-
-def test_call_makes_several_of_one_prompt(pipeline, photos):
-    images = pipeline("a man img", photos[:1], num_images=2, seed=5, steps=2)
-    assert _worst(images[1], pipeline("a man img", photos[:1], seed=6, steps=2)[0]) <= 1
-    assert pipeline.generate([]) == []
+    state, meta = load_adapter(adapter_file)
+    trained = PhotoMaker(load_base(tiny_base), meta.config(state), vision_config=meta.vision_config)
+    apply_adapter(trained, state, meta)
+    beside = PhotoMakerPipeline(trained.base, trained.eval())
+    expected = beside.generate([request])[0]
+    assert worst(pipeline.generate([request])[0], expected) <= 1
+    trained.unet.disable_adapters()
+    assert worst(beside.generate([request])[0], expected) > 1
 
 
 @pytest.mark.parametrize(
@@ -136,10 +116,10 @@ def test_repeated_class_words_count_against_the_limit(pipeline, photos):
 
 def test_base_alone_takes_plain_prompts_only(tiny_base, photos):
     pipeline = PhotoMakerPipeline.from_pretrained(tiny_base)
-    assert pipeline("a man in a red shirt", steps=2)[0].size == (32, 32)
+    assert pipeline.generate([Request("a man in a red shirt", steps=2)])[0].size == (32, 32)
     assert pipeline.trigger_word is None and pipeline.max_id_images is None
-    with pytest.raises(RequestError, match="no adapter is loaded"):
-        pipeline("a man", photos[:1])
+    with pytest.raises(RequestError, match="no adapter is in use"):
+        pipeline.check(Request("a man", photos[:1]))
 
 
 def test_a_base_without_its_parts_is_refused(tiny_base):

@@ -78,7 +78,7 @@ def test_largest_face_is_the_person(tmp_path):
 
 def test_what_cannot_be_prepared_says_why(tmp_path):
     photo = _photo(tmp_path / "a.png")
-    with pytest.raises(RequestError, match="a.png: no sidecar; use another photo, or face=null"):
+    with pytest.raises(RequestError, match="a.png: no sidecar; use another photo, or preprocess=none"):
         load_references([photo], SIDECAR, MASK, CROP)
     with pytest.raises(ConfigError, match="mask=sidecar needs to know the face"):
         load_references([photo], None, MASK, CROP)

@@ -40,11 +40,13 @@ def config(tiny_base, tmp_path) -> GenerateConfig:
         height=None,
         face=None,
         mask=None,
+        preprocess="auto",
         crop=CropConfig(0.1, 512, 2),
         class_words=("Robot",),
         output=str(tmp_path / "out"),
         device="cpu",
         dtype="auto",
+        compile=False,
     )
 
 
@@ -80,8 +82,11 @@ def test_photos_without_a_mask_are_noted_when_the_adapter_knows_masks(config, tm
     assert "note" not in capsys.readouterr().out
     state, meta = load_adapter(config.adapter)
     save_adapter(config.adapter, state, dataclasses.replace(meta, crop_mode="face+mask"))
-    generate(dataclasses.replace(config, images=1), progress=False)
+    generate(dataclasses.replace(config, images=1, preprocess="none"), progress=False)
     assert "0.png, 1.png have no mask" in capsys.readouterr().out
+    Image.new("RGB", (50, 40), "blue").save(tmp_path / "0.png")
+    with pytest.raises(RequestError, match="0.png: shows nobody in front of its background"):
+        generate(dataclasses.replace(config, images=1), progress=False)
 
 
 def test_a_failed_call_leaves_no_folder(config, tmp_path):

@@ -1,9 +1,12 @@
 """Rows that join, leave, merge late, skip guidance, and never feel their neighbours."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
+from pm.errors import RequestError
 from pm.model.conditioning import Conditioning, TextFeatures
 from pm.sample.sampler import Row, Sampler
 from pm.sample.schedule import Schedule
@@ -140,3 +143,61 @@ def test_seed_decides_the_image(eta):
     same = [run_alone(make_row(3, eta=eta)) for _ in range(2)]
     assert torch.equal(*same)
     assert not torch.allclose(same[0], run_alone(make_row(4, eta=eta)))
+
+
+class FailingUnet(FakeUnet):
+    """Breaks for rows whose pooled text holds the mark, alone or not."""
+
+    MARK = 777.0
+
+    def forward(self, x, t, encoder_hidden_states, encoder_attention_mask, added_cond_kwargs, return_dict):
+        if (added_cond_kwargs["text_embeds"] == self.MARK).any():
+            raise RuntimeError("out of memory\nand a second line")
+        return super().forward(x, t, encoder_hidden_states, encoder_attention_mask, added_cond_kwargs, return_dict)
+
+
+def _spoilt(row: Row, value: float) -> Row:
+    return replace(row, conditioning=replace(row.conditioning, pooled=torch.full((1, P), value)))
+
+
+@pytest.mark.parametrize("value", [float("nan"), FailingUnet.MARK])
+def test_a_row_that_fails_ends_alone(value):
+    good = [MIXED[0], MIXED[2], MIXED[5]]
+    sampler = Sampler(FailingUnet(), L)
+    keys = [sampler.add(row) for row in good]
+    bad = sampler.add(_spoilt(make_row(9, steps=7, merge_step=2), value))
+    done, failed = {}, {}
+    while len(sampler):
+        sampler.step()
+        done |= sampler.finished()
+        failed |= sampler.failed()
+        assert bad in failed or sampler.position(bad)[0] <= 2  # it fails where its identity is merged
+    assert failed.keys() == {bad} and sampler.failed() == {}
+    message = str(failed[bad])
+    assert isinstance(failed[bad], RequestError) and "\n" not in message
+    assert "seed 9" in message and "step 2 of 7" in message
+    for key, row in zip(keys, good, strict=True):
+        torch.testing.assert_close(done[key], run_alone(row))
+
+
+def test_what_a_step_did_can_be_looked_at():
+    sampler = Sampler(FakeUnet(), L)
+    row = make_row(3, steps=3)
+    key = sampler.add(row)
+    start = sampler.estimate(key)
+    for index in range(3):
+        sampler.step()
+        (seen,) = sampler.advanced()
+        assert (seen.key, seen.index, seen.timestep) == (key, index, float(row.plan.timesteps[index]))
+        assert seen.estimate.shape == seen.latents.shape == row.shape
+        if index < 2:
+            assert torch.equal(sampler.estimate(key), seen.estimate) and not torch.equal(seen.estimate, start)
+    assert sampler.keys() == []
+    assert torch.equal(sampler.finished()[key], seen.latents)
+
+
+def test_given_noise_and_generator_replace_the_seed():
+    row = make_row(3, eta=0.5)
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.randn(row.shape, generator=generator)
+    assert torch.equal(run_alone(replace(row, seed=99, noise=noise, generator=generator)), run_alone(row))

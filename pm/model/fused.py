@@ -1,0 +1,85 @@
+"""LoRA added into the U-Net's matrices for inference, and switched by swapping them: several adapters on one base.
+
+A fused U-Net is as fast as the plain one. Each adapter keeps its own copy of the matrices it changes, so switching
+copies nothing, adding up rounding errors is impossible, and the base alone stays at hand.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from pm.errors import CheckpointError
+from pm.model.lora import layers_of, lora_shape
+
+
+class FusedLora:
+    """One adapter's LoRA; its fused matrices are made when it is first used."""
+
+    def __init__(self, unet: nn.Module, state: Mapping[str, Tensor]) -> None:
+        """`state`: in the form of `pm.model.lora.lora_parameters`.
+
+        Raises:
+            CheckpointError: a matrix is missing, left over, not linear, or of another shape than the U-Net's.
+        """
+        self.state = {name: value.float() for name, value in state.items()}
+        self.layers = _checked_layers(unet, self.state)
+        self.fused: dict[str, Tensor] | None = None
+
+    def delta(self, layer: str) -> Tensor:
+        """B A, [out, in] float32 on the CPU (alpha = rank, so the scale is 1)."""
+        return self.state[f"unet.{layer}.lora_B.weight"] @ self.state[f"unet.{layer}.lora_A.weight"]
+
+
+class LoraSwitch:
+    """Puts the matrices of one adapter, or the base's own, into a U-Net."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        self.unet, self.active = unet, None
+        self._own: dict[str, Tensor] = {}  # the base's matrices that some adapter has replaced
+
+    def use(self, lora: FusedLora | None) -> None:
+        """Let the U-Net compute with this adapter; None: the base alone."""
+        if lora is self.active:
+            return
+        self._restore()
+        if lora is not None:
+            if lora.fused is None:
+                lora.fused = {layer: self._fuse(lora, layer) for layer in lora.layers}
+            for layer, weight in lora.fused.items():
+                module = self.unet.get_submodule(layer)
+                self._own.setdefault(layer, module.weight.data)
+                module.weight.data = weight
+        self.active = lora
+
+    def _fuse(self, lora: FusedLora, layer: str) -> Tensor:
+        # Added in float32, then rounded once: in bfloat16 that loses less than the arithmetic itself does.
+        own = self.unet.get_submodule(layer).weight.data
+        return (own.float() + lora.delta(layer).to(own.device)).to(own.dtype)
+
+    def _restore(self) -> None:
+        for layer, weight in self._own.items():
+            self.unet.get_submodule(layer).weight.data = weight
+        self._own, self.active = {}, None
+
+
+def _checked_layers(unet: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Names of the U-Net's layers that this LoRA changes, all of them and no other."""
+    layers, (rank, targets) = layers_of(state), lora_shape(state)
+    own = {name for name, _ in unet.named_modules() if name.endswith(tuple(f".{target}" for target in targets))}
+    missing, unexpected = sorted(own - layers), sorted(layers - own)
+    if missing or unexpected or len(state) != 2 * len(layers):
+        raise CheckpointError(
+            f"LoRA does not fit this U-Net: {len(missing)} layers missing (e.g. {missing[:1]}), "
+            f"{len(unexpected)} left over (e.g. {unexpected[:1]}); use the base and the targets it was trained with"
+        )
+    for layer in layers:
+        module = unet.get_submodule(layer)
+        if not isinstance(module, nn.Linear):
+            raise CheckpointError(f"LoRA on {layer} ({type(module).__name__}) is not supported; only linear layers are")
+        a, b = (tuple(state[f"unet.{layer}.lora_{which}.weight"].shape) for which in "AB")
+        if (a, b) != ((rank, module.in_features), (module.out_features, rank)):
+            raise CheckpointError(
+                f"{layer} has another shape ({b} x {a} in the file, {tuple(module.weight.shape)} here); "
+                "use the base it was trained with"
+            )
+    return sorted(layers)

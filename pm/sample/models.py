@@ -1,0 +1,211 @@
+"""What is loaded: a base, and adapters on it by name."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from pm.errors import CheckpointError, RequestError
+from pm.model.adapter import AdapterMeta
+from pm.model.base import BaseModel, load_base, move_base
+from pm.model.fused import LoraSwitch
+from pm.model.photomaker import IdConditioner, PhotoMaker
+from pm.model.prompt import CLASS_WORDS
+from pm.sample.adapters import Adapter, find_adapter, read_adapter
+from pm.sample.request import BASE
+from pm.sample.schedule import Schedule
+
+
+class LoadedModels:
+    """A base with its schedule, and any number of adapters; the one loaded last is the default."""
+
+    def __init__(
+        self,
+        base: BaseModel,
+        photomaker: PhotoMaker | None = None,
+        *,
+        schedule: str | None = None,
+        class_words: Collection[str] | None = CLASS_WORDS,
+    ) -> None:
+        """Wrap loaded models.
+
+        Args:
+            base: loaded with text encoders, VAE and U-Net.
+            photomaker: a model in training around `base.unet`; to load an adapter, `load_photomaker_adapter`.
+            schedule: "ddim", "euler", or None: the base's own.
+            class_words: words allowed before the trigger; None allows every word.
+        """
+        if base.text_encoders is None or base.vae is None or base.unet is None:
+            raise CheckpointError(f"base {base.path} was not loaded whole; load it with parts text, vae and unet")
+        self.base, self.class_words = base, class_words
+        self.schedule = Schedule(schedule, base.scheduler_config)
+        self._switch = None if photomaker is not None else LoraSwitch(base.unet)
+        self._adapters: dict[str, Adapter] = {}
+        self._preview: Tensor | None = None
+        if photomaker is not None:
+            trigger = photomaker.config.trigger_word
+            self._adapters["training"] = Adapter("training", photomaker, None, None, "", trigger)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        base: str | Path,
+        adapter: str | Path | None = None,
+        vision_path: str | None = None,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        *,
+        schedule: str | None = None,
+        class_words: Collection[str] | None = CLASS_WORDS,
+        check_base: bool = True,
+        compile: bool = False,
+        torch_dtype: torch.dtype | None = None,
+        use_safetensors: bool = True,
+        variant: str | None = None,
+    ) -> Self:
+        """Load a base, a diffusers SDXL folder or a Hub id, and, if given, an adapter (ours or the published one).
+
+        The adapter holds the whole id encoder, so the vision tower's own weights are not needed. `check_base=False`
+        puts it on another base of the same shape, such as a fine-tuned one. `compile` compiles the U-Net on its first
+        use: minutes once, then faster steps. `torch_dtype` is diffusers' name for `dtype`; `variant` is found by
+        itself, and pickled weights are never read.
+
+        Raises:
+            CheckpointError: something is missing or damaged, or the adapter was trained on another base.
+        """
+        if not use_safetensors:
+            raise CheckpointError("use_safetensors=False would read pickled weights, which can run code; convert them")
+        file = None if adapter is None else find_adapter(adapter, None, "")  # a wrong path shall not cost minutes
+        loaded = load_base(base, vision_path=vision_path, device=device, dtype=torch_dtype or dtype)
+        for module in (loaded.unet, loaded.vae):
+            module.to(memory_format=torch.channels_last)
+        pipeline = cls(loaded, schedule=schedule, class_words=class_words)
+        if file is not None:
+            pipeline.load_photomaker_adapter(file, check_base=check_base)
+        if compile:
+            loaded.unet.compile(dynamic=True)
+        return pipeline
+
+    def load_photomaker_adapter(
+        self,
+        pretrained_model_name_or_path_or_dict: str | Path | Mapping[str, Any],
+        weight_name: str | None = None,
+        subfolder: str = "",
+        trigger_word: str | None = None,
+        *,
+        pm_version: str = "v1",
+        adapter_name: str = "photomaker",
+        check_base: bool = True,
+        **hub: Any,
+    ) -> None:
+        """Load an adapter, or replace the one of that name; it becomes the default.
+
+        Args:
+            pretrained_model_name_or_path_or_dict: a file, a folder or Hub id that has `weight_name`, or a state dict
+                with `id_encoder` and `lora_weights`. Ours, or the published `.bin` or safetensors.
+            weight_name: file in the folder or repository; default: the usual names.
+            subfolder: of the folder or repository.
+            trigger_word: word after the class word in prompts; default: the adapter's own ("img").
+            pm_version: "v1".
+            adapter_name: any number of adapters can be loaded, by name; "base" is the base alone.
+            check_base: refuse an adapter that was trained on another base.
+            hub: for `hf_hub_download`: `token`, `revision`, `cache_dir`, `local_files_only`, ...
+
+        Raises:
+            CheckpointError: missing, damaged, or it does not fit the base.
+            NotImplementedError: PhotoMaker V2.
+        """
+        if pm_version != "v1":
+            raise NotImplementedError(
+                f"pm_version={pm_version!r} is not implemented: PhotoMaker V2 needs a face-recognition encoder whose "
+                "weights are not free for every use; load a v1 adapter"
+            )
+        if self._switch is None or adapter_name == BASE:
+            raise CheckpointError(
+                f"adapter_name={adapter_name!r} cannot be loaded here; choose another name or pipeline"
+            )
+        source = pretrained_model_name_or_path_or_dict
+        if not isinstance(source, Mapping):
+            source = find_adapter(source, weight_name, subfolder, **hub)
+        self._switch.use(None)  # the new one is checked against, and fused with, the base's own matrices
+        adapter = read_adapter(self.base, source, adapter_name, trigger_word=trigger_word, check_base=check_base)
+        # The last loaded is the default. Replaced at once: other threads may be looking names up.
+        self._adapters = {k: v for k, v in self._adapters.items() if k != adapter_name} | {adapter_name: adapter}
+
+    def to(self, *where: str | torch.device | torch.dtype) -> Self:
+        """Move and cast everything, as diffusers' pipelines do: `to("cuda")`, `to("cuda", torch.bfloat16)`."""
+        dtype = next((value for value in where if isinstance(value, torch.dtype)), self.base.unet.dtype)
+        device = next((value for value in where if not isinstance(value, torch.dtype)), self.base.unet.device)
+        if self._switch is None:
+            raise CheckpointError("a model in training is moved by its trainer")
+        self._switch.use(None)
+        move_base(self.base, device, dtype)
+        for adapter in self._adapters.values():
+            adapter.conditioner.to(device, dtype)
+            adapter.lora.fused = None
+        return self
+
+    def unload_photomaker_adapter(self, adapter_name: str = "photomaker") -> None:
+        """Forget an adapter; rows that already sample keep it. Unknown names are ignored."""
+        self._adapters = {k: v for k, v in self._adapters.items() if k != adapter_name}
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names of the adapters that are loaded; requests may also say "base"."""
+        return tuple(self._adapters)
+
+    def adapter(self, name: str | None = None) -> Adapter | None:
+        """The adapter a request with this name gets; None: the base alone.
+
+        Raises:
+            RequestError: no adapter of that name.
+        """
+        if name is None:
+            return next(reversed(self._adapters.values()), None)
+        if name == BASE:
+            return None
+        if name not in self._adapters:
+            raise RequestError(f"adapter {name!r} is not loaded; use {', '.join([*self._adapters, BASE])}")
+        return self._adapters[name]
+
+    def trigger_word_of(self, name: str | None) -> str | None:
+        """An adapter's trigger word, None for the base alone."""
+        adapter = self.adapter(name)
+        return adapter.trigger_word if adapter else None
+
+    def max_id_images_of(self, name: str | None) -> int | None:
+        """Most ID images a request may have, None for the base alone."""
+        adapter = self.adapter(name)
+        return adapter.max_id_images if adapter else None
+
+    def digest_of(self, name: str | None) -> str:
+        """16 hex digits of an adapter's weights; the base's fingerprint for the base alone."""
+        adapter = self.adapter(name)
+        return adapter.digest if adapter else self.base.fingerprint
+
+    @property
+    def photomaker(self) -> IdConditioner | None:
+        """The default adapter's model."""
+        adapter = self.adapter()
+        return adapter.conditioner if adapter else None
+
+    @property
+    def meta(self) -> AdapterMeta | None:
+        """The default adapter's metadata, None without one."""
+        adapter = self.adapter()
+        return adapter.meta if adapter else None
+
+    @property
+    def trigger_word(self) -> str | None:
+        return self.trigger_word_of(None)
+
+    @property
+    def max_id_images(self) -> int | None:
+        return self.max_id_images_of(None)
+
+    @property
+    def pixel_step(self) -> int:
+        """Width and height must be multiples of this."""
+        return self.base.vae_scale_factor * 2 ** (len(self.base.configs["unet"]["block_out_channels"]) - 1)

@@ -1,0 +1,128 @@
+"""From requests to the rows of the sampler: prompts and ID images encoded, each different one once."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pm.model.base import BaseModel, encode_text, null_text
+from pm.model.conditioning import Conditioning, TextFeatures
+from pm.model.images import masks_to_bool, noise_fill, to_clip, to_uint8
+from pm.model.prompt import Prompt, class_token_index, tokenize
+from pm.sample.adapters import Adapter
+from pm.sample.request import Request
+
+_PHOTOS = 32  # in one call of the vision tower
+
+
+@torch.no_grad()
+def condition(
+    base: BaseModel, adapter: Adapter | None, prompts: Sequence[Prompt], requests: Sequence[Request]
+) -> list[Conditioning]:
+    """Conditioning of B requests for one adapter, or for the base alone; their time ids are zero.
+
+    Returns:
+        `Conditioning` with B = 1 for each request, without padding. Requests that differ in other things than prompt,
+        photos and weights share one.
+    """
+    keys = [_key(prompt, request) for prompt, request in zip(prompts, requests, strict=True)]
+    first = {key: i for i, key in reversed(list(enumerate(keys)))}
+    order = {key: i for i, key in enumerate(first)}
+    chosen = list(first.values())
+    merged = _condition(base, adapter, [prompts[i] for i in chosen], [requests[i] for i in chosen])
+    rows = [merged.rows(slice(i, i + 1)).trimmed() for i in range(len(chosen))]
+    return [rows[order[key]] for key in keys]
+
+
+def with_time_ids(conditioning: Conditioning, values: Sequence[int]) -> Conditioning:
+    """`values`: original h, w, crop top, left, target h, w in pixels."""
+    return replace(conditioning, time_ids=torch.tensor([values], dtype=torch.float32))
+
+
+def negative_text(base: BaseModel, text: str | None) -> TextFeatures:
+    """What guidance moves away from; None: the base's null text."""
+    return null_text(base, 1) if text is None else encode_text(base, tokenize(base.tokenizers, [text]))
+
+
+@torch.no_grad()
+def embed_photos(adapter: Adapter, photos: Sequence[tuple[Image.Image, Image.Image | None]]) -> Tensor:
+    """Images and masks (white = person; noise replaces the rest) to embeddings [N, D], on the model's device.
+
+    Row i depends on photo i alone: its noise is drawn from its own pixels.
+    """
+    encoder = adapter.conditioner.id_encoder
+    size, weight = encoder.image_size, encoder.visual_projection.weight
+    parts = []
+    for start in range(0, len(photos), _PHOTOS):
+        pixels = [_pixels(image, mask, size) for image, mask in photos[start : start + _PHOTOS]]
+        parts.append(encoder.embed(torch.cat(pixels).to(weight)))
+    return torch.cat(parts)
+
+
+def _pixels(image: Image.Image, mask: Image.Image | None, size: int) -> Tensor:
+    pixels = to_uint8([image], size)
+    if mask is not None:
+        seed = zlib.crc32(pixels.numpy().tobytes())
+        pixels = noise_fill(pixels, masks_to_bool([mask], size), torch.Generator().manual_seed(seed))
+    return to_clip(pixels, size)
+
+
+def _key(prompt: Prompt, request: Request) -> tuple:
+    photos = request.id_images if request.id_embeds is None else [request.id_embeds]
+    weights = None if request.weights is None else tuple(request.weights)
+    masks = tuple(id(mask) for mask in request.masks or ())
+    return prompt, tuple(id(photo) for photo in photos), masks, weights
+
+
+def _condition(
+    base: BaseModel, adapter: Adapter | None, prompts: Sequence[Prompt], requests: Sequence[Request]
+) -> Conditioning:
+    time_ids = torch.zeros(len(requests), 6, device=base.unet.device)
+    ids = tokenize(base.tokenizers, [prompt.text for prompt in prompts])
+    plain = encode_text(base, ids)
+    if adapter is None:
+        return Conditioning.from_text(plain, time_ids)
+    index = torch.tensor([class_token_index(base.tokenizers[0], prompt) for prompt in prompts])
+    counts = torch.tensor([request.references for request in requests])
+    text = plain
+    if adapter.conditioner.repeat:
+        text = encode_text(base, adapter.conditioner.repeat_ids(ids, index, counts))
+    weights = [w for r in requests for w in (r.weights or [1.0] * r.references)]
+    device = base.unet.device
+    return adapter.conditioner.condition(
+        text,
+        index.to(device),
+        None,
+        counts.to(device),
+        time_ids,
+        weights=None if all(w == 1 for w in weights) else torch.tensor(weights, device=device),
+        plain=plain,
+        id_embeds=_embeds(adapter, requests, text.embeds),
+    )
+
+
+def _embeds(adapter: Adapter, requests: Sequence[Request], like: Tensor) -> Tensor:
+    """[M, D] of all requests, given or made now, each photo once."""
+    photos: dict[tuple[int, int], tuple[Image.Image, Image.Image | None]] = {}
+    for request in requests:
+        if request.id_embeds is None:
+            photos |= {(id(i), id(m)): (i, m) for i, m in _photos(request)}
+    place = {key: i for i, key in enumerate(photos)}
+    made = embed_photos(adapter, list(photos.values())) if photos else None
+    parts = []
+    for request in requests:
+        if request.id_embeds is None:
+            parts.append(made[[place[id(i), id(m)] for i, m in _photos(request)]])
+        else:
+            parts.append(request.id_embeds)
+    return torch.cat(
+        [part.to(like.device, adapter.conditioner.id_encoder.visual_projection.weight.dtype) for part in parts]
+    )
+
+
+def _photos(request: Request) -> list[tuple[Image.Image, Image.Image | None]]:
+    masks = request.masks or [None] * len(request.id_images)
+    return list(zip(request.id_images, masks, strict=True))

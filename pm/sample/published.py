@@ -1,0 +1,259 @@
+"""The published pipeline's interface: its argument names and its diffusers manners, on our sampler.
+
+Scripts written for `PhotoMakerStableDiffusionXLPipeline` run with a changed import.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pm.errors import ConfigError, RequestError
+from pm.model.base import decode_latents
+from pm.model.prompt import CLASS_WORDS, parse_prompt
+from pm.sample.references import Reference
+from pm.sample.request import Request, merge_step_of
+from pm.sample.sampler import Sampler
+from pm.sample.schedule import Schedule
+
+_log = logging.getLogger(__name__)
+OUTPUTS = ("pil", "np", "pt", "latent")
+_SCHEDULERS = {"DDIMScheduler": "ddim", "EulerDiscreteScheduler": "euler"}
+
+
+class PublishedInterface:
+    """What `PhotoMakerPipeline` shares with the published class.
+
+    Arguments of a call; K = B prompts x `num_images_per_prompt`, the images of a prompt lie together:
+
+    prompt: with the trigger word after the class word, or a list of B prompts.
+    input_id_images: photos (Pillow images, uint8 arrays or file names) for all prompts, or B lists of photos. Photos of
+        different people mix them.
+    negative_prompt: one, or B.
+    num_inference_steps: 1 to the base's training steps.
+    guidance_scale: 1: off.
+    start_merge_step: last step that sees the text only; the identity is seen after it. -1: from the start.
+    generator: draws the noise of all images as diffusers does, or one for each image. Default: torch's own.
+    seed: instead of a generator: image i gets `seed + i`, and is the same whatever is made beside it.
+    height, width: pixels; default: what the base was trained for.
+    output_type: "pil", "np" [K, H, W, 3] in 0..1, "pt" [K, 3, H, W] in 0..1, or "latent" [K, C, h, w].
+    id_weights: a number for each photo, from the class word alone (0) through the photo itself (1) beyond; or B lists.
+    preprocess: "auto": photos are prepared as in the adapter's training (published weights: not at all); "none": they
+        are taken as they are; more in `pm.sample.identity.preparer`.
+    class_word: put this word in place of the class word of every prompt: "girl" for a woman's photos changes her age.
+    eta: noise that DDIM adds, 0 to 1.
+    latents: first latents [K, C, h, w] of unit variance, instead of a generator's.
+    original_size, crops_coords_top_left: what SDXL is told of the picture's origin.
+    callback: called with step, timestep and latents [k, C, h, w] after every `callback_steps` steps.
+    callback_on_step_end: called with the pipeline, step, timestep and {"latents": ...} after every step; what it
+        returns is not used.
+    batch_size: images sampled together at most.
+    adapter: by name; default: the one loaded last; "base": plain text to image.
+    return_dict: False gives a tuple.
+    """
+
+    _quiet = False
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        input_id_images: Any = None,
+        negative_prompt: str | Sequence[str | None] | None = None,
+        num_images_per_prompt: int = 1,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 5.0,
+        start_merge_step: int = 10,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        seed: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        output_type: str = "pil",
+        *,
+        id_weights: Sequence[float] | Sequence[Sequence[float]] | None = None,
+        preprocess: str = "auto",
+        class_word: str | None = None,
+        eta: float = 0.0,
+        latents: Tensor | None = None,
+        original_size: tuple[int, int] | None = None,
+        crops_coords_top_left: tuple[int, int] = (0, 0),
+        callback: Callable[[int, float, Tensor], None] | None = None,
+        callback_steps: int = 1,
+        callback_on_step_end: Callable[[Any, int, float, dict], Any] | None = None,
+        batch_size: int = 8,
+        adapter: str | None = None,
+        return_dict: bool = True,
+    ):
+        """Images of prompts; returns diffusers' `StableDiffusionXLPipelineOutput`. Arguments: see the class.
+
+        Raises:
+            RequestError: one line that says what cannot be served and what to do.
+        """
+        if output_type not in OUTPUTS:
+            raise RequestError(f"output_type={output_type!r} is not one of {', '.join(OUTPUTS)}")
+        for name, value in (("num_images_per_prompt", num_images_per_prompt), ("batch_size", batch_size)):
+            if value < 1:
+                raise RequestError(f"{name}={value} must be at least 1")
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        each = self._each_prompt(prompts, input_id_images, negative_prompt, id_weights, preprocess, class_word, adapter)
+        width, height = width or self.base.resolution, height or self.base.resolution
+        settings = {"steps": num_inference_steps, "guidance": guidance_scale, "eta": eta, "adapter": adapter}
+        settings |= {"width": width, "height": height, "crop_corner": crops_coords_top_left}
+        settings |= {"merge_step": merge_step_of(start_merge_step, num_inference_steps), "original_size": original_size}
+        repeated = [fields for fields in each for _ in range(num_images_per_prompt)]
+        noise = self._noise(len(repeated), width, height, generator, seed, latents)
+        requests = [Request(**settings, **own, **start) for own, start in zip(repeated, noise, strict=True)]
+        on_step = self._on_step(callback, callback_steps, callback_on_step_end)
+        images = self._output(self.latents(requests, batch_size, not self._quiet, on_step), output_type)
+        if not return_dict:
+            return (images,)
+        from diffusers.pipelines.stable_diffusion_xl import StableDiffusionXLPipelineOutput
+
+        return StableDiffusionXLPipelineOutput(images=images)
+
+    def _each_prompt(
+        self, prompts: list[str], photos: Any, negatives: Any, weights: Any, preprocess: str, word: str | None, adapter
+    ) -> list[dict[str, Any]]:
+        """The fields of `Request` that differ between prompts."""
+        count = len(prompts)
+        if count == 0:
+            raise RequestError("prompt is an empty list; give at least one")
+        people = self._people(photos, count, adapter, preprocess)
+        negatives = [negatives] * count if negatives is None or isinstance(negatives, str) else list(negatives)
+        many = weights is not None and len(weights) > 0 and isinstance(weights[0], Sequence | np.ndarray)
+        weights = list(weights) if many else [weights] * count
+        for name, values in (("negative_prompt", negatives), ("id_weights", weights), ("input_id_images", people)):
+            if len(values) != count:
+                raise RequestError(f"{name} has {len(values)} entries for {count} prompts; give one, or {count}")
+        return [
+            {
+                "prompt": self._with_class_word(text, word, adapter),
+                "id_images": [reference.image for reference in references],
+                "masks": [reference.mask for reference in references],
+                "weights": None if w is None else [float(v) for v in w],
+                "negative_prompt": negative,
+                "any_class_word": True,
+            }
+            for text, references, w, negative in zip(prompts, people, weights, negatives, strict=True)
+        ]
+
+    def _people(self, photos: Any, count: int, adapter: str | None, preprocess: str) -> list[list[Reference]]:
+        """References for each prompt."""
+        if photos is None:
+            return [[]] * count
+        if not isinstance(photos, list | tuple):
+            photos = [photos]
+        sets = photos if photos and isinstance(photos[0], list | tuple) else [photos]
+        prepared = [self.references(one, adapter, preprocess) for one in sets]
+        for note in dict.fromkeys(note for one in prepared for reference in one for note in reference.notes):
+            _log.warning(note)
+        return prepared if sets is photos else prepared * count
+
+    def _with_class_word(self, prompt: str, word: str | None, adapter: str | None) -> str:
+        trigger = self.trigger_word_of(adapter)
+        if trigger is None:
+            return prompt
+        parsed = parse_prompt(prompt, trigger, None)
+        if word is None and parsed.class_word.lower() not in CLASS_WORDS:
+            _log.warning(f"{parsed.class_word!r} stands before {trigger!r}: is it the word for the person?")
+        if word is None:
+            return prompt
+        start, end = parsed.span
+        return f"{parsed.text[:start]}{word} {trigger}{parsed.text[end:]}"
+
+    def _noise(
+        self, count: int, width: int, height: int, generator: Any, seed: int | None, latents: Tensor | None
+    ) -> list[dict[str, Any]]:
+        """Where each image's noise comes from: fields of `Request`. Drawn as diffusers draws it, unless by seed."""
+        if seed is not None:
+            if generator is not None or latents is not None:
+                raise RequestError("seed is given beside generator or latents; give one of them")
+            return [{"seed": seed + i} for i in range(count)]
+        device, dtype = self.device, self.base.unet.dtype
+        if generator is None:
+            generator = torch.default_generator
+            if device.type == "cuda":
+                generator = torch.cuda.default_generators[device.index or 0]
+        shape = (self.base.latent_channels, height // self.base.vae_scale_factor, width // self.base.vae_scale_factor)
+        many = isinstance(generator, list | tuple)
+        if (many and len(generator) != count) or (latents is not None and latents.shape != (count, *shape)):
+            raise RequestError(f"generator and latents must be given for {count} images, latents as {(count, *shape)}")
+        if latents is None and many:
+            latents = torch.cat(
+                [torch.randn((1, *shape), generator=g, device=g.device, dtype=dtype) for g in generator]
+            )
+        elif latents is None:
+            latents = _drawn((count, *shape), generator, dtype)
+        return [{"noise": latents[i], "generator": generator[i] if many else generator} for i in range(count)]
+
+    def _on_step(self, legacy, every: int, modern) -> Callable[[Sampler], None] | None:
+        if legacy is None and modern is None:
+            return None
+
+        def call(sampler: Sampler) -> None:
+            rows = sampler.advanced()
+            step, timestep = rows[0].index, rows[0].timestep  # all rows of a call take the same steps
+            latents = torch.stack([row.latents for row in rows])
+            if legacy is not None and step % every == 0:
+                legacy(step, timestep, latents)
+            if modern is not None:
+                modern(self, step, timestep, {"latents": latents})
+
+        return call
+
+    def _output(self, latents: list[Tensor], kind: str) -> Any:
+        if kind == "pil":
+            return [self.decode(one) for one in latents]
+        if kind == "latent":
+            return torch.stack(latents)
+        pixels = torch.cat([decode_latents(self.base, one[None]) for one in latents])
+        return pixels if kind == "pt" else pixels.permute(0, 2, 3, 1).cpu().numpy()
+
+    @property
+    def device(self) -> torch.device:
+        return self.base.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.base.unet.dtype
+
+    @property
+    def unet(self) -> nn.Module:
+        return self.base.unet
+
+    @property
+    def vae(self) -> nn.Module:
+        return self.base.vae
+
+    @property
+    def id_encoder(self) -> nn.Module:
+        """The default adapter's."""
+        return self.photomaker.id_encoder
+
+    @property
+    def scheduler(self) -> Any:
+        """A diffusers scheduler with our settings; assign a DDIMScheduler or an EulerDiscreteScheduler to change it."""
+        import diffusers
+
+        name = next(name for name, kind in _SCHEDULERS.items() if kind == self.schedule.kind)
+        return getattr(diffusers, name).from_config(self.schedule.config)
+
+    @scheduler.setter
+    def scheduler(self, value: Any) -> None:
+        kind = _SCHEDULERS.get(type(value).__name__)
+        if kind is None:
+            raise ConfigError(f"scheduler {type(value).__name__} is not supported; use {' or '.join(_SCHEDULERS)}")
+        self.schedule = Schedule(kind, dict(value.config))
+
+    def fuse_lora(self, *_: Any, **__: Any) -> None:
+        """Nothing to do: LoRA is always fused here, and each adapter at its full strength."""
+
+    def set_progress_bar_config(self, disable: bool = False, **_: Any) -> None:
+        """Switch the progress bar off or on."""
+        self._quiet = disable
+
+
+def _drawn(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    return torch.randn(shape, generator=generator, device=generator.device, dtype=dtype)

@@ -1,0 +1,1 @@
+"""The HTTP service: an OpenAI-shaped images API on Ray Serve."""

@@ -1,0 +1,159 @@
+"""The service on Ray Serve: one deployment for HTTP, one for the sampler, one for quotas where keys have any.
+
+`serve deploy serving/config.yaml`, or `serve run serving.app:build_app`.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from pm.errors import ConfigError
+from serving.backend import RayBackend
+from serving.config import ScaleConfig, ServeConfig
+from serving.keys import Key, KeyFile
+from serving.metrics import RayRecorder
+from serving.quota import LocalQuotas
+from serving.routes import create_app
+from serving.schema import Job, Photo
+from serving.service import Service
+from serving.settings import load
+
+NAME = "photomaker"
+# Requests that one ingress holds at once, refused ones included: they must reach it to be told why. What it accepts is
+# bounded by limits.in_flight_images.
+_CONNECTIONS = 1024
+
+
+@serve.deployment(name="Engine")
+class EngineDeployment:
+    """A replica of the sampler."""
+
+    def __init__(self, config: ServeConfig) -> None:
+        # Only here: an ingress needs neither torch nor diffusers, and starts in a third of the time without.
+        from serving.engine import Engine
+
+        self.engine = Engine(config, RayRecorder())
+
+    async def generate(self, job: Job, photos: Sequence[Photo]) -> AsyncIterator[dict[str, Any]]:
+        """`Engine.generate`."""
+        async with aclosing(self.engine.generate(job, photos)) as events:
+            async for event in events:
+                yield event
+
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Swap adapters without a restart: {"adapters": {name: file}}."""
+        await self.engine.swap_adapters(user_config["adapters"])
+
+    def stats(self) -> dict[str, int]:
+        """Rows on their way, images waiting, steps since the start, process id."""
+        return self.engine.stats()
+
+    def check_health(self) -> None:
+        self.engine.check()
+
+    def __del__(self) -> None:
+        if hasattr(self, "engine"):
+            self.engine.stop()
+
+
+@serve.deployment(name="Quotas")
+class QuotasDeployment:
+    """One place for the rates of all keys, however many ingress replicas there are."""
+
+    def __init__(self, config: ServeConfig) -> None:
+        self.quotas = LocalQuotas(config.limits.request_s, config.limits.retry_after_s)
+
+    async def acquire(self, name: str, key: Key, lease: str, images: int) -> tuple[str, float] | None:
+        return await self.quotas.acquire(name, key, lease, images)
+
+    async def release(self, name: str, lease: str) -> None:
+        await self.quotas.release(name, lease)
+
+
+class _RemoteQuotas:
+    """`Quotas` behind a handle."""
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self.handle = handle
+
+    async def acquire(self, name: str, key: Key, lease: str, images: int) -> tuple[str, float] | None:
+        return await self.handle.acquire.remote(name, key, lease, images)
+
+    async def release(self, name: str, lease: str) -> None:
+        await self.handle.release.remote(name, lease)
+
+
+@serve.deployment(name="Ingress")
+@serve.ingress()
+class IngressDeployment:
+    """A replica that speaks HTTP."""
+
+    def __init__(self, config: ServeConfig, engine: DeploymentHandle, quotas: DeploymentHandle | None) -> None:
+        recorder = RayRecorder()
+        backend = RayBackend(engine, config.retries, config.limits.retry_after_s, recorder, NAME)
+        local = LocalQuotas(config.limits.request_s, config.limits.retry_after_s)
+        keys = None if config.keys.file is None else KeyFile(config.keys.file)
+        self.service = Service(config, backend, recorder, local if quotas is None else _RemoteQuotas(quotas), keys)
+
+    def __serve_build_asgi_app__(self):
+        return create_app(self.service)
+
+    def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """The names that clients may use; the engines get the same."""
+        self.service.adapters = dict(user_config["adapters"])
+
+
+def deploy(config: ServeConfig) -> serve.Application:
+    """The application for one configuration."""
+    limits, retry = config.limits, {"status_code": 429, "retry_after_s": config.limits.retry_after_s}
+    adapters = {"adapters": dict(config.adapters)}
+    engine = EngineDeployment.options(
+        user_config=adapters,
+        # As many as are sampled together, and a few whose faces are found meanwhile; with Serve's default of 5 no
+        # batch would ever fill.
+        max_ongoing_requests=config.engine.max_rows + config.engine.lookahead,
+        backpressure_config=retry,
+        max_constructor_retry_count=3,  # a wrong file stays wrong
+        **_scale(config.engines),
+    ).bind(config)
+    quotas = None
+    if config.keys.file is not None and config.ingress.max_replicas > 1:
+        quotas = QuotasDeployment.options(num_replicas=1, ray_actor_options={"num_cpus": 0}).bind(config)
+    return IngressDeployment.options(
+        user_config=adapters,
+        max_ongoing_requests=max(_CONNECTIONS, 2 * limits.in_flight_images),
+        backpressure_config=retry,
+        **_scale(config.ingress),
+    ).bind(config, engine, quotas)
+
+
+def build_app(args: Mapping[str, Any]) -> serve.Application:
+    """The application for `serve deploy`; `args: {host, overrides: [base=sdxl, ...]}`, with Hydra overrides.
+
+    `host` is that of `http_options` in the same file, which an application cannot see; left out, other machines are
+    assumed to reach it.
+
+    Raises:
+        ConfigError: an unknown argument or override, or an open door.
+    """
+    unknown = set(args) - {"host", "overrides"}
+    if unknown:
+        raise ConfigError(f"args has {', '.join(sorted(unknown))}; known are host and overrides")
+    config = load(args.get("overrides") or [])
+    config = replace(config, http=replace(config.http, host=args.get("host", "0.0.0.0")))
+    config.check_exposure()
+    return deploy(config)
+
+
+def _scale(scale: ScaleConfig) -> dict[str, Any]:
+    return {
+        "autoscaling_config": scale.autoscaling(),
+        "max_queued_requests": scale.max_queued_requests,
+        "ray_actor_options": {"num_cpus": scale.num_cpus, "num_gpus": scale.num_gpus},
+        "graceful_shutdown_timeout_s": scale.drain_s,
+        "graceful_shutdown_wait_loop_s": 0.5,
+    }

@@ -1,0 +1,136 @@
+"""Start the service on this machine, say how to use it, and stop it in order."""
+
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from pm.errors import CheckpointError, ConfigError
+from serving.config import ServeConfig
+
+_ROOT = Path(__file__).resolve().parents[1]
+_PHOTO = "assets/toon/examples/woman_1.png"
+
+
+def run(config: ServeConfig) -> None:
+    """Serve until Ctrl-C or SIGTERM.
+
+    Raises:
+        PmError: the configuration, a file or the port cannot be used; nothing is started then.
+    """
+    begin = time.monotonic()
+    check(config)
+    start(config)
+    print(greeting(config, time.monotonic() - begin), flush=True)
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    stopped.wait()
+    print("stopping: requests on their way are finished first", file=sys.stderr, flush=True)
+    stop()
+
+
+def check(config: ServeConfig) -> None:
+    """Find a user's mistakes before any process is started.
+
+    Raises:
+        PmError: the first one.
+    """
+    from pm.model.files import fingerprint
+    from serving.keys import KeyFile
+
+    config.check_exposure()
+    if config.keys.file is not None:
+        KeyFile(config.keys.file)
+    fingerprint(config.base.path)
+    for name, file in config.adapters.items():
+        if not Path(file).expanduser().is_file():
+            raise CheckpointError(f"adapters.{name}={file} is not a file; train one, or give another")
+    _check_port(config.http.host, config.http.port)
+
+
+def start(config: ServeConfig) -> None:
+    """Start Ray, its proxy and the application; returns when requests are served."""
+    import ray
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+    from ray.serve.schema import LoggingConfig
+
+    from pm.ray_env import ray_init
+    from serving.app import NAME, deploy
+
+    own = {} if os.environ.get("RAY_ADDRESS") else {"_metrics_export_port": config.http.metrics_port or None}
+    ray_init(**own)
+    logging = LoggingConfig(enable_access_log=False)  # our own line says more, and nothing private
+    serve.start(
+        http_options=HTTPOptions(
+            host=config.http.host,
+            port=config.http.port,
+            # Ours ends a request first and says so in OpenAI's words; this is for what never reaches an ingress.
+            request_timeout_s=config.limits.request_s + config.limits.body_s,
+        ),
+        logging_config=logging,
+    )
+    try:
+        serve.run(deploy(config), name=NAME, logging_config=logging)
+    except BaseException as error:
+        serve.shutdown()
+        ray.shutdown()
+        # A replica's error comes as text, with every traceback on the way; a user's mistake is one line of it.
+        known = re.findall(r"pm\.errors\.\w+: (.+)", str(error))
+        if known:
+            raise CheckpointError(known[-1]) from error
+        raise
+
+
+def stop() -> None:
+    """Finish what was accepted, take nothing new, and stop everything that `start` has started."""
+    import ray
+    from ray import serve
+
+    from serving.app import NAME
+
+    serve.delete(NAME)  # replicas drain while their proxy still holds the connections; shutdown would close those
+    serve.shutdown()
+    ray.shutdown()
+
+
+def greeting(config: ServeConfig, seconds: float) -> str:
+    """What to paste next."""
+    url = f"http://{config.http.host}:{config.http.port}"
+    model, secret = next(iter(config.adapters)), "not-needed" if config.keys.file is None else "YOUR-KEY"
+    auth = "" if config.keys.file is None else f'  -H "Authorization: Bearer {secret}" \\\n'
+    photo, metrics = _ROOT / _PHOTO, config.http.metrics_port
+    return f"""
+Serving {model} at {url} after {seconds:.0f} s; Ctrl-C stops it. API: {url}/docs, Prometheus: port {metrics}.
+
+curl {url}/v1/images/edits \\
+{auth}  -F "image[]=@{photo}" -F "prompt=a woman img wearing a red hoodie" -F seed=1 \\
+  | {sys.executable} -c "import json, sys; print(json.load(sys.stdin)['data'][0]['b64_json'])" \\
+  | base64 -d > portrait.png
+
+{sys.executable} - <<'PY'
+import base64
+from openai import OpenAI
+
+client = OpenAI(base_url="{url}/v1", api_key="{secret}")
+answer = client.images.edit(
+    image=[open("{photo}", "rb")], prompt="a woman img wearing a red hoodie", extra_body={{"seed": 1}}
+)
+open("portrait.png", "wb").write(base64.b64decode(answer.data[0].b64_json))
+PY
+"""
+
+
+def _check_port(host: str, port: int) -> None:
+    import socket
+
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(f"http.port={port} on {host} cannot be used ({error.strerror}); set another") from error

@@ -1,0 +1,235 @@
+"""What a client may ask, in OpenAI's words plus ours, and what it means for the engine."""
+
+import difflib
+import math
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from serving.config import BASE, ServeConfig
+from serving.errors import ApiError, invalid
+
+
+class ImageRequest(BaseModel):
+    """The fields of `/v1/images/generations` (JSON) and, beside `image[]`, of `/v1/images/edits` (multipart)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: str = Field(description="With the trigger word after the class word: 'a man img wearing a red hoodie'.")
+    model: str | None = Field(None, description="A name from /v1/models; default: the first adapter, or the base.")
+    n: int = Field(1, description="How many images; their seeds are seed, seed + 1, ...")
+    size: str = Field("auto", description="WIDTHxHEIGHT in pixels, or auto: what the base was trained for.")
+    response_format: Literal["b64_json", "url"] = Field("b64_json", description="url answers a data: URL.")
+    stream: bool = Field(False, description="Server-sent events.")
+    partial_images: int = Field(0, ge=0, le=3, description="Previews of each image on the way, with stream.")
+
+    steps: int | None = Field(None, ge=1, description="Denoising steps.")
+    guidance_scale: float | None = Field(None, ge=0, le=100, allow_inf_nan=False, description="1: off.")
+    start_merge_step: int | None = Field(
+        None, ge=0, description="The last step that sees the text only, from 0 (the published pipeline's meaning)."
+    )
+    id_weights: list[float] | None = Field(None, description="One per photo: 0 the word alone, 1 the photo, or beyond.")
+    seed: int | None = Field(None, ge=0, lt=2**63 - 64, description="The same seed gives the same image.")
+    negative_prompt: str | None = None
+    preprocess: Literal["auto", "none", "photo", "drawing"] | None = Field(
+        None, description="auto: as the adapter was trained; none: the photos as they are; photo: find the face."
+    )
+
+    # Accepted so that existing programs run; there is one quality, one background and one format.
+    quality: str | None = None
+    background: Literal["auto", "opaque"] | None = None
+    output_format: Literal["png"] = "png"
+    output_compression: int | None = None
+    input_fidelity: str | None = None
+    moderation: str | None = None
+    style: str | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+
+    @field_validator("id_weights", mode="before")
+    @classmethod
+    def _split_weights(cls, value: Any) -> Any:
+        return value.split(",") if isinstance(value, str) else value
+
+    @field_validator("id_weights")
+    @classmethod
+    def _finite(cls, value: list[float] | None) -> list[float] | None:
+        for weight in value or ():
+            if not (math.isfinite(weight) and 0 <= weight <= 10):
+                raise ValueError(f"{weight} is out of range; use 0 to 10, 1 is neutral")
+        return value
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One uploaded photo, checked and decoded."""
+
+    digest: str  # SHA-256 of the file
+    pixels: np.ndarray  # uint8 RGB [H, W, 3]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to make: everything the engine needs, except the photos. Every value is decided, also the seed, so
+    that a second try on another replica makes the same image."""
+
+    request_id: str
+    tenant: str  # the key's name; identities are cached for it alone
+    model: str
+    prompt: str
+    negative_prompt: str | None  # None: the base's null text
+    seed: int
+    steps: int
+    guidance: float
+    start_merge_step: int | None  # the last step that sees the text only; None: the service's own share of the steps
+    weights: tuple[float, ...] | None
+    width: int | None  # pixels
+    height: int | None
+    preprocess: str
+    partials: int
+
+
+def parse(fields: Mapping[str, Any]) -> ImageRequest:
+    """Check types and ranges that hold for every service.
+
+    Raises:
+        ApiError: names the first field that is wrong.
+    """
+    unknown = [name for name in fields if name not in ImageRequest.model_fields]
+    if unknown:
+        near = difflib.get_close_matches(str(unknown[0]), ImageRequest.model_fields, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(ImageRequest.model_fields)}"
+        raise invalid(
+            f"unknown parameter {str(unknown[0])[:60]!r}{hint}", str(unknown[0])[:60], code="unknown_parameter"
+        )
+    try:
+        return ImageRequest.model_validate(dict(fields))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else None
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "missing":
+            raise invalid(f"{name} is missing", name, code="missing_required_parameter") from None
+        raise invalid(f"{name}={_shown(fields.get(name))}: {message}", name) from None
+
+
+def jobs(
+    request: ImageRequest,
+    photos: int,
+    config: ServeConfig,
+    adapters: Mapping[str, str],
+    *,
+    request_id: str,
+    tenant: str,
+) -> list[Job]:
+    """Check what this service allows, fill in its defaults, and split into single images.
+
+    Args:
+        photos: how many came with it.
+        adapters: those served at present.
+
+    Raises:
+        ApiError: 400, or 404 for a model that is not there.
+    """
+    limits, sampler = config.limits, config.sampler
+    _check_text("prompt", request.prompt, limits.prompt_chars, required=True)
+    _check_text("negative_prompt", request.negative_prompt or "", limits.prompt_chars)
+    if not 1 <= request.n <= limits.images:
+        raise invalid(f"n={request.n} is out of range; use 1 to {limits.images}", "n")
+    steps = sampler.steps if request.steps is None else request.steps
+    if steps > limits.steps:
+        raise invalid(f"steps={steps} is out of range; use 1 to {limits.steps}", "steps")
+    if request.id_weights is not None and len(request.id_weights) != photos:
+        raise invalid(
+            f"{len(request.id_weights)} id_weights given for {photos} photos; give one for each", "id_weights"
+        )
+    if request.partial_images and not request.stream:
+        raise invalid("partial_images needs stream=true", "partial_images")
+    width, height = _size(request.size, limits.size)
+    model = _model(request.model, photos, adapters)
+    seed = secrets.randbelow(2**32) if request.seed is None else request.seed
+    return [
+        Job(
+            request_id=request_id,
+            tenant=tenant,
+            model=model,
+            prompt=request.prompt,
+            # An empty one means none, as in the base's training, not the encoded empty text.
+            negative_prompt=(sampler.negative_prompt if request.negative_prompt is None else request.negative_prompt)
+            or None,
+            seed=seed + i,
+            steps=steps,
+            guidance=sampler.guidance if request.guidance_scale is None else request.guidance_scale,
+            start_merge_step=request.start_merge_step,
+            weights=None if request.id_weights is None else tuple(request.id_weights),
+            width=width,
+            height=height,
+            preprocess=request.preprocess or config.preprocess,
+            partials=request.partial_images,
+        )
+        for i in range(request.n)
+    ]
+
+
+def fields_of(form: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Form fields as a mapping; `name[]` and repeated names make a list.
+
+    Raises:
+        ApiError: a field that takes one value is given twice.
+    """
+    found: dict[str, Any] = {}
+    for raw, value in form:
+        name = raw.removesuffix("[]")
+        if name == "id_weights":
+            found.setdefault(name, []).extend(value.split(","))
+        elif name in found:
+            raise invalid(f"{name[:60]} is given twice", name[:60])
+        else:
+            found[name] = value
+    return found
+
+
+def _check_text(name: str, text: str, most: int, required: bool = False) -> None:
+    if required and not text.strip():
+        raise invalid(f"{name} is empty; write for example 'a man img wearing a red hoodie'", name)
+    if len(text) > most:
+        raise invalid(
+            f"{name} has {len(text)} characters, at most {most} are read; shorten it", name, code="string_too_long"
+        )
+    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise invalid(f"{name} has characters that are no text", name)
+
+
+def _size(text: str, most: int) -> tuple[int | None, int | None]:
+    if text == "auto":
+        return None, None
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if match is None:
+        raise invalid(f"size={_shown(text)} must be WIDTHxHEIGHT in pixels, such as 64x64, or auto", "size")
+    width, height = int(match[1]), int(match[2])
+    if not (0 < width <= most and 0 < height <= most):
+        raise invalid(f"size={text} is out of range; use up to {most} pixels along a side", "size")
+    return width, height
+
+
+def _model(name: str | None, photos: int, adapters: Mapping[str, str]) -> str:
+    if name is None:
+        return next(iter(adapters)) if photos else BASE
+    if name != BASE and name not in adapters:
+        known = ", ".join([*adapters, BASE])
+        raise ApiError(404, f"model {_shown(name)} is not here; use {known}", code="model_not_found", param="model")
+    if name == BASE and photos:
+        raise invalid(f"model {name!r} takes no photos; use {', '.join(adapters)}", "model")
+    if name != BASE and not photos:
+        raise invalid(f"model {name!r} needs photos of the person: send image[] to /v1/images/edits", "model")
+    return name
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

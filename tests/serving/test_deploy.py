@@ -1,0 +1,110 @@
+"""The files that others' programs read: Serve's own schema, KubeRay's, and our configuration inside both."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pm.errors import ConfigError, PmError
+from serving.config import ServeConfig
+from serving.run import check, greeting
+from serving.settings import load
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMAS = ROOT.parent / "shared" / "kuberay"
+
+
+def serve_config(text: str) -> dict:
+    from ray.serve.schema import ServeDeploySchema
+
+    content = yaml.safe_load(text)
+    ServeDeploySchema.model_validate(content)
+    return content
+
+
+def built(content: dict) -> ServeConfig:
+    """What its application would run with."""
+    from serving.app import build_app
+
+    (app,) = content["applications"]
+    assert app["import_path"] == f"serving.app:{build_app.__name__}"
+    assert content["http_options"]["host"] == app["args"]["host"]
+    config = load(app["args"]["overrides"])
+    assert content["http_options"]["request_timeout_s"] >= config.limits.request_s + config.limits.body_s
+    return config
+
+
+def test_serve_config_is_serves_and_builds():
+    from serving.app import build_app
+
+    content = serve_config((ROOT / "serving" / "config.yaml").read_text())
+    built(content)
+    build_app(content["applications"][0]["args"])
+
+
+def test_build_app_is_closed_unless_told_otherwise():
+    from serving.app import build_app
+
+    with pytest.raises(ConfigError, match="keys.file is not set"):
+        build_app({})
+    build_app({"overrides": ["keys.anonymous=true"]})
+    for wrong in ({"override": []}, {"overrides": ["engine.rows=3"]}, {"overrides": ["limits.photos=many"]}):
+        with pytest.raises(ConfigError):
+            build_app(wrong | {"host": "127.0.0.1"})
+
+
+def test_autoscaling_reaches_serve():
+    from serving.app import deploy
+
+    app = deploy(load(["engines.min_replicas=0", "engines.max_replicas=3", "engine.max_rows=5", "engine.lookahead=2"]))
+    ingress = app._bound_deployment
+    engine = ingress.init_args[1]._bound_deployment
+    scaling = engine._deployment_config.autoscaling_config
+    assert (scaling.min_replicas, scaling.max_replicas) == (0, 3)
+    assert engine.max_ongoing_requests == 7
+    for deployment in (ingress, engine):
+        assert deployment.backpressure_config.status_code == 429 and deployment.backpressure_config.retry_after_s
+
+
+def test_rayservice_is_kuberays_and_its_application_builds():
+    pytest.importorskip("jsonschema")
+    if not SCHEMAS.is_dir():
+        pytest.skip("KubeRay's schemas are not here")
+    import jsonschema
+
+    manifest = yaml.safe_load((ROOT / "deploy" / "kuberay" / "rayservice.yaml").read_text())
+    schema = json.loads((SCHEMAS / "rayservices.v1.schema.json").read_text())
+    jsonschema.validate(manifest, schema)
+    config = built(serve_config(manifest["spec"]["serveConfigV2"]))
+    assert config.keys.file and config.base.path.startswith("/models") and config.engines.num_gpus == 1
+    # A pod is ended only after its replicas have finished.
+    for group in manifest["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
+        assert group["template"]["spec"]["terminationGracePeriodSeconds"] > config.engines.drain_s
+
+
+def test_wrong_files_are_found_before_anything_starts(tmp_path, config):
+    changes = [
+        {"base": dataclasses.replace(config.base, path=str(tmp_path))},
+        {"adapters": {"a": str(tmp_path / "missing.safetensors")}},
+        {"keys": dataclasses.replace(config.keys, file=str(tmp_path / "missing.yaml"))},
+    ]
+    for change in changes:
+        with pytest.raises(PmError, match=str(tmp_path)):
+            check(dataclasses.replace(config, **change))
+
+
+@pytest.mark.parametrize("adapters", [{}, {"base": "x"}, {"": "x"}, {"a": ""}, {"a": None}])
+def test_adapters_need_names_and_files(config, adapters):
+    with pytest.raises(ConfigError, match="adapters"):
+        dataclasses.replace(config, adapters=adapters)
+
+
+def test_greeting_can_be_pasted(config):
+    text = greeting(config, 1.0)
+    python = text[text.index("<<'PY'\n") + 7 : text.index("\nPY\n")]
+    compile(python, "example", "exec")
+    quoted = [part for part in text.replace("@", '"').split('"') if part.endswith(".png") and os.sep in part]
+    assert len(quoted) == 2 and all(Path(path).is_file() for path in quoted)

@@ -1,0 +1,29 @@
+"""Adapters with random weights that do change the picture."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pm.model.adapter import adapter_state, meta_of, save_adapter
+from pm.model.base import load_base
+from pm.model.config import AdapterConfig
+from pm.model.photomaker import PhotoMaker
+
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+def write_adapter(base: Path, path: Path, *, merge: str = "insert", seed: int = 0, crop_mode: str = "none") -> Path:
+    torch.manual_seed(seed)
+    model = PhotoMaker(load_base(base), AdapterConfig("stacked", merge, 4, TARGETS, 0, 4, "img", False))
+    with torch.no_grad():
+        for parameter in model.parameter_groups()["lora"]:
+            parameter.copy_(torch.randn_like(parameter) * 0.1)
+    save_adapter(path, adapter_state(model), meta_of(model, crop_mode=crop_mode, project_version="0"))
+    return path
+
+
+def worst(a: Image.Image, b: Image.Image) -> int:
+    """Largest difference of two pictures, of 255."""
+    return int(np.abs(np.asarray(a, dtype=int) - np.asarray(b, dtype=int)).max())
