@@ -18,6 +18,9 @@ FORBIDDEN = {
     "pm/train": ("pm.evaluate",),
 }
 
+# Part of a program that stands above the rooms: `python -m pm.toon.pretrain`, which makes the base and its first adapter.
+EXCEPT = {("pm/toon", "pm/toon/pretrain/align.py")}
+
 
 def imports(path: Path) -> set[str]:
     names = set()
@@ -37,7 +40,7 @@ def within(name: str, package: str) -> bool:
 def test_arrows(path):
     relative = path.relative_to(ROOT).as_posix()
     for room, forbidden in FORBIDDEN.items():
-        if relative.startswith(room + "/"):
+        if relative.startswith(room + "/") and (room, relative) not in EXCEPT:
             bad = [n for n in imports(path) for f in forbidden if within(n, f)]
             assert not bad, f"{relative} imports {bad}"
 
