@@ -1,5 +1,6 @@
 """Small real things to train on: a dataset in the published format, run settings, a model of one layer."""
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -134,6 +135,13 @@ def random_batch(size: int, seed: int = 0, shape: tuple[int, int, int] = (2, 4, 
         use_mask=torch.rand(size, generator=g) > 0.5,
         seeds=torch.randint(0, 2**62, (size,), generator=g),
     )
+
+
+def rows(batch: Batch, which) -> Batch:
+    """Some rows of a `random_batch`."""
+    which, lists = list(which), ("captions", "class_words")
+    values = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
+    return Batch(**{k: [v[i] for i in which] if k in lists else v[which] for k, v in values.items()})
 
 
 class TinyModel(nn.Module):
