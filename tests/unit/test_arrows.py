@@ -18,7 +18,7 @@ FORBIDDEN = {
     "pm/train": ("pm.evaluate",),
 }
 
-# Part of a program that stands above the rooms: `python -m pm.toon.pretrain`, which makes the base and its first adapter.
+# Part of a program above the rooms: `python -m pm.toon.pretrain` makes the base and its first adapter.
 EXCEPT = {("pm/toon", "pm/toon/pretrain/align.py")}
 
 
