@@ -34,4 +34,6 @@ def ray_init(**overrides) -> None:
     }
     if os.environ.get("RAY_ADDRESS"):
         settings.pop("include_dashboard")
+    else:  # Ray would look for a cluster on this machine, and wait for one that has stopped
+        settings["address"] = "local"
     ray.init(**{**settings, **overrides})
