@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -37,8 +38,7 @@ PROMPT = "a {word} img wearing a red hoodie"
 PEOPLE = 16
 
 
-@dataclasses.dataclass(frozen=True)
-class Person:
+class Person(NamedTuple):
     """Somebody with a few photos."""
 
     word: str
@@ -51,9 +51,8 @@ def people(photos: int = 4) -> list[Person]:
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "photos"
-        write_photos(
-            root, identities=PEOPLE, photos_per_identity=photos, seed=5, split="eval", size=128, progress=False
-        )
+        settings = {"seed": 5, "split": "eval", "size": 128, "progress": False}
+        write_photos(root, identities=PEOPLE, photos_per_identity=photos, **settings)
         found = []
         for identity in sorted(path for path in root.iterdir() if path.is_dir()):
             files = [file.read_bytes() for file in sorted(identity.glob("*.png"))]
@@ -194,13 +193,8 @@ def part_b(local: InProcess) -> dict[str, float]:
     side = local.engine.pipeline.base.resolution
 
     def diffusers() -> None:
-        plain(
-            "a woman wearing a red hoodie",
-            num_inference_steps=sampler.steps,
-            guidance_scale=sampler.guidance,
-            height=side,
-            width=side,
-        )
+        settings = {"num_inference_steps": sampler.steps, "guidance_scale": sampler.guidance}
+        plain("a woman wearing a red hoodie", height=side, width=side, **settings)
 
     def ours() -> None:
         local.engine.cache.clear()
@@ -210,13 +204,8 @@ def part_b(local: InProcess) -> dict[str, float]:
         asyncio.run(local.image(0))
 
     base, new, known = timed(diffusers), timed(ours), timed(cached)
-    return {
-        "diffusers, s": base,
-        "4 new photos, s": new,
-        "4 known photos, s": known,
-        "ratio, new": new / base,
-        "ratio, known": known / base,
-    }
+    times = {"diffusers, s": base, "4 new photos, s": new, "4 known photos, s": known}
+    return times | {"ratio, new": new / base, "ratio, known": known / base}
 
 
 def part_c(local: InProcess, url: str) -> dict[str, float]:

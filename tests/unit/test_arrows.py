@@ -16,6 +16,7 @@ FORBIDDEN = {
     "pm/sample": ("pm.train", "pm.evaluate"),
     "pm/toon": ("pm.train", "pm.sample", "pm.evaluate", "pm.data", "pm.model"),
     "pm/train": ("pm.evaluate",),
+    "serving": ("pipelines", "pm.train", "pm.evaluate"),
 }
 
 # Part of a program above the rooms: `python -m pm.toon.pretrain` makes the base and its first adapter.
