@@ -8,7 +8,7 @@ import json
 import os
 import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,22 @@ def apply_adapter(
     """
     load_id_encoder(photomaker, state, meta, check_base=check_base)
     load_lora(photomaker.unet, strip(state, LORA_PREFIX))
+
+
+def start_from(photomaker: PhotoMaker, path: str | Path) -> None:
+    """Give a model in training the weights of an adapter, which may compose or merge otherwise.
+
+    A learned composition that the adapter does not have keeps its new weights.
+
+    Raises:
+        CheckpointError: missing, damaged, trained on another base, or of other shapes.
+    """
+    state, meta = load_adapter(path)
+    own, learned = adapter_state(photomaker), f"{ID_PREFIX}compose."
+    kept = {key: value for key, value in state.items() if not key.startswith(learned)}
+    composing = {key: state.get(key, value) for key, value in own.items() if key.startswith(learned)}
+    same = replace(meta, compose=photomaker.config.compose, merge=photomaker.config.merge)
+    apply_adapter(photomaker, kept | composing, same)
 
 
 def load_id_encoder(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pm.config import from_mapping
 from pm.errors import CheckpointError
-from pm.model.adapter import AdapterMeta, adapter_state, load_adapter, meta_of, save_adapter
+from pm.model.adapter import AdapterMeta, adapter_state, load_adapter, meta_of, save_adapter, start_from
 from pm.model.base import load_base
 from pm.model.formats import save_diffusers, save_published
 from pm.model.photomaker import PhotoMaker
@@ -83,7 +83,7 @@ def adapter_of(folder: Path) -> tuple[dict[str, Tensor], AdapterMeta]:
     """The adapter of a checkpoint that any engine on any number of workers wrote, as the run's end would export it.
 
     The moving average of the weights if there is one. The id encoder's frozen layers, which no checkpoint holds, come
-    from the base.
+    from the base, or from the adapter that the run started from.
     """
     saved = read_checkpoint(folder)
     made_for = saved.position.made_for
@@ -95,6 +95,8 @@ def adapter_of(folder: Path) -> tuple[dict[str, Tensor], AdapterMeta]:
             f"{base.fingerprint}; put that base back to export"
         )
     photomaker = PhotoMaker(base, config.adapter)
+    if config.init is not None:
+        start_from(photomaker, config.init)
     train_in_float32(photomaker)
     load_weights(nn.ModuleDict({"photomaker": photomaker}), saved.ema or saved.engine.weights)
     meta = meta_of(
@@ -103,6 +105,7 @@ def adapter_of(folder: Path) -> tuple[dict[str, Tensor], AdapterMeta]:
         project_version=project_version(),
         step=saved.position.step,
         run=config.name,
+        preprocess=made_for["photos"],
     )
     return adapter_state(photomaker), meta
 

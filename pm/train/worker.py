@@ -14,7 +14,7 @@ from pm.data.dataset import IdentityDataset, Stored
 from pm.data.loader import Loader
 from pm.data.precompute import base_sizes
 from pm.errors import ConfigError
-from pm.model.adapter import adapter_parameters, adapter_state, apply_adapter, load_adapter, meta_of, save_adapter
+from pm.model.adapter import adapter_parameters, adapter_state, meta_of, save_adapter, start_from
 from pm.model.base import BaseModel, load_base
 from pm.model.photomaker import PhotoMaker
 from pm.train.callbacks import Callback, MetricsFile, Progress, Wandb
@@ -80,9 +80,7 @@ def run_worker(
         for callback in callbacks:
             callback.on_stop(trainer.step)
         return metrics
-    settings_of_photos = dataset.meta["settings"]
-    how = {name: settings_of_photos[name] for name in ("face", "mask", "crop") if name in settings_of_photos}
-    export(trainer, photomaker, context, step=trainer.step, run=config.name, preprocess=how)
+    export(trainer, photomaker, context, step=trainer.step, run=config.name, preprocess=made_for["photos"])
     if context.rank == 0:
         write_summary(context.run_dir, config, metrics, trainer.seconds)
     for callback in callbacks:
@@ -103,11 +101,13 @@ def export(trainer: Trainer, photomaker: PhotoMaker, context: TrainContext, **ex
 
 def origin(config: RunConfig, base: BaseModel, dataset: IdentityDataset) -> dict[str, Any]:
     """What a checkpoint was made with; a run goes on only with the same base and dataset."""
+    settings = dataset.meta["settings"]
     return {
         "base": base.fingerprint,
         "dataset": dataset.fingerprint(),
         "project": project_version(),
         "config": asdict(config),
+        "photos": {name: settings[name] for name in ("face", "mask", "crop") if name in settings},
     }
 
 
@@ -181,7 +181,7 @@ def _photomaker(config: RunConfig, base: BaseModel) -> PhotoMaker:
     torch.manual_seed(config.seed)  # the same new weights on every rank
     photomaker = PhotoMaker(base, config.adapter)
     if config.init is not None:
-        apply_adapter(photomaker, *load_adapter(config.init))
+        start_from(photomaker, config.init)
     train_in_float32(photomaker)
     return photomaker.train()
 

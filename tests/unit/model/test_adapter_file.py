@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from pm.errors import CheckpointError
-from pm.model.adapter import adapter_state, apply_adapter, load_adapter, meta_of, save_adapter
+from pm.model.adapter import adapter_state, apply_adapter, load_adapter, meta_of, save_adapter, start_from
 from pm.model.base import load_base
 from pm.model.photomaker import PhotoMaker
 
@@ -131,3 +131,16 @@ def test_base_stays_out_of_the_file(saved):
     with safe_open(saved[1], "pt") as opened:
         keys = list(opened.keys())
     assert not [k for k in keys if "base_layer" in k or "text_encoder" in k or k.endswith("to_q.weight")]
+
+
+@pytest.mark.parametrize(("merge", "compose"), [("repeat", "average"), ("insert", "linear")])
+def test_training_starts_from_an_adapter_that_composes_otherwise(saved, make_photomaker, merge, compose):
+    first, path, _ = saved
+    new = make_photomaker(merge, compose)
+    own = {k: v.clone() for k, v in adapter_state(new).items() if ".compose." in k}
+    for parameter in new.id_encoder.fuse_module.parameters():
+        torch.nn.init.normal_(parameter)
+    start_from(new, path)
+    state, given = adapter_state(new), adapter_state(first)
+    assert all(torch.equal(state[k], v) for k, v in given.items())
+    assert set(state) - set(given) == set(own) and all(torch.equal(state[k], v) for k, v in own.items())

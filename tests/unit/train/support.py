@@ -27,7 +27,7 @@ def settings(dataset, base, **over) -> dict:
     """The values of conf/train.yaml for the tiny base; dotted keys of `over` win."""
     values = yaml.safe_load((ROOT / "conf/train.yaml").read_text())
     read = lambda name: yaml.safe_load((ROOT / f"conf/{name}.yaml").read_text())  # noqa: E731
-    result = {key: values[key] for key in ("seed", "profile", "train", "validation", "workers")}
+    result = {key: values[key] for key in ("seed", "init", "profile", "train", "validation", "workers")}
     result |= {"name": "test", "dataset": str(dataset), "wandb": read("tracker/none")}
     result["base"] = {"path": str(base), "vision_path": str(Path(base) / "image_encoder")}
     result["adapter"] = read("model/toon") | {"lora_rank": 4, "train_layers": 1}
