@@ -101,7 +101,7 @@ def export(trainer: Trainer, photomaker: PhotoMaker, context: TrainContext, **ex
 
 def origin(config: RunConfig, base: BaseModel, dataset: IdentityDataset) -> dict[str, Any]:
     """What a checkpoint was made with; a run goes on only with the same base and dataset."""
-    settings = dataset.meta["settings"]
+    settings = dataset.meta.get("settings", {})
     return {
         "base": base.fingerprint,
         "dataset": dataset.fingerprint(),

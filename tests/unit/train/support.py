@@ -141,7 +141,8 @@ def rows(batch: Batch, which) -> Batch:
     """Some rows of a `random_batch`."""
     which, lists = list(which), ("captions", "class_words")
     values = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
-    return Batch(**{k: [v[i] for i in which] if k in lists else v[which] for k, v in values.items()})
+    chosen = {k: [v[i] for i in which] if k in lists else v[which] for k, v in values.items() if k != "repeated"}
+    return Batch(**chosen, repeated=batch.repeated)
 
 
 class TinyModel(nn.Module):

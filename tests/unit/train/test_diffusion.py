@@ -113,7 +113,7 @@ def test_min_snr_is_finite_where_there_is_no_signal():
 
 
 def test_debiased_is_one_over_root_snr_of_the_noise():
-    levels = noise_schedule({})
+    levels = noise_schedule(SDXL)
     timesteps = torch.tensor([0, 300, 999])
     signal, noise = levels.at(timesteps)
     torch.testing.assert_close(snr_weight(levels, timesteps, "debiased", 5.0), (noise / signal).flatten())

@@ -62,7 +62,7 @@ def test_watching_follows_the_workers_file(tmp_path):
 
 
 def test_wandb_is_offline_without_a_key(monkeypatch, tmp_path):
-    options = WandbConfig(enabled=True, mode="auto", project="p", entity=None, tags=())
+    options = WandbConfig(enabled=True, mode="auto", project="p", entity=None, group=None, tags=())
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
@@ -90,7 +90,7 @@ def test_each_cell_of_a_sweep_is_a_run_of_its_own(tmp_path, arguments, folders):
         "import sys, json; sys.path.insert(0, sys.argv.pop(1))\n"
         "import pm.ray_env, pm.train.launch\n"
         "pm.ray_env.ray_init = lambda **_: None\n"
-        "def launch(config, run_dir, settings):\n"
+        "def launch(config, run_dir, settings, storage):\n"
         "    print(json.dumps([str(run_dir), config.adapter.compose, config.dataset, config.seed]))\n"
         "pm.train.launch.launch = launch\n"
         "import train; train.main()\n"
@@ -103,7 +103,7 @@ def test_each_cell_of_a_sweep_is_a_run_of_its_own(tmp_path, arguments, folders):
         for line in done.stdout.splitlines()
         if line.startswith("[") and line.endswith("]") and line.count('"') >= 6
     ]
-    assert [cell[0] for cell in cells] == [str(tmp_path / folder) for folder in folders]
+    assert [cell[0] for cell in cells] == folders
     for run_dir, compose, dataset, seed in cells:
         assert dataset == "some/data"
         if "compose" in run_dir:

@@ -1,12 +1,11 @@
 """Engine, loop and checkpoints on a model of one layer, without Ray."""
 
-import dataclasses
 import json
 
 import pytest
 import torch
 from torch import nn
-from unit.train.support import TinyModel, random_batch, train_config
+from unit.train.support import TinyModel, random_batch, rows, train_config
 
 from pm.errors import CheckpointError, ConfigError
 from pm.train.callbacks import Callback, MetricsFile, Progress, read_metrics
@@ -71,18 +70,8 @@ def assert_same(a, b):
 def test_loss_of_a_batch_is_that_of_its_rows():
     step, batch = make_step(), random_batch(5)
     together = step(batch)
-    rows = [
-        dataclasses.replace(
-            batch,
-            **{
-                f.name: getattr(batch, f.name)[i : i + 1]
-                for f in dataclasses.fields(batch)
-                if f.name not in ("captions", "class_words")
-            },
-        )
-        for i in range(5)
-    ]
-    torch.testing.assert_close(together, torch.cat([step(row) for row in rows]))
+    singles = [rows(batch, [i]) for i in range(5)]
+    torch.testing.assert_close(together, torch.cat([step(single) for single in singles]))
     assert together.shape == (5,) and together.dtype == torch.float32
 
 
@@ -111,12 +100,7 @@ def test_micro_batches_add_up_to_the_batch(tmp_path):
             start = self.consumed % 4
             whole = random_batch(4, seed=self.consumed - start + 4)
             self.consumed += 2
-            part = {
-                f.name: getattr(whole, f.name)[start : start + 2]
-                for f in dataclasses.fields(whole)
-                if f.name not in ("captions", "class_words")
-            }
-            return dataclasses.replace(whole, **part)
+            return rows(whole, range(start, start + 2))
 
     whole, halves = make_trainer(tmp_path / "a"), make_trainer(tmp_path / "b", micro_batch_size=2, batches=Halves(2))
     whole._update()
