@@ -156,4 +156,5 @@ def _scale(scale: ScaleConfig) -> dict[str, Any]:
         "ray_actor_options": {"num_cpus": scale.num_cpus, "num_gpus": scale.num_gpus},
         "graceful_shutdown_timeout_s": scale.drain_s,
         "graceful_shutdown_wait_loop_s": 0.5,
+        "max_surge_percent": scale.surge_percent,
     }
