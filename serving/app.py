@@ -102,6 +102,9 @@ class IngressDeployment:
     def __serve_build_asgi_app__(self):
         return create_app(self.service)
 
+    def check_health(self) -> None:
+        self.service.beat()
+
     def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """The names that clients may use; the engines get the same."""
         self.service.adapters = dict(user_config["adapters"])

@@ -169,6 +169,10 @@ def test_a_rolling_update_loses_no_accepted_request(server, engines):
 def test_prometheus_reads_every_metric(server):
     from serving.metrics import METRICS
 
+    assert httpx.post(f"{server.url}/v1/images/edits", **form(), timeout=120).status_code == 200
+    assert httpx.post(f"{server.url}/v1/images/edits", **form(n=1000), timeout=120).status_code == 400
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{server.url}/v1/images/edits", **form(steps=1000), timeout=2)
     quiet = {"pm_retries_total", "pm_failed_total"}
     wanted, until = {f"ray_{name}" for name in METRICS if name not in quiet}, time.monotonic() + 60
     while time.monotonic() < until:
