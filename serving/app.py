@@ -102,6 +102,9 @@ class IngressDeployment:
     def __serve_build_asgi_app__(self):
         return create_app(self.service)
 
+    def check_health(self) -> None:
+        self.service.beat()
+
     def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """The names that clients may use; the engines get the same."""
         self.service.adapters = dict(user_config["adapters"])
@@ -156,4 +159,5 @@ def _scale(scale: ScaleConfig) -> dict[str, Any]:
         "ray_actor_options": {"num_cpus": scale.num_cpus, "num_gpus": scale.num_gpus},
         "graceful_shutdown_timeout_s": scale.drain_s,
         "graceful_shutdown_wait_loop_s": 0.5,
+        "max_surge_percent": scale.surge_percent,
     }

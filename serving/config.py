@@ -112,6 +112,7 @@ class ScaleConfig:
     num_cpus: float
     num_gpus: float
     drain_s: float  # a replica that shall stop finishes its requests for this long
+    surge_percent: int  # new replicas that an update starts before it stops old ones; 0: where nothing is spare
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_replicas <= self.max_replicas or self.max_replicas < 1:

@@ -123,6 +123,8 @@ class Batcher:
             while self._running and not (self._waiting or self._rows or self._calls):
                 self._changed.wait(_IDLE_S)
                 self.cache.expire()
+                # Ray forgets a gauge that it has reported; said again, zero stays zero and is not "no data".
+                self.recorder.record("pm_queue_images", len(self._waiting))
             return self._running
 
     def _turn(self) -> None:

@@ -199,6 +199,10 @@ class Service:
     def _timeout(self) -> ApiError:
         return ApiError(504, f"not finished within {self.limits.request_s:g} s; it was given up", code="timeout")
 
+    def beat(self) -> None:
+        """Say again what is in flight: Ray forgets a gauge that it has reported."""
+        self._count(0)
+
     def _count(self, images: int) -> None:
         self.in_flight += images
         self.recorder.record("pm_in_flight_images", self.in_flight)

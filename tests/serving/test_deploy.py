@@ -74,6 +74,7 @@ def test_autoscaling_reaches_serve():
     scaling = engine._deployment_config.autoscaling_config
     assert (scaling.min_replicas, scaling.max_replicas) == (0, 3)
     assert engine.max_ongoing_requests == 7
+    assert engine._deployment_config.max_surge_percent == ingress._deployment_config.max_surge_percent == 100
     for deployment in (ingress, engine):
         assert deployment.backpressure_config.status_code == 429 and deployment.backpressure_config.retry_after_s
 
