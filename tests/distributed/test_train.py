@@ -56,7 +56,7 @@ def test_interrupted_equals_uninterrupted_under_zero2(ray_session, dataset, tiny
     one, other = load_file(adapter), load_file(tmp_path / "straight/adapter.safetensors")
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
     state, meta = load_adapter(adapter)
-    assert meta.compose == "stacked" and meta.extra == {"step": 6, "run": "test"}
+    assert meta.compose == "stacked" and meta.extra == {"step": 6, "run": "test", "preprocess": {}}
     assert any(v.abs().max() > 0 for k, v in state.items() if k.endswith("lora_B.weight"))  # it learnt something
     assert [f.name for f in (tmp_path / "straight/checkpoints").glob("step-*")] == ["step-00000006"]
     assert (tmp_path / "straight/validation/step-00000006.png").exists()
