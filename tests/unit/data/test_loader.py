@@ -85,12 +85,15 @@ def test_errors_of_the_thread_arrive_and_stay(tmp_path):
 
 
 def test_threads_end_with_their_loader(data):
-    before = threading.active_count()
+    def prefetching():
+        return {thread for thread in threading.enumerate() if thread.name == "prefetch"}
+
+    before = prefetching()
     loader = Loader(data, 2, seed=0)
     next(loader)
-    assert threading.active_count() == before + 1
+    assert len(prefetching() - before) == 1
     loader.close()
-    assert threading.active_count() == before
+    assert not prefetching() - before
     next(loader)
     thread = loader._worker._thread
     del loader
