@@ -1,6 +1,7 @@
 """Prompts: which word stands for the person, and where its token is."""
 
 import re
+import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ _WORDS = (
     "nurse teacher student athlete dancer singer musician actor actress artist chef pilot sailor pirate elf"
 )
 CLASS_WORDS = frozenset(_WORDS.split())
+# A tokenizer keeps padding and truncation as its own state: two threads that ask for different ones would mix them up.
+_TOKENIZER = threading.Lock()
 _WORD = r"[^\W_]+(?:['\-][^\W_]+)*"
 
 
@@ -80,8 +83,10 @@ def class_token_index(tokenizer, prompt: Prompt) -> int:
         RequestError: the word lies behind the last token that fits.
     """
     # CLIP's BPE never merges across words, so the tokens of the text up to the word's end are a prefix of the whole.
-    head = tokenizer(prompt.text[: prompt.span[1]], add_special_tokens=False, truncation=False, verbose=False).input_ids
-    index = len(head)  # the start token is at 0
+    head = prompt.text[: prompt.span[1]]
+    with _TOKENIZER:
+        ids = tokenizer(head, add_special_tokens=False, truncation=False, verbose=False).input_ids
+    index = len(ids)  # the start token is at 0
     if index > tokenizer.model_max_length - 2:
         limit = tokenizer.model_max_length
         raise RequestError(
@@ -92,15 +97,17 @@ def class_token_index(tokenizer, prompt: Prompt) -> int:
 
 def token_count(tokenizer, text: str) -> int:
     """Tokens of `text`, start and end tokens included, before any truncation."""
-    return len(tokenizer(text, truncation=False, verbose=False).input_ids)
+    with _TOKENIZER:
+        return len(tokenizer(text, truncation=False, verbose=False).input_ids)
 
 
 def tokenize(tokenizers: Sequence, texts: Sequence[str]) -> tuple[Tensor, ...]:
     """Token ids of every tokenizer, each [B, L] int64, padded and truncated to the tokenizer's length."""
-    return tuple(
-        torch.tensor(
-            t(list(texts), padding="max_length", max_length=t.model_max_length, truncation=True).input_ids,
-            dtype=torch.long,
+    with _TOKENIZER:
+        return tuple(
+            torch.tensor(
+                t(list(texts), padding="max_length", max_length=t.model_max_length, truncation=True).input_ids,
+                dtype=torch.long,
+            )
+            for t in tokenizers
         )
-        for t in tokenizers
-    )

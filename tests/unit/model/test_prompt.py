@@ -1,6 +1,9 @@
 """Class words, triggers and token places."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+import torch
 from transformers import CLIPTokenizer
 
 from pm.errors import DataError, RequestError
@@ -84,3 +87,15 @@ def test_tokenize_pads_both_to_their_length(tokenizers):
     assert first.shape == second.shape == (2, 77)
     assert first[0, -1] == tokenizers[0].pad_token_id and second[0, -1] == tokenizers[1].pad_token_id
     assert first[1, -1] == tokenizers[0].eos_token_id
+
+
+def test_threads_do_not_mix_up_padding(tokenizers):
+    expected = tokenize(tokenizers, ["a man smiling"])
+
+    def work(i):
+        if i % 2:
+            return token_count(tokenizers[i % 4 // 2], "a man smiling") == 5
+        return all(map(torch.equal, tokenize(tokenizers, ["a man smiling"]), expected))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(2000)))
