@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pm.data.dataset import IdentityDataset
@@ -203,13 +203,14 @@ def _fit(
     if len(ray.nodes()) == 1:  # nothing can be taken away; saves a process
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     logging.getLogger("ray.train").setLevel(logging.ERROR)
+    home = run_dir if remote is None else PurePosixPath(remote.path)
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"config": config, "run_dir": str(run_dir), "remote": remote, "settings": dict(settings)},
         scaling_config=ray.train.ScalingConfig(**scaling),
         run_config=ray.train.RunConfig(
-            name=f"{run_dir.name}/{CHECKPOINTS}",
-            storage_path=str(run_dir.parent) if remote is None else remote.path.rpartition("/")[0],
+            name=f"{home.name}/{CHECKPOINTS}",
+            storage_path=str(home.parent),
             storage_filesystem=None if remote is None else remote.filesystem,
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=config.train.num_to_keep,
