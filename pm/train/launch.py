@@ -22,7 +22,7 @@ from pm.train.console import watch
 from pm.train.context import CHECKPOINTS, STOP, RayContext
 from pm.train.plan import Shortage, plan_workers
 from pm.train.storage import RemoteFolder, followed, mirrored
-from pm.train.summary import ADAPTER, is_finished, label, read_summary, write_config
+from pm.train.summary import ADAPTER, CONFIG, is_finished, label, read_summary, write_config
 
 _SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of a run's checkpoints
 
@@ -60,9 +60,10 @@ def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any], 
         remote.check_writable()
         remote.pull(run_dir)
     write_config(run_dir, config)
+    if remote is not None:
+        remote.push_file(run_dir, CONFIG)  # so that another machine compares with it
     if is_finished(run_dir, config):
-        steps = (read_summary(run_dir) or {})["steps"]
-        print(f"{label(config, run_dir)}: already finished ({steps} steps): {run_dir / ADAPTER}")
+        print(f"{label(config, run_dir)}: already finished ({config.train.steps} steps): {run_dir / ADAPTER}")
         return run_dir / ADAPTER
     following = watch(run_dir, label(config, run_dir))
     with _alone(run_dir), following, _saved_on_sigterm(run_dir), followed(remote, run_dir):
