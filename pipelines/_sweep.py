@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from pm.config import from_mapping
-from pm.errors import Interrupted, PmError
+from pm.errors import Interrupted, PmError, reason
 from pm.tracking import WandbConfig
 from pm.train.callbacks import METRICS
 from pm.train.storage import RemoteFolder, folders
@@ -50,7 +50,7 @@ def run_cell(main: Callable[[dict], Any], cfg: dict) -> None:
         error = str(failure)
     except Exception as failure:  # a defect: the others may still work
         traceback.print_exc()
-        error = f"{type(failure).__name__}: {str(failure).strip().splitlines()[0] if str(failure).strip() else ''}"
+        error = f"{type(failure).__name__}: {reason(failure)}"
     if error is not None:
         print(f"{run_name(cfg)} failed: {error}", file=sys.stderr, flush=True)
     folder, uri = folders(cfg["storage_path"], run_name(cfg))

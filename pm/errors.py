@@ -27,3 +27,8 @@ class RequestError(PmError):
 
 class Interrupted(PmError):
     """A run was asked to stop before its end; the same command goes on from where it saved itself."""
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what an error says, or its type where it says nothing: for the brackets of our own messages."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from pm.config import from_mapping
-from pm.errors import ConfigError, PmError
+from pm.errors import ConfigError, PmError, reason
 
 ANONYMOUS = "anonymous"
 
@@ -74,7 +74,7 @@ def read_keys(path: Path) -> dict[str, Key]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"keys.file={path} is not YAML ({str(error).splitlines()[0]})") from error
+        raise ConfigError(f"keys.file={path} is not YAML ({reason(error)})") from error
     if not isinstance(content, dict):
         raise ConfigError(f"keys.file={path} must map names to keys; make it with 'python -m serving.keys add NAME'")
     keys = {str(name): from_mapping(Key, value, f"{path}: {name}") for name, value in content.items()}

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from pm.data.pixels import flatten
+from pm.errors import reason
 from serving.config import LimitsConfig
 from serving.errors import ApiError, invalid
 from serving.schema import Photo
@@ -48,8 +49,9 @@ def decode(data: bytes, limits: LimitsConfig, index: int) -> Photo:
     except Image.DecompressionBombError:  # Pillow's own limit, far above ours
         raise _too_large(name, "far too many", limits) from None
     except _BROKEN as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise invalid(f"{name} is damaged or cut short ({reason[:120]})", "image", code="invalid_image") from None
+        raise invalid(
+            f"{name} is damaged or cut short ({reason(error)[:120]})", "image", code="invalid_image"
+        ) from None
     return Photo(hashlib.sha256(data).hexdigest(), pixels)
 
 

@@ -14,7 +14,7 @@ from pm.data.config import CaptionConfig
 from pm.data.memory import Batcher, best_device
 from pm.data.pixels import decode_png
 from pm.data.records import Photo
-from pm.errors import CheckpointError, ConfigError
+from pm.errors import CheckpointError, ConfigError, reason
 from pm.model.files import quiet_loading, read_json, resolve_folder
 
 
@@ -114,8 +114,7 @@ def _load(path: str, device: str, dtype: str) -> tuple[Any, nn.Module]:
         processor = AutoProcessor.from_pretrained(folder)
         model = Blip2ForConditionalGeneration.from_pretrained(folder, use_safetensors=True, dtype=getattr(torch, dtype))
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"caption.path={path} cannot be loaded as BLIP-2 ({reason})") from error
+        raise CheckpointError(f"caption.path={path} cannot be loaded as BLIP-2 ({reason(error)})") from error
     if processor.num_query_tokens is None:  # older repositories leave it to the model's config
         processor.num_query_tokens = model.config.num_query_tokens
     return processor, model.to(device).eval().requires_grad_(False)

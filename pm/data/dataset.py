@@ -20,7 +20,7 @@ from pm.data.config import SamplesConfig
 from pm.data.features import from_bytes
 from pm.data.pixels import decode_png, resize_mask
 from pm.data.records import INDEX_FILE, read_meta
-from pm.errors import DataError
+from pm.errors import DataError, reason
 from pm.model.images import noise_fill
 
 _OPEN_FILES = 32
@@ -205,9 +205,8 @@ class IdentityDataset:
         try:
             table = self._file(file).read_row_group(group, use_threads=False)
         except (OSError, pa.ArrowException, IndexError) as error:
-            reason = str(error).strip().splitlines()[0]
             raise DataError(
-                f"{self.path / file} is damaged ({reason}); preprocess again with overwrite=true"
+                f"{self.path / file} is damaged ({reason(error)}); preprocess again with overwrite=true"
             ) from error
         return table, table.nbytes
 

@@ -20,7 +20,7 @@ from pm.data.config import MarkingConfig
 from pm.data.memory import best_device
 from pm.data.pixels import decode_png, resize_mask
 from pm.data.records import Photo
-from pm.errors import CheckpointError, ConfigError
+from pm.errors import CheckpointError, ConfigError, reason
 from pm.model.files import quiet_loading, resolve_folder
 from pm.model.images import to_clip
 
@@ -123,7 +123,7 @@ def _parser(name: str) -> Any:
     try:
         parser = spacy.load(name)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"marking.parser={name} cannot be loaded ({str(error).splitlines()[0]})") from error
+        raise CheckpointError(f"marking.parser={name} cannot be loaded ({reason(error)})") from error
     if "parser" not in parser.pipe_names:
         raise ConfigError(f"marking.parser={name} has no dependency parser, only {', '.join(parser.pipe_names)}")
     return parser
@@ -137,7 +137,7 @@ def _sentences(path: str, device: str) -> Any:
     try:
         return SentenceTransformer(str(resolve_folder(path)), device=device, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise CheckpointError(f"marking.sentences={path} cannot be loaded ({str(error).splitlines()[0]})") from error
+        raise CheckpointError(f"marking.sentences={path} cannot be loaded ({reason(error)})") from error
 
 
 @functools.lru_cache(maxsize=1)
@@ -150,4 +150,4 @@ def _clip(path: str, device: str) -> tuple[Any, Any]:
         model = CLIPModel.from_pretrained(folder, use_safetensors=True)
         return model.to(device).eval().requires_grad_(False), CLIPTokenizer.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise CheckpointError(f"marking.clip={path} cannot be loaded ({str(error).splitlines()[0]})") from error
+        raise CheckpointError(f"marking.clip={path} cannot be loaded ({reason(error)})") from error

@@ -12,7 +12,7 @@ from torch import nn
 
 from pm.data.memory import Batcher, best_device
 from pm.data.records import Photo
-from pm.errors import CheckpointError, ConfigError
+from pm.errors import CheckpointError, ConfigError, reason
 from pm.model.files import quiet_loading, read_json, resolve_folder
 
 
@@ -91,6 +91,5 @@ def _load(path: str, device: str, dtype: str) -> tuple[Any, nn.Module]:
             folder, use_safetensors=True, dtype=getattr(torch, dtype)
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"mask.path={path} cannot be loaded as Mask2Former ({reason})") from error
+        raise CheckpointError(f"mask.path={path} cannot be loaded as Mask2Former ({reason(error)})") from error
     return processor, model.to(device).eval().requires_grad_(False)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pm.errors import CheckpointError
+from pm.errors import CheckpointError, reason
 from pm.model.config import AdapterConfig
 from pm.model.id_encoder import PUBLISHED_VISION
 from pm.model.lora import load_lora, lora_parameters, lora_shape, normalise_lora
@@ -226,8 +226,9 @@ def _read_bin(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{file} cannot be read as plain tensors ({reason}); nothing else is loaded") from error
+        raise CheckpointError(
+            f"{file} cannot be read as plain tensors ({reason(error)}); nothing else is loaded"
+        ) from error
     return _flat(content, str(file)), {}
 
 

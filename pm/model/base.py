@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pm.errors import CheckpointError
+from pm.errors import CheckpointError, reason
 from pm.model.conditioning import TextFeatures
 from pm.model.files import PARTS, fingerprint, quiet_loading, read_json, resolve_folder, weight_variant
 from pm.model.prompt import tokenize
@@ -225,5 +225,4 @@ def _load_tokenizer(folder: Path):
 
 
 def _unreadable(folder: Path, error: Exception) -> CheckpointError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return CheckpointError(f"{folder} cannot be loaded ({reason}); copy or download the base again")
+    return CheckpointError(f"{folder} cannot be loaded ({reason(error)}); copy or download the base again")

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pm.errors import CheckpointError
+from pm.errors import CheckpointError, reason
 
 PARTS = ("text_encoder", "text_encoder_2", "vae", "unet")
 _SAMPLES, _SAMPLE_BYTES = 16, 4096
@@ -34,8 +34,9 @@ def resolve_folder(path: str, *, part_folders: bool = False) -> Path:
     try:
         return Path(snapshot_download(path, allow_patterns=wanted, ignore_patterns=unwanted))
     except Exception as error:  # the client raises a dozen types for "not found", "offline" and "not allowed"
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{path} is neither a folder nor a model that can be fetched ({reason})") from error
+        raise CheckpointError(
+            f"{path} is neither a folder nor a model that can be fetched ({reason(error)})"
+        ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pm.errors import CheckpointError
+from pm.errors import CheckpointError, reason
 from pm.model.compose import build_compose
 from pm.model.files import quiet_loading, resolve_folder
 
@@ -195,5 +195,4 @@ def _load_vision(vision_path: str) -> nn.Module:
     try:
         return CLIPVisionModelWithProjection.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"vision tower {vision_path} cannot be loaded ({reason})") from error
+        raise CheckpointError(f"vision tower {vision_path} cannot be loaded ({reason(error)})") from error

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pm.errors import CheckpointError
+from pm.errors import CheckpointError, reason
 from pm.model.adapter import LORA_PREFIX, AdapterMeta, digest, load_adapter, load_id_encoder, strip
 from pm.model.base import BaseModel
 from pm.model.files import read_json
@@ -89,8 +89,9 @@ def find_adapter(place: str | Path, weight_name: str | None, subfolder: str, **h
     try:
         return Path(hf_hub_download(str(place), name, subfolder=subfolder or None, **hub))
     except Exception as error:  # the client raises a dozen types for "not found", "offline" and "not allowed"
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{place} is neither a file nor can {name} be fetched from there ({reason})") from error
+        raise CheckpointError(
+            f"{place} is neither a file nor can {name} be fetched from there ({reason(error)})"
+        ) from error
 
 
 def _with_heads(meta: AdapterMeta, base: BaseModel) -> AdapterMeta:

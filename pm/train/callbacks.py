@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pm.errors import reason
 from pm.tracking import WandbConfig, start_run, wandb_mode
 
 METRICS, PROGRESS = "metrics.jsonl", ".progress.json"
@@ -177,8 +178,9 @@ class Wandb(Callback):
         try:
             yield
         except Exception as error:  # wandb's own errors, its service gone, the network: none is worth a training
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            self._tell(f"Weights & Biases could not {what} ({reason}); training goes on, metrics.jsonl has everything")
+            self._tell(
+                f"Weights & Biases could not {what} ({reason(error)}); training goes on, metrics.jsonl has everything"
+            )
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

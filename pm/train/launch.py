@@ -20,6 +20,7 @@ from pm.train.checkpoint import is_complete, newest_complete
 from pm.train.config import RunConfig
 from pm.train.console import watch
 from pm.train.context import CHECKPOINTS, STOP, RayContext
+from pm.train.failures import cause, no_retry_of_users_errors
 from pm.train.plan import Shortage, plan_workers
 from pm.train.storage import RemoteFolder, followed, mirrored
 from pm.train.summary import ADAPTER, CONFIG, is_finished, label, read_summary, write_config
@@ -197,10 +198,12 @@ def _fit(
     from ray.train.torch import TorchTrainer
 
     wait = max(60, config.workers.wait_seconds)
+    # Ray learns late that a node is dead. An elastic run, sized by what Ray believes to be there, asks again soon.
+    attempt = wait if config.workers.min is None else 15
     # Ray's own account of every step goes to its log files; errors reach the driver as exceptions.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(wait))
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(attempt))
     if len(ray.nodes()) == 1:  # nothing can be taken away; saves a process
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     logging.getLogger("ray.train").setLevel(logging.ERROR)
@@ -220,9 +223,9 @@ def _fit(
             ),
             failure_config=ray.train.FailureConfig(
                 max_failures=config.workers.max_failures,
-                controller_failure_limit=3,  # workers that did not come up within `wait`
+                controller_failure_limit=3 * wait // attempt,  # workers that did not come up within `attempt`
             ),
-            callbacks=[_no_retry_of_users_errors()],
+            callbacks=[no_retry_of_users_errors()],
             logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),
             # Told, DeepSpeed does not look for accelerators and complain about what it does not find.
             worker_runtime_env={"env_vars": {"DS_ACCELERATOR": "cuda" if scaling["use_gpu"] else "cpu"}},
@@ -232,39 +235,9 @@ def _fit(
         try:
             trainer.fit()
         except ray.train.TrainingFailedError as error:
-            raise _cause(error) from error
+            raise cause(error) from error
         except SystemExit:  # how Ray Train leaves after Ctrl-C, without a word
             raise shortage.reason or _interrupted(run_dir, remote) from None
-
-
-def _no_retry_of_users_errors() -> Any:
-    """A Ray Train callback that ends the run when a worker has raised a `PmError`: it would come again."""
-    import ray.train
-
-    class NoRetry(ray.train.UserCallback):
-        def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
-            error = _users_error(worker_exceptions)
-            if error is not None:
-                raise error
-
-    return NoRetry()
-
-
-def _cause(error: Exception) -> Exception:
-    """The user's error behind a failed run, else the failure itself."""
-    inner = getattr(error, "controller_failure", None)
-    while inner is not None and not isinstance(inner, PmError):
-        inner = getattr(inner, "controller_failure", None)
-    return inner or _users_error(getattr(error, "worker_failures", {})) or error
-
-
-def _users_error(failures: Mapping[int, Exception]) -> PmError | None:
-    """When one worker fails, the others fail too, waiting for it; the `PmError` is the reason, not their timeouts."""
-    for failure in failures.values():
-        inner = getattr(failure, "_base_exc", failure)
-        if isinstance(inner, PmError):
-            return inner
-    return None
 
 
 def _interrupted(run_dir: Path, remote: RemoteFolder | None) -> Interrupted:

@@ -64,13 +64,13 @@ def head(tmp_path_factory):
         wait_for(lambda: ray(environment, "job", "list").returncode == 0, 120, lambda: (home / "head.log").read_text())
         yield environment
     finally:
-        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(30)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            shutil.rmtree(temporary, ignore_errors=True)
+            process.wait(10)
+        except subprocess.TimeoutExpired:  # it waits longer for some of its processes
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def ray(environment, *arguments):
