@@ -199,7 +199,7 @@ def _fit(
 
     wait = max(60, config.workers.wait_seconds)
     # Ray learns late that a node is dead. An elastic run, sized by what Ray believes to be there, asks again soon.
-    attempt = wait if config.workers.min is None else 15
+    attempt = wait if config.workers.min is None else 5
     # Ray's own account of every step goes to its log files; errors reach the driver as exceptions.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")

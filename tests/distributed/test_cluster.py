@@ -31,7 +31,7 @@ def test_two_nodes_train_together_and_the_run_survives_the_loss_of_one(tiny_data
     assert done.returncode == 0, done.stdout + done.stderr
     assert "node taken away" in done.stdout and "nodes with CPUs: 1" in done.stdout
     lines = read_metrics(tmp_path / "run/metrics.jsonl")
-    assert [line["step"] for line in lines] == list(range(1, 121))
+    assert [line["step"] for line in lines] == list(range(1, 61))
     states = [json.loads(p.read_text()) for p in sorted(tmp_path.glob("run/checkpoints/step-*/state.json"))]
     workers = [state["workers"] for state in states]
     assert workers == sorted(workers, reverse=True) and set(workers) == {1, 2}  # both nodes, then the one that is left

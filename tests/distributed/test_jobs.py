@@ -16,7 +16,7 @@ import pytest
 from pm.train.callbacks import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = 100
+STEPS = 40
 pytestmark = pytest.mark.timeout(900)
 
 

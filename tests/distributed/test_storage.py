@@ -15,8 +15,10 @@ from unit.train.support import run_config  # noqa: E402
 
 from pm.errors import ConfigError  # noqa: E402
 from pm.train.callbacks import read_metrics  # noqa: E402
+from pm.train.context import LocalContext  # noqa: E402
 from pm.train.launch import launch  # noqa: E402
 from pm.train.storage import RemoteFolder, followed, join, mirrored  # noqa: E402
+from pm.train.worker import run_worker  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_a_runs_files_are_mirrored_and_followed(s3, tmp_path):
 @pytest.mark.timeout(900)
 def test_a_run_in_s3_equals_one_in_a_folder_also_when_interrupted(ray_session, tiny_dataset, tiny_base, s3, tmp_path):
     settings = {"engine__name": "ddp", "workers__num": 1}
-    straight = launch(run_config(tiny_dataset, tiny_base, **settings), tmp_path / "folder", {})
+    run_worker(run_config(tiny_dataset, tiny_base, **settings), LocalContext(tmp_path / "folder"), {})
     uri = join(s3, "sweep/cell")
     launch(run_config(tiny_dataset, tiny_base, train__steps=3, **settings), tmp_path / "one", {}, uri)
     remote = RemoteFolder(uri)
@@ -79,7 +81,7 @@ def test_a_run_in_s3_equals_one_in_a_folder_also_when_interrupted(ray_session, t
     # Another machine, with nothing but the URI.
     adapter = launch(run_config(tiny_dataset, tiny_base, **settings), tmp_path / "other", {}, uri)
     assert losses(tmp_path / "other") == losses(tmp_path / "folder") and len(losses(tmp_path / "other")) == 6
-    one, other = load_file(adapter), load_file(straight)
+    one, other = load_file(adapter), load_file(tmp_path / "folder/adapter.safetensors")
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
     assert json.loads((tmp_path / "other/summary.json").read_text())["steps"] == 6
     assert remote.newest_checkpoint() == "step-00000006" and not (tmp_path / "other/checkpoints").exists()

@@ -17,7 +17,6 @@ from unit.train.support import run_config, write_dataset  # noqa: E402
 from pm.data.dataset import IdentityDataset  # noqa: E402
 from pm.data.loader import Loader  # noqa: E402
 from pm.errors import CheckpointError, ConfigError, DataError  # noqa: E402
-from pm.model.adapter import load_adapter  # noqa: E402
 from pm.model.base import load_base  # noqa: E402
 from pm.model.photomaker import PhotoMaker  # noqa: E402
 from pm.train.callbacks import read_metrics  # noqa: E402
@@ -41,30 +40,6 @@ def dataset(tiny_base, tmp_path_factory):
 
 def losses(run_dir):
     return [line["loss"] for line in read_metrics(run_dir / "metrics.jsonl")]
-
-
-def test_interrupted_equals_uninterrupted_under_zero2(ray_session, dataset, tiny_base, tmp_path, capsys):
-    settings = {"engine__name": "zero2", "train__ema_decay": 0.9, "train__num_to_keep": 1}
-    straight = run_config(dataset, tiny_base, train__validate_every=6, **settings)
-    launch(straight, tmp_path / "straight", {})
-    launch(run_config(dataset, tiny_base, train__steps=3, **settings), tmp_path / "cut", {})
-    saved = tmp_path / "cut/checkpoints/checkpoint_manager_snapshot.json"
-    saved.write_text(saved.read_text()[:20])  # killed while Ray wrote its list
-    adapter = launch(run_config(dataset, tiny_base, **settings), tmp_path / "cut", {})
-
-    assert losses(tmp_path / "cut") == losses(tmp_path / "straight")
-    one, other = load_file(adapter), load_file(tmp_path / "straight/adapter.safetensors")
-    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-    state, meta = load_adapter(adapter)
-    assert meta.compose == "stacked" and meta.extra == {"step": 6, "run": "test", "preprocess": {}}
-    assert any(v.abs().max() > 0 for k, v in state.items() if k.endswith("lora_B.weight"))  # it learnt something
-    assert [f.name for f in (tmp_path / "straight/checkpoints").glob("step-*")] == ["step-00000006"]
-    assert (tmp_path / "straight/validation/step-00000006.png").exists()
-    assert (tmp_path / "straight/config.yaml").exists() and not list(tmp_path.glob("*/.progress.json"))
-
-    capsys.readouterr()
-    launch(straight, tmp_path / "straight", {})
-    assert "already finished (6 steps)" in capsys.readouterr().out
 
 
 def engine(name):
@@ -160,15 +135,6 @@ def test_engines_agree(ray_session, dataset, tiny_base, tmp_path):
         exported = export(ExportConfig(str(folder), "newest", "native", str(tmp_path / f"{name}.safetensors")))
         again = load_file(exported)
         assert again.keys() == adapter.keys() and all(torch.equal(again[key], adapter[key]) for key in adapter), name
-
-
-def test_a_users_error_in_a_worker_is_raised_as_itself(ray_session, dataset, tiny_base, tmp_path):
-    damaged = tmp_path / "damaged"
-    shutil.copytree(dataset, damaged)
-    part = damaged / "part-00000.parquet"
-    part.write_bytes(b"PAR1" + bytes(part.stat().st_size - 8) + b"PAR1")
-    with pytest.raises((DataError, CheckpointError), match="part-00000.parquet"):
-        launch(run_config(damaged, tiny_base), tmp_path / "run", {})
 
 
 def test_what_cannot_work_is_said_before_any_worker_starts(ray_session, dataset, tiny_base, tmp_path):

@@ -13,19 +13,23 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from unit.train.support import run_config, write_dataset  # noqa: E402
 
 from pm.errors import CheckpointError, ConfigError, PmError  # noqa: E402
+from pm.model.adapter import load_adapter  # noqa: E402
 from pm.train.callbacks import read_metrics  # noqa: E402
 from pm.train.launch import launch  # noqa: E402
 from pm.train.plan import Shortage  # noqa: E402
 
 pytestmark = pytest.mark.timeout(900)
-STEPS = 160
+STEPS = 60
+ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {
+    "engine": yaml.safe_load((ROOT / "conf/engine/zero2.yaml").read_text()),
     "train__steps": STEPS,
     "train__batch_size": 16,
     "train__micro_batch_size": 1,  # eight passes a step: long enough to be killed in
@@ -47,7 +51,7 @@ def dataset(tiny_base, tmp_path_factory):
 def undisturbed(ray_session, dataset, tiny_base, tmp_path_factory):
     """The folder of a run that nothing happened to."""
     folder = tmp_path_factory.mktemp("runs") / "undisturbed"
-    launch(run_config(dataset, tiny_base, **SETTINGS), folder, {})
+    launch(run_config(dataset, tiny_base, **SETTINGS | {"train__validate_every": STEPS}), folder, {})
     return folder
 
 
@@ -107,8 +111,22 @@ class AtStep(threading.Thread):
         self.join()
 
 
+def test_an_undisturbed_run_leaves_everything_once(undisturbed, dataset, tiny_base, capsys):
+    state, meta = load_adapter(undisturbed / "adapter.safetensors")
+    assert meta.compose == "stacked" and meta.extra == {"step": STEPS, "run": "test", "preprocess": {}}
+    assert any(v.abs().max() > 0 for k, v in state.items() if k.endswith("lora_B.weight"))  # it learnt something
+    names = [f"step-{step:08d}" for step in (STEPS - 5, STEPS)]
+    assert sorted(f.name for f in (undisturbed / "checkpoints").glob("step-*")) == names
+    assert (undisturbed / f"validation/{names[-1]}.png").exists()
+    assert (undisturbed / "config.yaml").exists() and not (undisturbed / ".progress.json").exists()
+    capsys.readouterr()
+    launch(run_config(dataset, tiny_base, **SETTINGS), undisturbed, {})
+    assert f"already finished ({STEPS} steps)" in capsys.readouterr().out
+
+
 def test_a_run_that_everything_happens_to_ends_where_an_undisturbed_one_does(undisturbed, dataset, tiny_base, tmp_path):
-    """A disk that is full half-way through a checkpoint, SIGTERM, and workers killed at random moments."""
+    """A disk that is full half-way through a checkpoint, SIGTERM, Ray's list of checkpoints cut off in writing, and
+    workers killed at random moments."""
     folder = tmp_path / "chaos"
     config = run_config(dataset, tiny_base, **SETTINGS, workers__max_failures=-1)
     # A real "no space left on device" in the third checkpoint, whose other files are written well.
@@ -129,6 +147,8 @@ def test_a_run_that_everything_happens_to_ends_where_an_undisturbed_one_does(und
     stopped = last_step(folder)
     assert (folder / f"checkpoints/step-{stopped:08d}").is_dir() and not (folder / ".stop").exists()
 
+    listed = folder / "checkpoints/checkpoint_manager_snapshot.json"
+    listed.write_text(listed.read_text()[:20])
     chance = random.Random(0)
 
     def kill():
@@ -148,13 +168,13 @@ def test_a_run_that_everything_happens_to_ends_where_an_undisturbed_one_does(und
 def test_another_number_of_workers_goes_on_with_the_same_samples(undisturbed, dataset, tiny_base, tmp_path):
     """Two workers, then three of an elastic run, over which the batch does not divide."""
     folder = tmp_path / "run"
-    launch(run_config(dataset, tiny_base, **SETTINGS | {"train__steps": 10}), folder, {})
-    elastic = SETTINGS | {"train__steps": 20, "workers__num": 3, "workers__min": 1}
+    launch(run_config(dataset, tiny_base, **SETTINGS | {"train__steps": 5}), folder, {})
+    elastic = SETTINGS | {"train__steps": 10, "workers__num": 3, "workers__min": 1}
     launch(run_config(dataset, tiny_base, **elastic), folder, {})
-    expected = losses(undisturbed)[:20]
+    expected = losses(undisturbed)[:10]
     assert [step for step, _ in losses(folder)] == [step for step, _ in expected]
     assert [loss for _, loss in losses(folder)] == pytest.approx([loss for _, loss in expected], rel=1e-4)
-    assert read_metrics(folder / "metrics.jsonl")[-1]["consumed"] == 320
+    assert read_metrics(folder / "metrics.jsonl")[-1]["consumed"] == 160
 
 
 def test_a_loss_that_is_no_number_ends_the_run_at_once(ray_session, dataset, tiny_base, tmp_path):

@@ -43,7 +43,12 @@ def main() -> None:
     corpus = render_corpus(people_of("train"), settings.photos_each, settings.seed, resolution, args.work / "train.npz")
     unseen = render_corpus(people_of("eval"), 4, settings.seed + 1, resolution, args.work / "eval.npz")
     report: dict = {"settings": dataclasses.asdict(settings)}
-    probe, report["probe_loss"] = stages.train_probe(corpus, settings, args.work)
+    # The measuring instrument sees more photos than what it measures.
+    more = render_corpus(
+        people_of("train"), settings.probe_photos_each, settings.seed + 2, resolution, args.work / "probe.npz"
+    )
+    probe, report["probe_loss"] = stages.train_probe(more, settings, args.work)
+    del more
     report["probe_accuracy_unseen"] = stages.probe_accuracy(probe, unseen)
     save_probe(probe, args.out / "probe.safetensors")
     print(json.dumps(report["probe_accuracy_unseen"], indent=1), flush=True)

@@ -26,7 +26,8 @@ class Settings:
 
     seed: int = 0
     photos_each: int = 6
-    probe_steps: int = 2000
+    probe_photos_each: int = 15
+    probe_steps: int = 3000
     probe_batch: int = 64
     vae_steps: int = 3000
     vae_batch: int = 32
