@@ -62,7 +62,7 @@ def settings(args: argparse.Namespace, engine: str, workers: int) -> RunConfig:
     """conf/train.yaml for the toon base, without pictures and with one log line every four steps."""
     read = lambda name: yaml.safe_load((ROOT / f"conf/{name}.yaml").read_text())  # noqa: E731
     values = read("train")
-    result = {key: values[key] for key in ("seed", "profile", "train", "validation", "workers")}
+    result = {key: values[key] for key in ("seed", "init", "profile", "train", "validation", "workers")}
     result["train"] |= {"steps": args.steps, "batch_size": args.batch, "log_every": 4}
     result["train"] |= {"validate_every": None, "checkpoint_every": args.steps // 2}
     result["validation"]["sampler"] = read("sampler/toon")

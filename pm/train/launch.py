@@ -174,6 +174,9 @@ def train_worker(job: Mapping[str, Any]) -> None:
 
     from pm.train.worker import run_worker, share_threads
 
+    # Told, DeepSpeed does not look for accelerators and complain about what it does not find. Not told by a runtime
+    # environment: Ray's idle processes could then not be workers, and every start took seconds longer.
+    os.environ["DS_ACCELERATOR"] = job["accelerator"]
     warnings.filterwarnings("ignore", category=FutureWarning)
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     remote: RemoteFolder | None = job["remote"]
@@ -210,7 +213,13 @@ def _fit(
     home = run_dir if remote is None else PurePosixPath(remote.path)
     trainer = TorchTrainer(
         train_worker,
-        train_loop_config={"config": config, "run_dir": str(run_dir), "remote": remote, "settings": dict(settings)},
+        train_loop_config={
+            "config": config,
+            "run_dir": str(run_dir),
+            "remote": remote,
+            "settings": dict(settings),
+            "accelerator": "cuda" if scaling["use_gpu"] else "cpu",
+        },
         scaling_config=ray.train.ScalingConfig(**scaling),
         run_config=ray.train.RunConfig(
             name=f"{home.name}/{CHECKPOINTS}",
@@ -227,8 +236,6 @@ def _fit(
             ),
             callbacks=[no_retry_of_users_errors()],
             logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),
-            # Told, DeepSpeed does not look for accelerators and complain about what it does not find.
-            worker_runtime_env={"env_vars": {"DS_ACCELERATOR": "cuda" if scaling["use_gpu"] else "cpu"}},
         ),
     )
     with Shortage(config.workers, give_up=lambda: os.kill(os.getpid(), signal.SIGINT)) as shortage:

@@ -71,7 +71,7 @@ def test_a_runs_files_are_mirrored_and_followed(s3, tmp_path):
 
 @pytest.mark.timeout(900)
 def test_a_run_in_s3_equals_one_in_a_folder_also_when_interrupted(ray_session, tiny_dataset, tiny_base, s3, tmp_path):
-    settings = {"engine__name": "ddp", "workers__num": 1}
+    settings = {"engine__name": "ddp", "workers__num": 1, "workers__cpus_per_worker": 1}
     run_worker(run_config(tiny_dataset, tiny_base, **settings), LocalContext(tmp_path / "folder"), {})
     uri = join(s3, "sweep/cell")
     launch(run_config(tiny_dataset, tiny_base, train__steps=3, **settings), tmp_path / "one", {}, uri)
