@@ -5,6 +5,8 @@ VENV ?= .venv
 # TORCH and TORCH_ARGS, for example TORCH_ARGS="--index-url <PyTorch's index of CPU wheels>".
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 TORCH_ARGS ?=
+# Test files that run side by side; each such process starts a Ray of its own.
+JOBS ?= 2
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
@@ -33,10 +35,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 
 unit: $(INSTALLED)
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/unit
 
 test: lint
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -42,7 +42,7 @@ def config(tiny_base, tmp_path_factory) -> PreprocessConfig:
     folder = tmp_path_factory.mktemp("preprocess")
     write_photos(
         folder / "raw",
-        identities=20,
+        identities=10,
         photos_per_identity=3,
         seed=0,
         split="train",
@@ -84,9 +84,9 @@ def killed(config, ray_session):
         driver.kill()
         driver.wait()
     assert driver.returncode == -signal.SIGKILL and not Path(config.output, "dataset.json").exists()
-    reached = {number: latest_checkpoint(work, number) for number in range(20)}
+    reached = {number: latest_checkpoint(work, number) for number in range(10)}
     reached |= dict.fromkeys(finished_shards(config.output), 99)
-    assert 2 <= sum(step == 99 for step in reached.values()) < 20
+    assert 2 <= sum(step == 99 for step in reached.values()) < 10
     return reached
 
 
@@ -113,21 +113,21 @@ def report(config, killed):
 
 
 def test_a_killed_run_goes_on_and_a_killed_worker_stops_nothing(config, killed, report):
-    assert KillsAWorker.victims and 0 < report.photos < 60
+    assert KillsAWorker.victims and 0 < report.photos < 30
     assert not Path(config.output, "_work").exists()
     first, second = report.meta["runs"].values()
     for step in steps_of(config):
         done = sum(3 for reached in killed.values() if reached >= step.number)
         for stage in step.stages:
             # What was kept when the driver died was not done again, and all was done.
-            assert first.get(stage, 0) >= done and first.get(stage, 0) + second.get(stage, 0) == 60
+            assert first.get(stage, 0) >= done and first.get(stage, 0) + second.get(stage, 0) == 30
 
 
 def test_every_planted_defect_is_rejected_for_its_reason_and_nothing_disappears(config, report):
     truth = json.loads(Path(config.dataset.root, "truth.json").read_text())
     kept = pq.read_table(Path(config.output, "index.parquet")).to_pylist()
     rejects = {r["photo"]: r for r in pq.read_table(Path(config.output, "rejects.parquet")).to_pylist()}
-    assert len(kept) + len(rejects) == report.meta["counts"]["found"] == 60
+    assert len(kept) + len(rejects) == report.meta["counts"]["found"] == 30
     assert {d for d in truth.values()} == set(DEFECTS)
     for photo, defect in truth.items():
         if defect in REASONS:
@@ -136,7 +136,7 @@ def test_every_planted_defect_is_rejected_for_its_reason_and_nothing_disappears(
         wrong_face = truth.get(photo) == "two_people" and reject["reason"] == "mask_misses_face"
         assert wrong_face or truth.get(photo) in REASONS or reject["reason"] == "too_few_photos"
     counts = report.meta["counts"]["stages"]
-    assert counts["ingest"]["in"] == 60 and counts[IDENTITIES]["kept"] == len(kept) > 30
+    assert counts["ingest"]["in"] == 30 and counts[IDENTITIES]["kept"] == len(kept) > 12
     assert Path(config.output, "preview.png").stat().st_size > 10_000
 
 

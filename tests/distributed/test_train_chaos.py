@@ -1,4 +1,4 @@
-"""Killed workers, full disks, SIGTERM, other numbers of workers: all end where an undisturbed run does."""
+"""Killed workers and full disks: a run ends where an undisturbed one does."""
 
 import dataclasses
 import os
@@ -19,20 +19,20 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from unit.train.support import run_config, write_dataset  # noqa: E402
 
-from pm.errors import CheckpointError, ConfigError, PmError  # noqa: E402
+from pm.errors import CheckpointError, ConfigError  # noqa: E402
 from pm.model.adapter import load_adapter  # noqa: E402
 from pm.train.callbacks import read_metrics  # noqa: E402
 from pm.train.launch import launch  # noqa: E402
 from pm.train.plan import Shortage  # noqa: E402
 
 pytestmark = pytest.mark.timeout(900)
-STEPS = 60
+STEPS = 40
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {
     "engine": yaml.safe_load((ROOT / "conf/engine/zero2.yaml").read_text()),
     "train__steps": STEPS,
     "train__batch_size": 16,
-    "train__micro_batch_size": 1,  # eight passes a step: long enough to be killed in
+    "train__micro_batch_size": 4,  # two passes a step
     "train__checkpoint_every": 5,
     "train__num_to_keep": 2,
     "train__ema_decay": 0.9,
@@ -125,8 +125,8 @@ def test_an_undisturbed_run_leaves_everything_once(undisturbed, dataset, tiny_ba
 
 
 def test_a_run_that_everything_happens_to_ends_where_an_undisturbed_one_does(undisturbed, dataset, tiny_base, tmp_path):
-    """A disk that is full half-way through a checkpoint, SIGTERM, Ray's list of checkpoints cut off in writing, and
-    workers killed at random moments."""
+    """A disk that is full half-way through a checkpoint, Ray's list of checkpoints cut off in writing, and workers
+    killed at random moments. (test_jobs.py has SIGTERM.)"""
     folder = tmp_path / "chaos"
     config = run_config(dataset, tiny_base, **SETTINGS, workers__max_failures=-1)
     # A real "no space left on device" in the third checkpoint, whose other files are written well.
@@ -138,15 +138,6 @@ def test_a_run_that_everything_happens_to_ends_where_an_undisturbed_one_does(und
         launch(config, folder, {})
     assert not full.exists() or not (full / "state.safetensors").exists()
 
-    with (
-        AtStep(folder, [last_step(folder) + 4], lambda: os.kill(os.getpid(), signal.SIGTERM)) as terminate,
-        pytest.raises(PmError, match="was interrupted; run the same command again to go on from step-"),
-    ):
-        launch(config, folder, {})
-    assert len(terminate.done) == 1
-    stopped = last_step(folder)
-    assert (folder / f"checkpoints/step-{stopped:08d}").is_dir() and not (folder / ".stop").exists()
-
     listed = folder / "checkpoints/checkpoint_manager_snapshot.json"
     listed.write_text(listed.read_text()[:20])
     chance = random.Random(0)
@@ -154,8 +145,7 @@ def test_a_run_that_everything_happens_to_ends_where_an_undisturbed_one_does(und
     def kill():
         os.kill(chance.choice(train_workers()).pid, signal.SIGKILL)
 
-    left = STEPS - stopped
-    with AtStep(folder, [stopped + left // 8, stopped + left // 3, stopped + left * 5 // 8], kill) as killer:
+    with AtStep(folder, [15, 22, 32], kill) as killer:
         adapter = launch(config, folder, {})
     assert len(killer.done) == 3, f"the run ended before its workers were killed: {killer.done}"
 
@@ -163,27 +153,6 @@ def test_a_run_that_everything_happens_to_ends_where_an_undisturbed_one_does(und
     assert losses(folder) == losses(undisturbed)
     one, other = load_file(adapter), load_file(undisturbed / "adapter.safetensors")
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
-def test_another_number_of_workers_goes_on_with_the_same_samples(undisturbed, dataset, tiny_base, tmp_path):
-    """Two workers, then three of an elastic run, over which the batch does not divide."""
-    folder = tmp_path / "run"
-    launch(run_config(dataset, tiny_base, **SETTINGS | {"train__steps": 5}), folder, {})
-    elastic = SETTINGS | {"train__steps": 10, "workers__num": 3, "workers__min": 1}
-    launch(run_config(dataset, tiny_base, **elastic), folder, {})
-    expected = losses(undisturbed)[:10]
-    assert [step for step, _ in losses(folder)] == [step for step, _ in expected]
-    assert [loss for _, loss in losses(folder)] == pytest.approx([loss for _, loss in expected], rel=1e-4)
-    assert read_metrics(folder / "metrics.jsonl")[-1]["consumed"] == 160
-
-
-def test_a_loss_that_is_no_number_ends_the_run_at_once(ray_session, dataset, tiny_base, tmp_path):
-    config = run_config(
-        dataset, tiny_base, **SETTINGS | {"train__lr_lora": 1e30, "train__grad_clip": None, "workers__max_failures": 3}
-    )
-    with pytest.raises(ConfigError, match=r"(loss|gradient norm) is (nan|inf) at step \d+; lower train.lr_lora"):
-        launch(config, tmp_path / "run", {})
-    assert last_step(tmp_path / "run") < 5
 
 
 def test_a_folder_that_cannot_be_written_is_named_before_any_worker_starts(ray_session, dataset, tiny_base, tmp_path):

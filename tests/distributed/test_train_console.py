@@ -13,7 +13,7 @@ from pm.tracking import WandbConfig, wandb_mode
 from pm.train.callbacks import PROGRESS, Progress
 from pm.train.console import _Bar, _Lines, watch
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 STATES = [
     {"phase": "loading the base model"},
     {"phase": "training", "step": 2, "start": 2, "steps": 10},
