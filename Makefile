@@ -38,7 +38,7 @@ unit: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/unit
 
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -80,9 +80,13 @@ def test_a_run_in_s3_equals_one_in_a_folder_also_when_interrupted(ray_session, t
 
     # Another machine, with nothing but the URI.
     adapter = launch(run_config(tiny_dataset, tiny_base, **settings), tmp_path / "other", {}, uri)
-    assert losses(tmp_path / "other") == losses(tmp_path / "folder") and len(losses(tmp_path / "other")) == 6
+    # Of a process with another number of threads; test_train_chaos.py compares to the bit.
+    assert losses(tmp_path / "other") == pytest.approx(losses(tmp_path / "folder"), rel=1e-5)
+    assert len(losses(tmp_path / "other")) == 6
     one, other = load_file(adapter), load_file(tmp_path / "folder/adapter.safetensors")
-    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    assert one.keys() == other.keys()
+    for key in one:
+        torch.testing.assert_close(one[key], other[key], rtol=1e-3, atol=2e-4, msg=key)
     assert json.loads((tmp_path / "other/summary.json").read_text())["steps"] == 6
     assert remote.newest_checkpoint() == "step-00000006" and not (tmp_path / "other/checkpoints").exists()
     with pytest.raises(ConfigError, match=r"was started with seed=0 \(now 1\)"):
