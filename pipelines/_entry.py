@@ -23,11 +23,14 @@ OmegaConf.register_new_resolver("root", lambda path: str(ROOT / path), replace=T
 
 
 def entry(
-    config_name: str, run: Callable[[Callable[[dict], None], dict], None] = lambda main, cfg: main(cfg)
+    config_name: str,
+    run: Callable[[Callable[[dict], None], dict], None] = lambda main, cfg: main(cfg),
+    sentences: tuple[str, ...] = (),
 ) -> Callable[[Callable[[dict], None]], Callable[[], None]]:
     """Turn `main(cfg: dict)` into a command: `conf/<config_name>.yaml` plus overrides → a plain, resolved dict.
 
-    `run(main, cfg)` calls it; with `-m`, once for each cell.
+    `run(main, cfg)` calls it; with `-m`, once for each cell. Values of the keys in `sentences` are taken as they are
+    written: Hydra would read "smiling, in a hoodie" as two values.
 
     A `PmError` or a Hydra error ends the command with one line on stderr and status 1; anything else is a defect and
     keeps its traceback.
@@ -44,6 +47,7 @@ def entry(
 
         @functools.wraps(main)
         def command() -> None:
+            sys.argv[1:] = [_as_written(argument, sentences) for argument in sys.argv[1:]]
             try:
                 composed()
             except (HydraException, OmegaConfBaseException) as error:
@@ -52,6 +56,14 @@ def entry(
         return command
 
     return decorate
+
+
+def _as_written(argument: str, sentences: tuple[str, ...]) -> str:
+    key, _, value = argument.partition("=")
+    if key not in sentences or not value or value == "null" or value[0] in "[\"'":
+        return argument
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
 
 
 def fail(message: str) -> NoReturn:

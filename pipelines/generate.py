@@ -6,7 +6,7 @@ from pm.config import from_mapping
 from pm.sample.config import GenerateConfig
 
 
-@entry("generate")
+@entry("generate", sentences=("prompt", "sampler.negative_prompt"))
 def main(cfg: dict) -> None:
     if isinstance(cfg["id_images"], str):
         cfg["id_images"] = [cfg["id_images"]]

@@ -13,6 +13,8 @@ from serving.config import ServeConfig
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PHOTO = "assets/toon/examples/woman_1.png"
+# Whole sentences are what the toon base knows.
+_PROMPT = "a woman img wearing a red hoodie, smiling, in front of a blue wall"
 
 
 def run(config: ServeConfig) -> None:
@@ -108,7 +110,7 @@ def greeting(config: ServeConfig, seconds: float) -> str:
 Serving {model} at {url} after {seconds:.0f} s; Ctrl-C stops it. API: {url}/docs, Prometheus: port {metrics}.
 
 curl {url}/v1/images/edits \\
-{auth}  -F "image[]=@{photo}" -F "prompt=a woman img wearing a red hoodie" -F seed=1 \\
+{auth}  -F "image[]=@{photo}" -F "prompt={_PROMPT}" -F seed=1 \\
   | {sys.executable} -c "import json, sys; print(json.load(sys.stdin)['data'][0]['b64_json'])" \\
   | base64 -d > portrait.png
 
@@ -118,7 +120,7 @@ from openai import OpenAI
 
 client = OpenAI(base_url="{url}/v1", api_key="{secret}")
 answer = client.images.edit(
-    image=[open("{photo}", "rb")], prompt="a woman img wearing a red hoodie", extra_body={{"seed": 1}}
+    image=[open("{photo}", "rb")], prompt="{_PROMPT}", extra_body={{"seed": 1}}
 )
 open("portrait.png", "wb").write(base64.b64decode(answer.data[0].b64_json))
 PY

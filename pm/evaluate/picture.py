@@ -28,4 +28,4 @@ def grid(trials: Sequence[Trial], rows: Sequence[ReportRow], people: int) -> Ima
 def _short(row: ReportRow) -> str:
     if row.references is None:
         return row.name.split("(")[-1].rstrip(")")
-    return f"{row.compose}, {row.references} ref."
+    return row.name.replace(" references", " ref.")

@@ -1,8 +1,11 @@
 """Every YAML under conf/ composes with an entry point that uses it, and builds its dataclasses."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -91,3 +94,11 @@ def test_sdxl_experiment_has_the_papers_settings():
     assert (config.train.lr_lora, config.train.lr_id_encoder, config.train.batch_size) == (1e-4, 1e-5, 48)
     assert (config.train.null_text, config.train.masked_loss) == (0.1, 0.5)
     assert (config.train.min_references, config.train.max_references) == (1, 4)
+
+
+@pytest.mark.parametrize("prompt", ["a man img, smiling", "a man's img (old), {x}: 5 $HOME \\", "a=b, [c]"])
+def test_a_prompt_is_taken_as_it_is_written(prompt):
+    command = [sys.executable, CONF.parent / "pipelines/generate.py", "id_images=[a.png]", f"prompt={prompt}"]
+    done = subprocess.run([*command, "--cfg", "job"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(done.stdout)["prompt"] == prompt
