@@ -29,8 +29,7 @@ def entry(
 ) -> Callable[[Callable[[dict], None]], Callable[[], None]]:
     """Turn `main(cfg: dict)` into a command: `conf/<config_name>.yaml` plus overrides → a plain, resolved dict.
 
-    `run(main, cfg)` calls it; with `-m`, once for each cell. Values of the keys in `sentences` are taken as they are
-    written: Hydra would read "smiling, in a hoodie" as two values.
+    `run(main, cfg)` calls it; with `-m`, once for each cell. Values of `sentences` are taken as written: commas too.
 
     A `PmError` or a Hydra error ends the command with one line on stderr and status 1; anything else is a defect and
     keeps its traceback.
@@ -62,8 +61,7 @@ def _as_written(argument: str, sentences: tuple[str, ...]) -> str:
     key, _, value = argument.partition("=")
     if key not in sentences or not value or value == "null" or value[0] in "[\"'":
         return argument
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
+    return "{}='{}'".format(key, value.replace("\\", "\\\\").replace("'", "\\'"))
 
 
 def fail(message: str) -> NoReturn:
@@ -90,5 +88,4 @@ def _hydra_message(error: Exception, config_name: str) -> str:
             last, key = parent, ".".join(parents[: depth + 1])
             break
         node = node._get_node(parent)
-    valid = [str(k) for k in node] if isinstance(node, DictConfig) else []
-    return unknown_key(key, last, valid) + "; see --cfg job"
+    return unknown_key(key, last, list(map(str, node)) if isinstance(node, DictConfig) else []) + "; see --cfg job"
