@@ -9,8 +9,7 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-# Hydra would print errors its own way, over several lines, and exit; this lets them reach `entry`.
-os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would print errors over several lines and exit; now `entry` does
 
 import hydra  # noqa: E402
 from hydra.errors import HydraException  # noqa: E402

@@ -175,7 +175,7 @@ def train_worker(job: Mapping[str, Any]) -> None:
     from pm.train.worker import run_worker, share_threads
 
     # Told, DeepSpeed does not look for accelerators and complain about what it does not find. Not told by a runtime
-    # environment: Ray's idle processes could then not be workers, and every start took seconds longer.
+    # environment: Ray's idle processes could then not be workers.
     os.environ["DS_ACCELERATOR"] = job["accelerator"]
     warnings.filterwarnings("ignore", category=FutureWarning)
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
