@@ -31,6 +31,7 @@ sys.path.insert(0, str(ROOT))
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from pm.cpus import available_cpus  # noqa: E402
 from serving.config import ServeConfig  # noqa: E402
 from serving.schema import Job, Photo  # noqa: E402
 from serving.settings import load  # noqa: E402
@@ -175,7 +176,7 @@ def part_b(local: InProcess) -> dict[str, float]:
     from diffusers import DDIMScheduler, StableDiffusionXLPipeline
 
     config, sampler = local.config, local.config.sampler
-    torch.set_num_threads(config.engine.threads)
+    torch.set_num_threads(config.engine.threads or available_cpus())
     plain = StableDiffusionXLPipeline.from_pretrained(
         config.base.path, torch_dtype=torch.float32, local_files_only=True
     )

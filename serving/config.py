@@ -89,12 +89,13 @@ class EngineConfig:
     pixel_budget: int  # of all images sampled together, guided ones counted twice; one image is always let in
     max_rows: int  # images sampled together, however small
     lookahead: int  # images that wait inside the replica, so that a freed place is filled at once
-    threads: int  # CPU threads of the sampler
+    threads: int | None  # CPU threads of the sampler; None: one for each core of its machine
 
     def __post_init__(self) -> None:
         for name in ("pixel_budget", "max_rows", "threads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"engine.{name}={getattr(self, name)} must be at least 1")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"engine.{name}={value} must be at least 1")
         if self.lookahead < 0:
             raise ConfigError(f"engine.lookahead={self.lookahead} must be 0 or more")
 

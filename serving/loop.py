@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pm.cpus import available_cpus
 from pm.errors import PmError, RequestError
 from pm.sample import PhotoMakerPipeline, Request
 from serving.cache import TenantCache
@@ -100,7 +101,7 @@ class Batcher:
         self._thread.join()
 
     def _run(self) -> None:
-        torch.set_num_threads(self.config.threads)
+        torch.set_num_threads(self.config.threads or available_cpus())
         try:
             while self._wait():
                 self._turn()

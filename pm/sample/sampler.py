@@ -205,7 +205,7 @@ class Sampler:
         free = [i for i, active in enumerate(rows) if active.row.guidance != 1]
         conditioning = self._conditioning(group, keys, rows, free)
         pick = list(range(len(rows))) + free
-        noisy = noisy[pick].to(self.unet.dtype)
+        noisy = noisy[pick].to(conditioning.embeds.dtype)  # the U-Net's, and asking it takes a walk over all modules
         output = predict(self.unet, noisy, timesteps[pick], conditioning, max_tokens=self.max_tokens).float()
         conditional = output[: len(rows)]
         if not free:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pm.cpus import available_cpus
 from pm.data.dataset import IdentityDataset
 from pm.errors import CheckpointError, ConfigError, DataError, Interrupted, PmError
 from pm.model.base import fingerprint
@@ -172,7 +173,9 @@ def train_worker(job: Mapping[str, Any]) -> None:
     import logging
     import warnings
 
-    from pm.train.worker import run_worker, share_threads
+    import torch
+
+    from pm.train.worker import run_worker
 
     # Told, DeepSpeed does not look for accelerators and complain about what it does not find. Not told by a runtime
     # environment: Ray's idle processes could then not be workers.
@@ -181,7 +184,7 @@ def train_worker(job: Mapping[str, Any]) -> None:
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     remote: RemoteFolder | None = job["remote"]
     context = RayContext(job["run_dir"] if remote is None else remote.scratch(), remote)
-    share_threads(context.local_workers)
+    torch.set_num_threads(max(1, available_cpus() // context.local_workers))
     with mirrored(remote if context.rank == 0 else None, context.run_dir), context:
         try:
             run_worker(job["config"], context, job["settings"])

