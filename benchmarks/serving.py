@@ -62,15 +62,15 @@ def people(photos: int = 4) -> list[Person]:
     return found
 
 
-def timed(action: Callable[[], object], repeats: int = 3) -> float:
-    """Median seconds; one run before does not count."""
-    action()
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+def timed(*actions: Callable[[], object], repeats: int = 5) -> list[float]:
+    """Median seconds of each, in turns, so that all see the same machine; the first turn does not count."""
+    times = [[] for _ in actions]
+    for _ in range(1 + repeats):
+        for action, taken in zip(actions, times, strict=True):
+            begin = time.perf_counter()
+            action()
+            taken.append(time.perf_counter() - begin)
+    return [statistics.median(taken[1:]) for taken in times]
 
 
 class InProcess:
@@ -167,7 +167,7 @@ def part_a(local: InProcess) -> dict[str, float]:
     def run(clients: int) -> Callable[[], object]:
         return lambda: asyncio.run(closed(local.image, clients, 8))
 
-    one, eight = timed(run(1)), timed(run(8))
+    one, eight = timed(run(1), run(8), repeats=3)
     return {"one at a time, images/s": 8 / one, "together, images/s": 8 / eight, "ratio": one / eight}
 
 
@@ -195,7 +195,7 @@ def part_b(local: InProcess) -> dict[str, float]:
     def cached() -> None:
         asyncio.run(local.image(0))
 
-    base, new, known = timed(diffusers), timed(ours), timed(cached)
+    base, new, known = timed(diffusers, ours, cached)
     times = {"diffusers, s": base, "4 new photos, s": new, "4 known photos, s": known}
     return times | {"ratio, new": new / base, "ratio, known": known / base}
 
