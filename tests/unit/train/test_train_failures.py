@@ -17,9 +17,9 @@ from pm.errors import CheckpointError, ConfigError
 from pm.tracking import WandbConfig
 from pm.train.callbacks import Callback, MetricsFile, Wandb, read_metrics
 from pm.train.checkpoint import best_complete, check_origin, newest_complete, read_checkpoint
-from pm.train.context import CHECKPOINTS, STOP
 from pm.train.meter import PARTS
 from pm.train.profiling import Profile
+from pm.train.summary import CHECKPOINTS, STOP
 
 
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on_as_if_it_had_not(tmp_path, monkeypatch):
