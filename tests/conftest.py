@@ -1,8 +1,12 @@
 """Shared by all tests: offline, few threads, one Ray and one tiny base per session."""
 
+import functools
+import importlib.metadata
 import os
 
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", TOKENIZERS_PARALLELISM="false", WANDB_SILENT="true")
+# diffusers, peft and transformers each list the files of all installed packages when imported; once is enough.
+importlib.metadata.packages_distributions = functools.cache(importlib.metadata.packages_distributions)
 
 from pathlib import Path  # noqa: E402
 
