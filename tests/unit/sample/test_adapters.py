@@ -30,9 +30,9 @@ def test_rows_of_several_adapters_and_the_base_sample_together(pipeline, tiny_ba
     names = ["one", BASE, "two", "one"]
     requests = [_request(name, photos, seed=i) for i, name in enumerate(names)]
     together = pipeline.generate(requests)
+    alone = {name: PhotoMakerPipeline.from_pretrained(tiny_base, adapter_files.get(name)) for name in set(names)}
     for name, request, image in zip(names, requests, together, strict=True):
-        alone = PhotoMakerPipeline.from_pretrained(tiny_base, adapter_files.get(name))
-        assert worst(image, alone.generate([dataclasses.replace(request, adapter=None)])[0]) <= 1
+        assert worst(image, alone[name].generate([dataclasses.replace(request, adapter=None)])[0]) <= 1
     assert worst(together[0], pipeline.generate([dataclasses.replace(requests[0], adapter="two")])[0]) > 1
 
 
