@@ -23,7 +23,7 @@ def pipeline(tiny_base, adapter_files) -> PhotoMakerPipeline:
 def _request(adapter, photos, **changes) -> Request:
     images = () if adapter == BASE else photos[:2]
     prompt = "a man in a red shirt" if adapter == BASE else "a man img in a red shirt"
-    return dataclasses.replace(Request(prompt, images, steps=4, merge_step=1, seed=3, adapter=adapter), **changes)
+    return dataclasses.replace(Request(prompt, images, steps=3, merge_step=1, seed=3, adapter=adapter), **changes)
 
 
 def test_rows_of_several_adapters_and_the_base_sample_together(pipeline, tiny_base, adapter_files, photos):
