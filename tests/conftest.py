@@ -1,16 +1,26 @@
 """Shared by all tests: offline, few threads, one Ray and one tiny base per session."""
 
+import functools
+import importlib.metadata
 import os
 
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", TOKENIZERS_PARALLELISM="false", WANDB_SILENT="true")
+# diffusers, peft and transformers each list the files of all installed packages when imported; once is enough.
+importlib.metadata.packages_distributions = functools.cache(importlib.metadata.packages_distributions)
 
 from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
-import torch  # noqa: E402
 
-torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Files run side by side. Not at import: the process that only hands out the files needs no torch."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

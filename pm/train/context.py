@@ -14,9 +14,8 @@ import torch
 
 from pm.errors import CheckpointError
 from pm.train.checkpoint import WRITE_ERRORS, is_complete, newest_complete
+from pm.train.summary import CHECKPOINTS, STOP
 
-CHECKPOINTS = "checkpoints"  # folder inside a run
-STOP = ".stop"  # a file in the run's folder: save and end
 _LOOK_SECONDS, _ASK_SECONDS = 0.25, 5.0
 
 

@@ -15,9 +15,9 @@ from pm.model.formats import save_diffusers, save_published
 from pm.model.photomaker import PhotoMaker
 from pm.train.checkpoint import best_complete, is_checkpoint, newest_complete, read_checkpoint
 from pm.train.config import RunConfig
-from pm.train.context import CHECKPOINTS
 from pm.train.engine import load_weights
 from pm.train.step import train_in_float32
+from pm.train.summary import CHECKPOINTS
 from pm.train.worker import CROP_MODE, project_version
 
 

@@ -20,11 +20,11 @@ from pm.model.base import fingerprint
 from pm.train.checkpoint import is_complete, newest_complete
 from pm.train.config import RunConfig
 from pm.train.console import watch
-from pm.train.context import CHECKPOINTS, STOP, RayContext
+from pm.train.context import RayContext
 from pm.train.failures import cause, no_retry_of_users_errors
 from pm.train.plan import Shortage, plan_workers
 from pm.train.storage import RemoteFolder, followed, mirrored
-from pm.train.summary import ADAPTER, CONFIG, is_finished, label, read_summary, write_config
+from pm.train.summary import ADAPTER, CHECKPOINTS, CONFIG, STOP, is_finished, label, read_summary, write_config
 
 _SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of a run's checkpoints
 

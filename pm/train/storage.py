@@ -17,7 +17,7 @@ from pyarrow.lib import ArrowInvalid
 
 from pm.errors import ConfigError
 from pm.train.callbacks import PROGRESS
-from pm.train.context import CHECKPOINTS, STOP
+from pm.train.summary import CHECKPOINTS, STOP
 
 _HIDDEN = {PROGRESS, ".wandb-id"}  # the hidden files that belong to a run
 _SECONDS = 1.0  # between looks

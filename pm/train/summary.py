@@ -11,6 +11,8 @@ from pm.train.callbacks import write_text
 from pm.train.config import RunConfig
 
 ADAPTER, CONFIG, SUMMARY = "adapter.safetensors", "config.yaml", "summary.json"
+CHECKPOINTS = "checkpoints"  # folder inside a run
+STOP = ".stop"  # a file in the run's folder: save and end
 # A run may go on with other values of these: they change how long and how, not what is computed.
 _FREE = {
     "name": None,

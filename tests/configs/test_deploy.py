@@ -1,5 +1,6 @@
 """What describes clusters: valid for Ray and for KubeRay, nothing unknown in it, and the same versions everywhere."""
 
+import functools
 import gzip
 import json
 import re
@@ -32,6 +33,13 @@ def closed(schema):
     ):
         result.setdefault("additionalProperties", False)
     return result
+
+
+@functools.cache
+def validator(kind: str):
+    """Not `jsonschema.validate`: it checks the schema, which is long, again for every document."""
+    schema = closed(KINDS[kind])
+    return jsonschema.validators.validator_for(schema)(schema)
 
 
 def load(path: Path) -> dict:
@@ -81,13 +89,13 @@ def test_kuberay_takes_the_manifest(path):
     # Of a RayService its cluster; what it serves is tested with the server.
     service = manifest["kind"] == "RayService"
     checked = cluster_spec(manifest) if service else manifest["spec"]
-    schema = closed(KINDS["RayCluster" if service else manifest["kind"]])
-    jsonschema.validate(checked, schema)
+    schema = validator("RayCluster" if service else manifest["kind"])
+    schema.validate(checked)
     spec = cluster_spec(manifest)
     assert spec["rayVersion"] == pinned_ray() and (service or spec["authOptions"]["mode"] == "token")
     spec["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]["imagee"] = "x"
     with pytest.raises(jsonschema.ValidationError, match="imagee"):
-        jsonschema.validate(checked, schema)
+        schema.validate(checked)
 
 
 def test_every_kind_of_manifest_is_there():

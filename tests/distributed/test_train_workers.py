@@ -10,9 +10,10 @@ from unit.train.test_train_loop import make_step, make_trainer
 from pm.train.callbacks import Callback, MetricsFile, read_metrics
 from pm.train.checkpoint import read_checkpoint
 from pm.train.config import EngineConfig
-from pm.train.context import CHECKPOINTS, LocalContext
+from pm.train.context import LocalContext
 from pm.train.engine import build_engine
 from pm.train.loop import Trainer
+from pm.train.summary import CHECKPOINTS
 
 BATCH = 8
 

@@ -37,10 +37,10 @@ def test_captions_begin_with_the_prompt_and_do_not_depend_on_the_batch(config, p
 
 
 def test_captions_are_generated_anew_until_a_class_word_appears(config, photos):
-    found = [sum(c is not None for c in Blip2Captioner(replace(config, attempts=n)).many(photos)) for n in (1, 4, 40)]
+    one, few, many = (Blip2Captioner(replace(config, attempts=n)).many(photos) for n in (1, 4, 40))
+    found = [sum(caption is not None for caption in captions) for captions in (one, few, many)]
     assert found[0] <= found[1] <= found[2] == len(photos) and found[0] < found[2]
     # What an early attempt found stays.
-    few, many = (Blip2Captioner(replace(config, attempts=n)).many(photos) for n in (4, 40))
     assert all(a is None or a == b for a, b in zip(few, many, strict=True))
 
 

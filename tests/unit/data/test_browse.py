@@ -1,7 +1,5 @@
 import html.parser
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,6 @@ from pm.data.config import BrowseConfig
 from pm.data.forget import forget
 from pm.errors import ConfigError, DataError
 
-ROOT = Path(__file__).resolve().parents[3]
 PLAIN = {"output": None, "photos": None, "people": (), "identities": 40, "photos_per_identity": 8, "rejects": 24}
 
 
@@ -94,10 +91,3 @@ def test_who_is_forgotten_is_gone_from_the_page_too(path):
     forget(path, "anna")
     assert not page.exists()
     assert "anna" not in write_page(settings(path)).read_text()
-
-
-def test_the_command_takes_the_dataset_by_name(path, tmp_path):
-    command = [sys.executable, str(ROOT / "pipelines/browse.py"), f"dataset={path}", f"output={tmp_path / 'page.html'}"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert Page(tmp_path / "page.html").images and str(tmp_path / "page.html") in done.stdout

@@ -94,8 +94,8 @@ def test_the_probe_finds_planted_strangers_and_the_right_face_of_two(tmp_path):
     from pm.toon.world import write_photos
 
     root = tmp_path / "toon"
-    defects = {"intruder": 0.06, "two_people": 0.06}
-    write_photos(root, identities=20, photos_per_identity=8, seed=5, split="train", defects=defects, progress=False)
+    defects = {"intruder": 0.1, "two_people": 0.1}
+    write_photos(root, identities=10, photos_per_identity=8, seed=5, split="train", defects=defects, progress=False)
     truth = json.loads((root / "truth.json").read_text())
     photos = ingested(root, 32)
     photos = find_faces(photos, root, SidecarDetector(root), make_embedder("probe", str(PROBE)), 8)

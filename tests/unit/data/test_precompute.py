@@ -1,3 +1,4 @@
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -48,12 +49,17 @@ def features(photo: Photo, name: str) -> np.ndarray:
     return np.frombuffer(getattr(photo, name), np.float16).astype(np.float32)
 
 
+@functools.cache
+def stage_of(config, batch_size):
+    return Precompute(config, base_sizes(config), PLAIN, device="cpu", dtype="float32", batch_size=batch_size)
+
+
 def run(config, photos, batch_size):
-    return Precompute(config, base_sizes(config), PLAIN, device="cpu", dtype="float32", batch_size=batch_size)(photos)
+    return stage_of(config, batch_size)(photos)
 
 
 def test_features_are_those_of_the_base(config, photos):
-    stage = Precompute(config, base_sizes(config), PLAIN, device="cpu", dtype="float32", batch_size=3)
+    stage = stage_of(config, 3)
     for photo in stage(photos):
         crop = decode_png(next(p.crop for p in photos if p.photo == photo.photo), "RGB").resize((32, 32), 1)
         image = torch.from_numpy(np.array(crop)).permute(2, 0, 1)[None].float() / 127.5 - 1
@@ -77,7 +83,7 @@ def test_a_batch_is_its_photos_one_by_one(config, photos):
 
 
 def test_class_index_is_the_class_words_token(config, photos):
-    stage = Precompute(config, base_sizes(config), PLAIN, device="cpu", dtype="float32", batch_size=4)
+    stage = stage_of(config, 4)
     for photo in stage(photos):
         ids = tokenize(stage.base.tokenizers, [photo.caption])[0][0]
         token = stage.base.tokenizers[0].decode([int(ids[photo.class_index])]).strip()
@@ -87,7 +93,7 @@ def test_class_index_is_the_class_words_token(config, photos):
 def test_captions_whose_class_word_is_out_of_sight_are_rejected_and_others_stay(config, photos):
     long = replace(photos[0], photo="long", caption="very " * 90 + "nice man")
     gone = photos[1].rejected("masks", "no_mask")
-    done = run(config, [long, gone, photos[2]], 2)
+    done = run(config, [long, gone, photos[2]], 3)
     assert [p.reject and p.reject.reason for p in done] == ["class_word_beyond_tokens", "no_mask", None]
     assert done[1] == gone
 

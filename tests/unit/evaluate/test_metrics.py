@@ -1,6 +1,7 @@
 """Scores of the toon protocol on readings whose scores are known."""
 
 import dataclasses
+import functools
 import random
 
 import numpy as np
@@ -15,6 +16,9 @@ from pm.toon.identities import identities, scene, split_of
 CONFIG = ProtocolConfig(identities=5, prompts=2, images=2, references=(1, 3), seed=0, size=64)
 
 
+trials_of = functools.cache(protocol.toon_trials)
+
+
 class PerfectProbe:
     """Reads what it is told was drawn."""
 
@@ -27,7 +31,7 @@ class PerfectProbe:
 
 
 def row(readings_of, **about):
-    trials = protocol.toon_trials(CONFIG)
+    trials = trials_of(CONFIG)
     readings = [readings_of(t, i) for t in trials for i in range(CONFIG.images)]
     images = [[np.zeros((2, 2, 3), np.uint8)] * CONFIG.images for _ in trials]
     return protocol.score("row", trials, images, PerfectProbe(readings), **about)
@@ -69,7 +73,7 @@ def test_bootstrap_interval_covers_the_mean_and_narrows():
 
 
 def test_trials_are_fixed_and_only_show_held_out_people():
-    one, two = protocol.toon_trials(CONFIG), protocol.toon_trials(CONFIG)
+    one, two = trials_of(CONFIG), protocol.toon_trials(CONFIG)
     assert [t.prompt("img") for t in one] == [t.prompt("img") for t in two]
     assert [t.seeds for t in one] == [t.seeds for t in two]
     assert all(split_of(t.person) == "eval" for t in one)

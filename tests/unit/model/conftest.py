@@ -1,5 +1,6 @@
 """Small adapters on the tiny base, and a batch to feed them."""
 
+import copy
 from types import SimpleNamespace
 
 import pytest
@@ -13,11 +14,19 @@ from pm.model.prompt import class_token_index, mark, tokenize
 CAPTIONS = ("a man in a red shirt", "a photo of a woman with glasses", "portrait of a man on a blue background")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_photomaker(tiny_base):
-    """Build a PhotoMaker on a fresh tiny base; `lively` moves LoRA off its zero start."""
+    """A PhotoMaker on a tiny base of its own; `lively` moves LoRA off its zero start. A copy of one built once."""
+    base, built = load_base(tiny_base), {}
 
     def make(merge="insert", compose="stacked", lively=True, **changes) -> PhotoMaker:
+        torch.manual_seed(0)
+        key = (merge, compose, lively, *sorted(changes.items()))
+        if key not in built:
+            built[key] = build(merge, compose, lively, changes)
+        return copy.deepcopy(built[key])
+
+    def build(merge, compose, lively, changes) -> PhotoMaker:
         settings = {
             "compose": compose,
             "merge": merge,
@@ -28,8 +37,7 @@ def make_photomaker(tiny_base):
             "trigger_word": "img",
             "gradient_checkpointing": False,
         }
-        torch.manual_seed(0)
-        photomaker = PhotoMaker(load_base(tiny_base), AdapterConfig(**settings | changes))
+        photomaker = PhotoMaker(copy.deepcopy(base), AdapterConfig(**settings | changes))
         if lively:
             with torch.no_grad():
                 for parameter in photomaker.parameter_groups()["lora"]:

@@ -15,10 +15,10 @@ from pm.model.base import load_base
 from pm.model.photomaker import PhotoMaker
 
 
-@pytest.fixture
-def saved(make_photomaker, tmp_path):
+@pytest.fixture(scope="module")
+def saved(make_photomaker, tmp_path_factory):
     photomaker = make_photomaker()
-    path = tmp_path / "run" / "adapter.safetensors"
+    path = tmp_path_factory.mktemp("saved") / "run" / "adapter.safetensors"
     meta = meta_of(photomaker, crop_mode="face+mask", project_version="0.1.0", step=12)
     save_adapter(path, adapter_state(photomaker), meta)
     return photomaker, path, meta

@@ -111,9 +111,15 @@ def test_gradient_checkpointing_changes_nothing(make_photomaker, make_batch):
         torch.testing.assert_close(plain, recomputed, atol=1e-6, rtol=1e-4)
 
 
+def test_as_many_layers_of_the_tower_train_as_are_asked_for(make_photomaker):
+    upper, whole = make_photomaker().id_encoder, make_photomaker(train_layers=2).id_encoder
+    assert (upper.frozen_layers, whole.frozen_layers) == (1, 0)
+
+
 @pytest.mark.parametrize(("layers", "trained"), [(0, 0), (1, 1), (2, 2), (9, 2)])
 def test_only_the_upper_layers_of_the_tower_train(make_photomaker, layers, trained):
-    encoder = make_photomaker(train_layers=layers).id_encoder
+    encoder = make_photomaker().id_encoder
+    encoder.freeze_below(layers)
     flags = [all(p.requires_grad for p in layer.parameters()) for layer in encoder.vision_model.encoder.layers]
     assert flags == [False] * (2 - trained) + [True] * trained
     assert encoder.vision_model.embeddings.class_embedding.requires_grad == (layers >= 2)

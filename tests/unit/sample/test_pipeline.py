@@ -30,11 +30,11 @@ def test_batch_equals_singles_with_everything_different(pipeline, photos):
     mask = Image.new("L", (40, 40), 0)
     mask.paste(255, (10, 10, 30, 30))
     requests = [
-        Request("a man img in a red shirt", photos[:1], seed=1, steps=4),
-        Request("a photo of a woman img with glasses", photos[1:4], seed=2, steps=7, guidance=1.0, merge_step=3),
-        Request("portrait of a man img", photos[2:4], seed=3, steps=5, weights=[0.5, 1.5], negative_prompt="a hat"),
-        Request("a man img smiling", photos[:2], seed=4, steps=3, masks=[mask, None], eta=0.5, merge_step=0),
-        Request("a man img smiling", photos[:4], seed=2**40, steps=3, width=48, height=24),
+        Request("a man img in a red shirt", photos[:1], seed=1, steps=2),
+        Request("a photo of a woman img with glasses", photos[1:4], seed=2, steps=4, guidance=1.0, merge_step=2),
+        Request("portrait of a man img", photos[2:4], seed=3, steps=3, weights=[0.5, 1.5], negative_prompt="a hat"),
+        Request("a man img smiling", photos[:2], seed=4, steps=2, masks=[mask, None], eta=0.5, merge_step=0),
+        Request("a man img smiling", photos[:4], seed=2**40, steps=2, width=48, height=24),
     ]
     together = pipeline.generate(requests, batch_size=3)
     assert [image.size for image in together] == [(32, 32)] * 4 + [(48, 24)]

@@ -1,6 +1,8 @@
 """Configuration to pictures on disk."""
 
 import dataclasses
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,12 +19,17 @@ from pm.sample.config import GenerateConfig, SamplerConfig
 from pm.sample.run import generate, pick_device, pick_dtype
 
 
-@pytest.fixture
-def config(tiny_base, tmp_path) -> GenerateConfig:
+@pytest.fixture(scope="module")
+def adapter(tiny_base, tmp_path_factory) -> Path:
     model = PhotoMaker(load_base(tiny_base), AdapterConfig("average", "insert", 2, ("to_q",), 0, 4, "img", False))
-    save_adapter(
-        tmp_path / "a.safetensors", adapter_state(model), meta_of(model, crop_mode="none", project_version="0")
-    )
+    path = tmp_path_factory.mktemp("adapter") / "a.safetensors"
+    save_adapter(path, adapter_state(model), meta_of(model, crop_mode="none", project_version="0"))
+    return path
+
+
+@pytest.fixture
+def config(tiny_base, adapter, tmp_path) -> GenerateConfig:
+    shutil.copy(adapter, tmp_path)
     for i in range(2):
         pixels = np.random.default_rng(i).integers(0, 256, (40, 50, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")

@@ -2,7 +2,6 @@
 
 import json
 import statistics
-from dataclasses import replace
 
 import pytest
 
@@ -66,20 +65,6 @@ def test_a_cell_that_is_run_again_takes_its_place(sweep):
     finished(sweep, name, ["compose=stacked", "seed=1", "data=a b"], [9.0] * 18 + [0.3, 0.3])
     finish_sweep(sweep, "ablation", OFF, "train")
     assert sweep_table(read_cells(sweep))[1][1][:2] == ["stacked", "2"]
-
-
-def test_weights_and_biases_gets_the_table_in_the_sweeps_group(sweep, monkeypatch):
-    import wandb
-
-    runs = []
-    init = wandb.init
-    monkeypatch.setattr(wandb, "init", lambda **options: runs.append(init(**options)) or runs[-1])
-    with pytest.raises(PmError):
-        finish_sweep(sweep, "ablation", replace(OFF, enabled=True), "train")
-    (run,) = runs
-    assert run.group == "ablation" and run.job_type == "sweep"
-    (path,) = sweep.glob("wandb/offline-run-*/files/media/table/*.json")
-    assert json.loads(path.read_text())["data"] == sweep_table(read_cells(sweep))[1]
 
 
 def test_mean_and_deviation():

@@ -2,11 +2,9 @@
 
 import gzip
 import json
-import multiprocessing
 import resource
 import time
 
-import psutil
 import pytest
 import torch
 from unit.train.support import train_config
@@ -14,12 +12,11 @@ from unit.train.test_train_loop import Batches, assert_same, make_trainer, resum
 
 from pm.data.loader import Loader
 from pm.errors import CheckpointError, ConfigError
-from pm.tracking import WandbConfig
-from pm.train.callbacks import Callback, MetricsFile, Wandb, read_metrics
+from pm.train.callbacks import Callback, MetricsFile, read_metrics
 from pm.train.checkpoint import best_complete, check_origin, newest_complete, read_checkpoint
-from pm.train.context import CHECKPOINTS, STOP
 from pm.train.meter import PARTS
 from pm.train.profiling import Profile
+from pm.train.summary import CHECKPOINTS, STOP
 
 
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on_as_if_it_had_not(tmp_path, monkeypatch):
@@ -224,36 +221,3 @@ def test_a_profile_names_the_parts_of_a_step(tmp_path, steps):
     assert {"data", "forward", "backward", "optimizer"} <= set(names)
     assert names.count("forward") == (3 if steps == 8 else 1)
     assert "forward" in (tmp_path / "profile/table.txt").read_text()
-
-
-def test_an_outage_of_wandb_stops_no_training(tmp_path, monkeypatch):
-    """A server that refuses connections at the start, then a wandb service that is killed on the way."""
-    server = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "a" * 40, "WANDB_INIT_TIMEOUT": "2"}
-    for key, value in server.items():
-        monkeypatch.setenv(key, value)
-    # In a process of its own: wandb keeps one service for a process and its children, and this one is killed.
-    monkeypatch.delenv("WANDB_SERVICE", raising=False)
-    process = multiprocessing.get_context("spawn").Process(target=train_through_an_outage, args=(tmp_path,))
-    process.start()
-    process.join(120)
-    told = (tmp_path / "told.txt").read_text().splitlines()
-    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
-    assert "could not start in mode online" in told[0] and "could not log" in told[1]
-    assert list((tmp_path / "wandb").glob("offline-run-*"))
-
-
-def train_through_an_outage(folder):
-    class Kill(Callback):
-        def on_step(self, step):
-            if step == 3:
-                services = psutil.Process().children(recursive=True)
-                services = [process for process in services if "wandb-core" in " ".join(process.cmdline())]
-                assert services
-                for process in services:
-                    process.kill()
-
-    told: list[str] = []
-    options = WandbConfig(enabled=True, mode="online", project="p", entity=None, group=None, tags=())
-    wandb = Wandb(folder, "run", options, {}, told.append)
-    wandb.on_end(make_trainer(folder, [MetricsFile(folder), wandb, Kill()]).fit())
-    (folder / "told.txt").write_text("\n".join(told))

@@ -1,3 +1,9 @@
+"""The paper's rule for captions, with a real parser and real models of a few thousand weights."""
+
+import io
+from dataclasses import replace
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,8 +16,9 @@ from pm.data.pixels import encode_png
 from pm.data.records import Photo
 from pm.errors import CheckpointError, ConfigError
 
-spacy = pytest.importorskip("spacy")
-pytest.importorskip("sentence_transformers")
+# Not `importorskip`: the two take ten seconds to import, and every process collects every file.
+absent = [name for name in ("spacy", "sentence_transformers") if find_spec(name) is None]
+pytestmark = pytest.mark.skipif(bool(absent), reason=f"not installed: {', '.join(absent)}")
 
 # word, head, relation: "a girl in a hat standing next to a man and a dog"
 PARSED = [
@@ -24,6 +31,7 @@ PARSED = [
 @pytest.fixture(scope="module")
 def parser(tmp_path_factory):
     """A real spaCy parser, trained for a moment on a single sentence."""
+    import spacy
     from spacy.training import Example
 
     words, heads, relations = zip(*PARSED, strict=True)
@@ -35,7 +43,7 @@ def parser(tmp_path_factory):
     example = Example.from_dict(doc, {"heads": list(heads), "deps": list(relations)})
     spacy.util.fix_random_seed(0)
     optimizer = nlp.initialize(lambda: [example])
-    for _ in range(40):
+    for _ in range(20):
         nlp.update([example], sgd=optimizer)
     folder = tmp_path_factory.mktemp("spacy") / "parser"
     nlp.to_disk(folder)
@@ -69,11 +77,15 @@ CAPTION = " ".join(word for word, *_ in PARSED)
 
 
 def test_each_class_word_gets_the_part_of_the_sentence_that_depends_on_it(parser):
+    import spacy
+
     parts = segments(spacy.load(parser), CAPTION, ["girl", "man", "boy"])
     assert parts == {"girl": "a girl in a hat standing next to", "man": "a man and a dog", "boy": "boy"}
 
 
 def test_the_word_with_the_highest_product_is_marked(config):
+    import spacy
+
     marker = make_marker(config)
     assert isinstance(marker, PaperMarker)
     one = photo(CAPTION)
@@ -101,12 +113,12 @@ def test_each_row_says_how_its_word_was_chosen(config):
 
 def test_only_the_person_is_left_of_the_picture():
     region = np.asarray(id_region(photo("a man")))
-    whole = np.asarray(Image.open(__import__("io").BytesIO(photo("a man").crop)))
+    whole = np.asarray(Image.open(io.BytesIO(photo("a man").crop)))
     assert (region[:, :20] == whole[:, :20]).all() and (region[:, 30:] == 124).all()
 
 
 def test_what_is_missing_is_named_and_auto_goes_on_without(config, tmp_path):
-    from dataclasses import replace
+    import spacy
 
     absent = replace(config, parser="xx_not_installed")
     with pytest.raises(ConfigError, match=r"spaCy pipeline xx_not_installed.*marking.rule=simple"):

@@ -1,0 +1,64 @@
+"""Weights & Biases itself: a service that is away or killed, and what a sweep leaves there."""
+
+import json
+import multiprocessing
+from dataclasses import replace
+
+import psutil
+import pytest
+from unit.train.test_sweep import OFF, finished
+from unit.train.test_train_loop import make_trainer
+
+from pm.errors import PmError
+from pm.tracking import WandbConfig
+from pm.train.callbacks import Callback, MetricsFile, Wandb, read_metrics
+from pm.train.sweep import finish_sweep, read_cells, sweep_table
+
+
+def test_an_outage_of_wandb_stops_no_training(tmp_path, monkeypatch):
+    """A server that refuses connections at the start, then a wandb service that is killed on the way."""
+    server = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "a" * 40, "WANDB_INIT_TIMEOUT": "2"}
+    for key, value in server.items():
+        monkeypatch.setenv(key, value)
+    # In a process of its own: wandb keeps one service for a process and its children, and this one is killed.
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)
+    process = multiprocessing.get_context("spawn").Process(target=train_through_an_outage, args=(tmp_path,))
+    process.start()
+    process.join(120)
+    told = (tmp_path / "told.txt").read_text().splitlines()
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+    assert "could not start in mode online" in told[0] and "could not log" in told[1]
+    assert list((tmp_path / "wandb").glob("offline-run-*"))
+
+
+def train_through_an_outage(folder):
+    class Kill(Callback):
+        def on_step(self, step):
+            if step == 3:
+                services = psutil.Process().children(recursive=True)
+                services = [process for process in services if "wandb-core" in " ".join(process.cmdline())]
+                assert services
+                for process in services:
+                    process.kill()
+
+    told: list[str] = []
+    options = WandbConfig(enabled=True, mode="online", project="p", entity=None, group=None, tags=())
+    tracker = Wandb(folder, "run", options, {}, told.append)
+    tracker.on_end(make_trainer(folder, [MetricsFile(folder), tracker, Kill()]).fit())
+    (folder / "told.txt").write_text("\n".join(told))
+
+
+def test_weights_and_biases_gets_the_table_in_the_sweeps_group(tmp_path, monkeypatch):
+    import wandb
+
+    finished(tmp_path, "seed-0", ["seed=0"], [9.0, 0.2])
+    finished(tmp_path, "seed-1", ["seed=1"], error="the loss is no number")
+    runs = []
+    init = wandb.init
+    monkeypatch.setattr(wandb, "init", lambda **options: runs.append(init(**options)) or runs[-1])
+    with pytest.raises(PmError):
+        finish_sweep(tmp_path, "ablation", replace(OFF, enabled=True), "train")
+    (run,) = runs
+    assert run.group == "ablation" and run.job_type == "sweep"
+    (path,) = tmp_path.glob("wandb/offline-run-*/files/media/table/*.json")
+    assert json.loads(path.read_text())["data"] == sweep_table(read_cells(tmp_path))[1]
