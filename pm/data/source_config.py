@@ -14,7 +14,7 @@ class DownloadConfig:
     connections: int  # at a time, in all
     per_host: int  # at a time, to one host
     timeout: float  # seconds without an answer
-    total_timeout: float  # seconds for one photo
+    total_timeout: float  # seconds for one photo, in one attempt
     retries: int  # after the first attempt
     backoff: float  # seconds before the second attempt, twice as long before each further one
     max_bytes: int  # of one photo

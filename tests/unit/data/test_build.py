@@ -40,7 +40,7 @@ def test_when_all_photos_are_rejected_the_reasons_are_said_every_time(make, tmp_
 
 
 def test_what_is_missing_is_said_before_anything_is_written(make, tmp_path):
-    with pytest.raises(DataError, match="is not a folder"):
+    with pytest.raises(DataError, match="is not a folder that can be read"):
         make(dataset={"root": str(tmp_path / "nowhere")})
     with pytest.raises(CheckpointError, match="no toon probe at"):
         make(embedder="probe", probe=str(tmp_path / "nowhere"))
