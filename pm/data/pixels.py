@@ -1,11 +1,14 @@
 """Photos and PNG bytes to arrays and back."""
 
 import io
+import warnings
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `dataset.max_pixels` is asked before
 
 
 def read_photo(file: str | Path | BinaryIO) -> np.ndarray:

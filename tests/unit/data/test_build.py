@@ -57,3 +57,5 @@ def test_toon_photos_are_drawn_once_where_there_are_none(make, tmp_path):
             make(dataset=source)
         written.append({p: p.stat().st_mtime_ns for p in (tmp_path / "drawn").rglob("*.png")})
     assert len(written[0]) == 4 and written[0] == written[1]
+    with pytest.raises(DataError, match=r"drawn with defects=\{\}, asked for is .*another dataset.root"):
+        make(dataset={**source, "defects": {"truncated": 1.0}})
