@@ -50,11 +50,14 @@ def write_page(config: BrowseConfig) -> Path:
         root=root,
     )
     path = Path(config.output) if config.output else dataset / BROWSE_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    with partial.open("w", encoding="utf-8") as file:
-        stream.dump(file)
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as file:
+            stream.dump(file)
+        partial.replace(path)
+    except OSError as error:
+        raise DataError(f"output={path} cannot be written: {error}") from error
     return path
 
 

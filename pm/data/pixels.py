@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `dataset.max_pixels` is asked before
 
@@ -30,9 +30,16 @@ def read_photo(file: str | Path | BinaryIO) -> np.ndarray:
 
 
 def open_photo(file: str | Path | BinaryIO) -> Image.Image:
-    """Any format Pillow reads but EPS: that is a program, and its reader starts Ghostscript to run it."""
+    """Any format Pillow reads but EPS: that is a program, and its reader starts Ghostscript to run it.
+
+    Raises:
+        OSError: not an image, and what else `Image.open` raises.
+    """
     Image.init()
-    return Image.open(file, formats=[name for name in Image.ID if name != "EPS"])
+    try:
+        return Image.open(file, formats=[name for name in Image.ID if name != "EPS"])
+    except UnidentifiedImageError:  # its message names the object that holds the bytes
+        raise OSError("not an image of a known format") from None
 
 
 def flatten(image: Image.Image) -> Image.Image:
