@@ -50,6 +50,8 @@ def entry(
                 composed()
             except (HydraException, OmegaConfBaseException) as error:
                 fail(_hydra_message(error, config_name))
+            except KeyboardInterrupt:  # what there was to say about it has been said
+                sys.exit(130)
 
         return command
 

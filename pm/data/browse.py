@@ -46,7 +46,7 @@ def write_page(config: BrowseConfig) -> Path:
         funnel=funnel(meta["counts"]),
         shown=len(chosen),
         people=_people(dataset, chosen, root, config),
-        rejects=_rejects(dataset / REJECTS_FILE, root, config),
+        rejects=_rejects(dataset / REJECTS_FILE, root, config, list(meta["counts"]["stages"])),
         root=root,
     )
     path = Path(config.output) if config.output else dataset / BROWSE_FILE
@@ -147,8 +147,8 @@ def _raw(
     return _jpeg(ImageOps.pad(image, (side, side), color=_GREY))
 
 
-def _rejects(path: Path, root: str | None, config: BrowseConfig) -> list[dict[str, Any]]:
-    """Rejected photos by stage and reason, the first few of each."""
+def _rejects(path: Path, root: str | None, config: BrowseConfig, stages: Sequence[str]) -> list[dict[str, Any]]:
+    """Rejected photos by stage (in the graph's order) and reason, the first few of each."""
     counts: Counter[tuple[str, str]] = Counter()
     shown: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for batch in pq.ParquetFile(path).iter_batches():
@@ -160,7 +160,7 @@ def _rejects(path: Path, root: str | None, config: BrowseConfig) -> list[dict[st
                 shown.setdefault(key, []).append({**found, "raw": _raw(root, row, config.side, [])})
     return [
         {"stage": stage, "reason": reason.replace("_", " "), "count": counts[stage, reason], "photos": photos}
-        for (stage, reason), photos in shown.items()
+        for (stage, reason), photos in sorted(shown.items(), key=lambda group: (stages.index(group[0][0]), group[0][1]))
     ]
 
 
