@@ -228,8 +228,8 @@ def _reason(error: BaseException | None) -> str:
     kinds = (
         (PrivateAddressError, "private_address"),
         (exceptions.NameResolutionError, "unknown_host"),
+        (exceptions.NewConnectionError, "no_connection"),  # to urllib3 it is a time-out too
         (exceptions.TimeoutError, "timeout"),
-        (exceptions.NewConnectionError, "no_connection"),
         (exceptions.SSLError, "bad_certificate"),
         (exceptions.ResponseError, "too_many_redirects"),
     )

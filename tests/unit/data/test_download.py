@@ -196,7 +196,7 @@ def test_every_failure_is_a_row_with_its_reason(site, tmp_path, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     rows = [{"identity": "anna_woman", "url": f"{site.url}/{name}"} for name in REASONS]
     odd = {"ftp://example.org/a.png": "bad_url", "http://[broken/a.png": "bad_url", "not a url": "bad_url"}
-    odd["http://nowhere.invalid/a.png"] = "unknown_host"
+    odd |= {"http://nowhere.invalid/a.png": "unknown_host", "http://127.0.0.1:1/a.png": "no_connection"}
     rows += [{"identity": "anna_woman", "url": url} for url in odd]
     rows.append({"identity": "anna_woman", "url": f"{site.url}/9.png", "sha256": "0" * 64})
     photos = listed(write_csv(tmp_path / "m.csv", rows), tmp_path / "photos")
