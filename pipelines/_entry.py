@@ -16,6 +16,7 @@ from hydra.errors import HydraException  # noqa: E402
 from omegaconf import DictConfig, OmegaConf  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
+from pm.config import unknown_key  # noqa: E402
 from pm.errors import PmError  # noqa: E402
 
 OmegaConf.register_new_resolver("root", lambda path: str(ROOT / path), replace=True)
@@ -29,7 +30,6 @@ def entry(
     """Turn `main(cfg: dict)` into a command: `conf/<config_name>.yaml` plus overrides → a plain, resolved dict.
 
     `run(main, cfg)` calls it; with `-m`, once for each cell. Values of `sentences` are taken as written: commas too.
-
     A `PmError` or a Hydra error ends the command with one line on stderr and status 1; anything else is a defect and
     keeps its traceback.
     """
@@ -50,6 +50,8 @@ def entry(
                 composed()
             except (HydraException, OmegaConfBaseException) as error:
                 fail(_hydra_message(error, config_name))
+            except KeyboardInterrupt:  # what there was to say about it has been said
+                sys.exit(130)
 
         return command
 
@@ -73,11 +75,9 @@ def _hydra_message(error: Exception, config_name: str) -> str:
     from hydra import compose
     from hydra.core.global_hydra import GlobalHydra
 
-    from pm.config import unknown_key
-
-    key = str(error).split("'")[1] if str(error).startswith("Could not override '") else None
-    if key is None:
-        return str(error)
+    if not str(error).startswith("Could not override '"):
+        return str(error).partition("Config search path:")[0]
+    key = str(error).split("'")[1]
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
         node = compose(config_name)

@@ -9,7 +9,7 @@ from pm.config import from_mapping
 from pm.data.config import PreprocessConfig
 
 
-@entry("preprocess")
+@entry("preprocess", sentences=("forget",))
 def main(cfg: dict) -> None:
     key = cfg.pop("forget")
     if key is not None:

@@ -1,21 +1,20 @@
 """Captions by BLIP-2 (Li et al. 2023), as in the paper (section 3.3)."""
 
-import functools
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pm.data.captions import singular, words_in
 from pm.data.config import CaptionConfig
 from pm.data.memory import Batcher, best_device
 from pm.data.pixels import decode_png
+from pm.data.pretrained import load_pretrained
 from pm.data.records import Photo
-from pm.errors import CheckpointError, ConfigError, reason
-from pm.model.files import quiet_loading, read_json, resolve_folder
+from pm.errors import ConfigError
+from pm.model.files import read_json, resolve_folder
 
 
 class Blip2Captioner:
@@ -64,7 +63,10 @@ class Blip2Captioner:
 
     @torch.no_grad()
     def _generate(self, items: Sequence[tuple[Photo, int]]) -> list[str]:
-        processor, model = _load(self.config.path, self.device, self.dtype)
+        names = ("Blip2ForConditionalGeneration", "AutoProcessor")
+        model, processor = load_pretrained("caption.path", self.config.path, *names, self.device, self.dtype)
+        if processor.num_query_tokens is None:  # older repositories leave it to the model's config
+            processor.num_query_tokens = model.config.num_query_tokens
         images = [decode_png(photo.crop, "RGB") for photo, _ in items]
         inputs = processor(images=images, text=[self.config.prompt] * len(items), return_tensors="pt").to(self.device)
         drawn = [_Draw([_seed(*item) for item in items], self.config.temperature)] if items[0][1] else []
@@ -102,19 +104,3 @@ class _Draw:
 def _seed(photo: Photo, attempt: int) -> int:
     digest = hashlib.sha256(f"{photo.sha256}\0{photo.photo}\0{attempt}".encode()).digest()
     return int(np.frombuffer(digest[:8], np.uint64)[0] >> 1)
-
-
-@functools.lru_cache(maxsize=1)
-def _load(path: str, device: str, dtype: str) -> tuple[Any, nn.Module]:
-    from transformers import AutoProcessor, Blip2ForConditionalGeneration
-
-    quiet_loading()
-    folder = resolve_folder(path)
-    try:
-        processor = AutoProcessor.from_pretrained(folder)
-        model = Blip2ForConditionalGeneration.from_pretrained(folder, use_safetensors=True, dtype=getattr(torch, dtype))
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise CheckpointError(f"caption.path={path} cannot be loaded as BLIP-2 ({reason(error)})") from error
-    if processor.num_query_tokens is None:  # older repositories leave it to the model's config
-        processor.num_query_tokens = model.config.num_query_tokens
-    return processor, model.to(device).eval().requires_grad_(False)

@@ -12,20 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageOps
 
 from pm.data.config import BrowseConfig
 from pm.data.output import BROWSE_FILE
-from pm.data.pixels import decode_png, resize_mask
+from pm.data.preview import crop_and_person, raw_picture
 from pm.data.records import INDEX_FILE, REJECTS_FILE, read_meta
-from pm.data.store import read_pixels
 from pm.errors import DataError
 from pm.model.prompt import mark
 
 _ROW = ("photo", "id_crop", "mask", "caption", "class_word", "face_box", "crop_box", "class_rule", "source", "licence")
-_GREEN, _YELLOW, _GREY, _BACKGROUND = (60, 200, 90), (250, 210, 60), (225, 225, 225), (60, 90, 160)
+_GREEN, _YELLOW, _GREY = (60, 200, 90), (250, 210, 60), (225, 225, 225)
 _REJECTED = ("identity", "photo", "value", "threshold", "detail", "source")
 
 
@@ -41,21 +39,25 @@ def write_page(config: BrowseConfig) -> Path:
     chosen = _chosen(dataset / INDEX_FILE, config)
     template = Path(__file__).with_name("browse.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["number"] = lambda value: f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     stream = environment.from_string(template).stream(
         name=dataset.name,
         meta=meta,
         funnel=funnel(meta["counts"]),
         shown=len(chosen),
         people=_people(dataset, chosen, root, config),
-        rejects=_rejects(dataset / REJECTS_FILE, root, config),
+        rejects=_rejects(dataset / REJECTS_FILE, root, config, list(meta["counts"]["stages"])),
         root=root,
     )
     path = Path(config.output) if config.output else dataset / BROWSE_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    with partial.open("w", encoding="utf-8") as file:
-        stream.dump(file)
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as file:
+            stream.dump(file)
+        partial.replace(path)
+    except OSError as error:
+        raise DataError(f"output={path} cannot be written: {error}") from error
     return path
 
 
@@ -120,26 +122,23 @@ def _stored(dataset: Path, place: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kept(row: dict[str, Any], root: str | None, side: int) -> dict[str, Any]:
-    crop = decode_png(row["id_crop"], "RGB").resize((side, side), Image.Resampling.BICUBIC)
-    person = np.asarray(resize_mask(decode_png(row["mask"], "L"), side), dtype=np.float32)[..., None] / 255
-    dimmed = np.asarray(crop) * (0.25 + 0.75 * person) + np.array(_BACKGROUND) * 0.6 * (1 - person)
+    crop, person = crop_and_person(row["id_crop"], row["mask"], side)
     marked = mark(row["caption"], row["class_word"])
     start, end = marked.span
     return {
         **{name: row[name] for name in ("photo", "class_rule", "source", "licence")},
-        "raw": _raw(root, row["photo"], side, [(row["crop_box"], _YELLOW), (row["face_box"], _GREEN)]),
+        "raw": _raw(root, row, side, [(row["crop_box"], _YELLOW), (row["face_box"], _GREEN)]),
         "crop": _jpeg(crop),
-        "mask": _jpeg(Image.fromarray(dimmed.clip(0, 255).astype(np.uint8))),
+        "mask": _jpeg(person),
         "caption": (marked.text[:start], marked.text[start:end], marked.text[end:]),
     }
 
 
-def _raw(root: str | None, photo: str, side: int, boxes: Sequence[tuple[Sequence[float], tuple]]) -> str | None:
-    """The raw photo with boxes drawn on it; None where it is gone or cannot be read."""
-    try:
-        image = Image.fromarray(read_pixels(root, photo)) if root else None
-    except (OSError, ValueError, DataError):
-        image = None
+def _raw(
+    root: str | None, row: dict[str, Any], side: int, boxes: Sequence[tuple[Sequence[float], tuple]]
+) -> str | None:
+    """The raw photo with boxes drawn on it; None where it is not to be shown."""
+    image = raw_picture(root, row) if root else None
     if image is None:
         return None
     draw, width = ImageDraw.Draw(image), max(1, round(2 * max(image.size) / side))
@@ -148,8 +147,8 @@ def _raw(root: str | None, photo: str, side: int, boxes: Sequence[tuple[Sequence
     return _jpeg(ImageOps.pad(image, (side, side), color=_GREY))
 
 
-def _rejects(path: Path, root: str | None, config: BrowseConfig) -> list[dict[str, Any]]:
-    """Rejected photos by stage and reason, the first few of each."""
+def _rejects(path: Path, root: str | None, config: BrowseConfig, stages: Sequence[str]) -> list[dict[str, Any]]:
+    """Rejected photos by stage (in the graph's order) and reason, the first few of each."""
     counts: Counter[tuple[str, str]] = Counter()
     shown: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for batch in pq.ParquetFile(path).iter_batches():
@@ -158,10 +157,10 @@ def _rejects(path: Path, root: str | None, config: BrowseConfig) -> list[dict[st
             counts[key] += 1
             if counts[key] <= config.rejects:
                 found = {name: row.get(name) for name in _REJECTED}
-                shown.setdefault(key, []).append({**found, "raw": _raw(root, row["photo"], config.side, [])})
+                shown.setdefault(key, []).append({**found, "raw": _raw(root, row, config.side, [])})
     return [
         {"stage": stage, "reason": reason.replace("_", " "), "count": counts[stage, reason], "photos": photos}
-        for (stage, reason), photos in shown.items()
+        for (stage, reason), photos in sorted(shown.items(), key=lambda group: (stages.index(group[0][0]), group[0][1]))
     ]
 
 

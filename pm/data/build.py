@@ -8,6 +8,7 @@ for a window of shards at a time, so that nothing in the driver grows with the n
 
 import contextlib
 import itertools
+import json
 import logging
 import sys
 import time
@@ -23,7 +24,7 @@ import ray
 
 from pm.data.config import PreprocessConfig
 from pm.data.listing import Listing
-from pm.data.output import finish, finished_shards, open_output
+from pm.data.output import finish, finished_shards, locked, open_output
 from pm.data.plan import Report, describe, plan_shards, settings_of, shard_limit
 from pm.data.precompute import BaseSizes, base_sizes
 from pm.data.preview import write_preview
@@ -53,13 +54,14 @@ def build(config: PreprocessConfig) -> Report:
         settings = settings_of(config, sizes, listing.digest)
         preflight(config)
         count = 0
-        if not open_output(config.output, settings, config.overwrite):
-            count = _run(config, sizes, listing)
-            meta = describe(config, sizes, settings) | {"ignored_files": dict(listing.ignored)}
-            meta = finish(config.output, stages_of(config), meta)
-            write_preview(config.output, config.dataset.root)
-        else:
-            meta = read_meta(config.output)
+        with locked(config.output):
+            if not open_output(config.output, settings, config.overwrite):
+                count = _run(config, sizes, listing)
+                meta = describe(config, sizes, settings) | {"ignored_files": dict(listing.ignored)}
+                meta = finish(config.output, stages_of(config), meta)
+                write_preview(config.output, config.dataset.root)
+            else:
+                meta = read_meta(config.output)
     if meta["counts"]["kept"] == 0:
         reasons = ", ".join(
             f"{r} {n}" for stage in meta["counts"]["stages"].values() for r, n in stage["rejected"].items()
@@ -90,13 +92,26 @@ def _absolute(config: PreprocessConfig) -> PreprocessConfig:
 
 
 def _draw_toon(config: PreprocessConfig) -> None:
-    """Toon photos are drawn first where the settings say how many and there are none."""
-    root, source = Path(config.dataset.root), config.dataset
-    if source.identities is not None and not (root.is_dir() and any(root.iterdir())):
-        from pm.toon.world import write_photos
+    """Toon photos are drawn first where the settings say how many and there are none.
 
-        wanted = {name: getattr(source, name) for name in ("identities", "photos_per_identity", "seed", "split")}
-        write_photos(root, **wanted, defects=source.defects)
+    Raises:
+        DataError: there are some, drawn with other settings.
+    """
+    root, source = Path(config.dataset.root), config.dataset
+    if source.identities is None:
+        return
+    from pm.toon.world import DRAWN_FILE, write_photos
+
+    wanted = {name: getattr(source, name) for name in ("identities", "photos_per_identity", "seed", "split")}
+    wanted["defects"] = source.defects or {}
+    if not (root.is_dir() and any(root.iterdir())):
+        write_photos(root, **wanted)
+    elif (note := root / DRAWN_FILE).exists() and (drawn := json.loads(note.read_text())) != wanted:
+        name = next(name for name in wanted if drawn.get(name) != wanted[name])
+        raise DataError(
+            f"dataset.root={root} was drawn with {name}={drawn.get(name)}, asked for is {wanted[name]}; "
+            "remove that folder or give another dataset.root"
+        )
 
 
 def _run(config: PreprocessConfig, sizes: BaseSizes, listing: Listing) -> int:

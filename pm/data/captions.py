@@ -15,6 +15,7 @@ from pm.errors import DataError
 from pm.model.prompt import CLASS_WORDS, mark
 
 STAGE = "captions"
+_LONGEST = 2**14  # characters; the text encoders read about 300
 # The class word is singularised to mean one person (paper section 3.3).
 PLURALS: Mapping[str, str] = {
     "men": "man",
@@ -60,6 +61,8 @@ class SidecarCaptioner:
             raise SidecarError("no_caption") if content else SidecarMissing()
         if not caption.strip():
             raise SidecarError("no_caption")
+        if len(caption) > _LONGEST:
+            raise SidecarError("caption_too_long")
         return " ".join(caption.split()), str(content.get("class_word") or "").lower()
 
 

@@ -6,9 +6,11 @@ people's text, so no address inside the cluster's own network is called, also no
 name that resolves to it, and no answer is read beyond its cap.
 """
 
+import contextlib
 import hashlib
 import ipaddress
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +50,7 @@ class Downloader:
     def __init__(self, config: DownloadConfig, root: str, share: float = 1.0):
         self.config, self.root = config, root
         per_host = max(1, int(config.per_host * share))
-        guard = () if config.allow_private else (_Guarded,)
+        guard = (_InTime,) if config.allow_private else (_InTime, _Guarded)
         self._pool = PoolManager(
             num_pools=1000,
             maxsize=per_host,
@@ -57,8 +59,8 @@ class Downloader:
             timeout=Timeout(connect=config.timeout, read=config.timeout),
         )
         self._pool.pool_classes_by_scheme = {
-            "http": _pool_class(HTTPConnectionPool, HTTPConnection, guard),
-            "https": _pool_class(HTTPSConnectionPool, HTTPSConnection, guard),
+            "http": _pool_class(HTTPConnectionPool, HTTPConnection, guard, config),
+            "https": _pool_class(HTTPSConnectionPool, HTTPSConnection, guard, config),
         }
         self._threads = ThreadPoolExecutor(config.connections)
 
@@ -137,7 +139,7 @@ class Downloader:
             if length.isdigit() and int(length) > config.max_bytes:
                 raise DownloadError("too_large", "", int(length), config.max_bytes)
             data = bytearray()
-            for chunk in response.stream(_CHUNK, decode_content=False):
+            while chunk := response.read1(_CHUNK, decode_content=False):  # `read` would wait for a whole chunk
                 data += chunk
                 if len(data) > config.max_bytes:
                     raise DownloadError("too_large", "", len(data), config.max_bytes)
@@ -154,6 +156,29 @@ class Downloader:
 
 class PrivateAddressError(exceptions.HTTPError):
     """An address that is not on the public internet."""
+
+
+class _InTime:
+    """A connection whose server must have sent the head of its answer in time: a byte now and then is no answer."""
+
+    total_timeout: float
+
+    def getresponse(self) -> Any:
+        late = threading.Event()
+
+        def hang_up() -> None:
+            late.set()
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+        sock, timer = self.sock, threading.Timer(self.total_timeout, hang_up)
+        timer.start()
+        try:
+            return super().getresponse()
+        finally:
+            timer.cancel()
+            if late.is_set():
+                raise TimeoutError(f"no answer within {self.total_timeout} s")
 
 
 class _Guarded:
@@ -193,8 +218,8 @@ def _require_public(address: str) -> None:
         raise PrivateAddressError(f"{address} is a private address (dataset.download.allow_private)")
 
 
-def _pool_class(pool: type, connection: type, guard: tuple[type, ...]) -> Callable[..., Any]:
-    guarded = type(f"Photo{connection.__name__}", (*guard, connection), {})
+def _pool_class(pool: type, connection: type, guard: tuple[type, ...], config: DownloadConfig) -> Callable[..., Any]:
+    guarded = type(f"Photo{connection.__name__}", (*guard, connection), {"total_timeout": config.total_timeout})
     return type(f"Photo{pool.__name__}", (pool,), {"ConnectionCls": guarded})
 
 
@@ -203,8 +228,8 @@ def _reason(error: BaseException | None) -> str:
     kinds = (
         (PrivateAddressError, "private_address"),
         (exceptions.NameResolutionError, "unknown_host"),
+        (exceptions.NewConnectionError, "no_connection"),  # to urllib3 it is a time-out too
         (exceptions.TimeoutError, "timeout"),
-        (exceptions.NewConnectionError, "no_connection"),
         (exceptions.SSLError, "bad_certificate"),
         (exceptions.ResponseError, "too_many_redirects"),
     )

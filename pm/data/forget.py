@@ -5,15 +5,12 @@ a killed run leaves the dataset as it was; after it, reading is refused until th
 Changed part files get new names, so that at no moment the index points into a file of another state.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pm.data.output import BROWSE_FILE, PREVIEW_FILE, stage_counts, write_index, write_table, write_whole
+from pm.data.output import BROWSE_FILE, PREVIEW_FILE, locked, stage_counts, write_index, write_table, write_whole
 from pm.data.preview import write_preview
 from pm.data.provenance import provenance_totals
 from pm.data.records import FORGET, INDEX_FILE, META_FILE, PLAN, REJECTS_FILE, REJECTS_SCHEMA, read_meta
@@ -65,7 +62,7 @@ def forget(output: str | Path, key: str) -> Removal:
     """
     output = Path(output)
     read_meta(output, removing=True)
-    with _locked(output):
+    with locked(output):
         interrupted = _finish_interrupted(output)
         meta = read_meta(output)
         wanted, hashes = _matcher(key)
@@ -184,15 +181,3 @@ def _finish_interrupted(output: Path) -> bool:
     (new / PLAN).unlink()
     shutil.rmtree(new)
     return True
-
-
-@contextlib.contextmanager
-def _locked(output: Path) -> Iterator[None]:
-    handle = os.open(output, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise DataError(f"another process is changing {output}; wait until it has finished") from None
-    finally:
-        os.close(handle)

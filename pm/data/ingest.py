@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pm.data.config import SourceConfig
-from pm.data.pixels import read_photo
+from pm.data.pixels import open_photo, read_photo
 from pm.data.records import Photo, groups
 from pm.data.store import read_bytes, size_of
 from pm.errors import ConfigError
@@ -153,7 +153,7 @@ def _opened(photo: Photo, root: str | Path, source: SourceConfig) -> tuple[Photo
 def _decoded(data: bytes, max_pixels: int) -> np.ndarray:
     """Pixels; the size that a file's header claims is looked at before anything is decoded."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_photo(io.BytesIO(data)) as image:
             claimed = image.width * image.height
     except Image.DecompressionBombError as error:  # Pillow's own limit; its message says how many pixels
         claimed = max(map(int, re.findall(r"\d+", str(error))), default=max_pixels + 1)

@@ -123,7 +123,7 @@ class Listing:
 
     def _kind(self, name: str) -> bool | None:
         """True: a photo; False: a sidecar; None: something else, counted."""
-        suffix = PurePosixPath(name).suffix.lower()
+        suffix = "folder that cannot be read" if name.endswith("/") else PurePosixPath(name).suffix.lower()
         if suffix in PHOTO_SUFFIXES or suffix in SIDECAR_SUFFIXES:
             return suffix in PHOTO_SUFFIXES
         self.ignored[suffix or "no suffix"] += 1
@@ -135,8 +135,8 @@ def _place(source: SourceConfig) -> str:
 
 
 def _local_files(root: Path) -> Iterator[_File]:
-    if not root.is_dir():
-        raise DataError(f"dataset.root={root} is not a folder; {_LAYOUT}")
+    if not (root.is_dir() and os.access(root, os.R_OK | os.X_OK)):
+        raise DataError(f"dataset.root={root} is not a folder that can be read; {_LAYOUT}")
     yield from _walk(root, "", frozenset())
 
 
@@ -145,7 +145,8 @@ def _walk(folder: Path, inside: str, above: frozenset[tuple[int, int]]) -> Itera
     try:
         status = folder.stat()
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:  # a folder that cannot be entered has no photos for us
+    except OSError:  # counted among the files that are no photos
+        yield _File(inside, -1)
         return
     here = (status.st_dev, status.st_ino)
     if here in above:

@@ -19,6 +19,7 @@ from pm.data.captions import Marker
 from pm.data.config import MarkingConfig
 from pm.data.memory import best_device
 from pm.data.pixels import decode_png, resize_mask
+from pm.data.pretrained import load_pretrained
 from pm.data.records import Photo
 from pm.errors import CheckpointError, ConfigError, reason
 from pm.model.files import quiet_loading, resolve_folder
@@ -62,7 +63,7 @@ class PaperMarker:
 
     def clip_scores(self, region: Image.Image, texts: Sequence[str]) -> np.ndarray:
         """CLIP score of each text with the picture, 0..1 (Hessel et al. 2021, without their factor)."""
-        model, tokenizer = _clip(self.config.clip, self.device)
+        model, tokenizer = load_pretrained("marking.clip", self.config.clip, "CLIPModel", "CLIPTokenizer", self.device)
         length = model.config.text_config.max_position_embeddings
         tokens = tokenizer(list(texts), padding=True, truncation=True, max_length=length, return_tensors="pt")
         pixels = to_clip([region], model.config.vision_config.image_size).to(self.device)
@@ -138,16 +139,3 @@ def _sentences(path: str, device: str) -> Any:
         return SentenceTransformer(str(resolve_folder(path)), device=device, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise CheckpointError(f"marking.sentences={path} cannot be loaded ({reason(error)})") from error
-
-
-@functools.lru_cache(maxsize=1)
-def _clip(path: str, device: str) -> tuple[Any, Any]:
-    from transformers import CLIPModel, CLIPTokenizer
-
-    quiet_loading()
-    folder = resolve_folder(path)
-    try:
-        model = CLIPModel.from_pretrained(folder, use_safetensors=True)
-        return model.to(device).eval().requires_grad_(False), CLIPTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise CheckpointError(f"marking.clip={path} cannot be loaded ({reason(error)})") from error

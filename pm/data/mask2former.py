@@ -1,6 +1,5 @@
 """Person masks by Mask2Former's panoptic segmentation (Cheng et al. 2022), as in the paper (section 3.3)."""
 
-import functools
 import importlib.util
 from collections.abc import Sequence
 from typing import Any
@@ -8,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
 from pm.data.memory import Batcher, best_device
+from pm.data.pretrained import load_pretrained
 from pm.data.records import Photo
-from pm.errors import CheckpointError, ConfigError, reason
-from pm.model.files import quiet_loading, read_json, resolve_folder
+from pm.errors import ConfigError
+from pm.model.files import read_json, resolve_folder
 
 
 class Mask2FormerMasker:
@@ -61,7 +60,8 @@ class Mask2FormerMasker:
 
     @torch.no_grad()
     def _segment(self, crops: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
-        processor, model = _load(self.path, self.device, self.dtype)
+        names = ("Mask2FormerForUniversalSegmentation", "AutoImageProcessor")
+        model, processor = load_pretrained("mask.path", self.path, *names, self.device, self.dtype)
         inputs = processor(images=[Image.fromarray(crop) for crop in crops], return_tensors="pt")
         pixels = inputs["pixel_values"].to(self.device, model.dtype)
         outputs = model(pixel_values=pixels, pixel_mask=inputs["pixel_mask"].to(self.device))
@@ -77,19 +77,3 @@ class Mask2FormerMasker:
     def _people(self, segmentation: np.ndarray, segments: Sequence[dict[str, Any]]) -> list[np.ndarray]:
         ids = [segment["id"] for segment in segments if segment["label_id"] in self.labels]
         return [np.where(segmentation == i, 255, 0).astype(np.uint8) for i in ids]
-
-
-@functools.lru_cache(maxsize=1)
-def _load(path: str, device: str, dtype: str) -> tuple[Any, nn.Module]:
-    from transformers import AutoImageProcessor, Mask2FormerForUniversalSegmentation
-
-    quiet_loading()
-    folder = resolve_folder(path)
-    try:
-        processor = AutoImageProcessor.from_pretrained(folder)
-        model = Mask2FormerForUniversalSegmentation.from_pretrained(
-            folder, use_safetensors=True, dtype=getattr(torch, dtype)
-        )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise CheckpointError(f"mask.path={path} cannot be loaded as Mask2Former ({reason(error)})") from error
-    return processor, model.to(device).eval().requires_grad_(False)

@@ -5,6 +5,7 @@ last, makes it a dataset. Every file appears under its name only when it is whol
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -62,6 +63,32 @@ def open_output(output: str | Path, settings: Mapping[str, Any], overwrite: bool
     (output / WORK).mkdir(parents=True, exist_ok=True)
     write_whole(started, json.dumps(settings, indent=1).encode())
     return False
+
+
+@contextlib.contextmanager
+def locked(output: str | Path) -> Iterator[None]:
+    """Nobody else changes the folder, made if need be, meanwhile; the lock ends with the process.
+
+    Raises:
+        DataError: somebody else is at it, or it cannot be made.
+    """
+    try:
+        if not Path(output).exists():
+            Path(output).mkdir(parents=True)
+        handle = os.open(output, os.O_RDONLY)
+    except OSError as error:
+        raise DataError(f"output={output} cannot be opened: {error}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise DataError(f"another process is changing {output}; wait until it has finished") from None
+    except OSError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:

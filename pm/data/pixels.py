@@ -1,11 +1,14 @@
 """Photos and PNG bytes to arrays and back."""
 
 import io
+import warnings
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `dataset.max_pixels` is asked before
 
 
 def read_photo(file: str | Path | BinaryIO) -> np.ndarray:
@@ -16,7 +19,7 @@ def read_photo(file: str | Path | BinaryIO) -> np.ndarray:
         ValueError: so large that decoding it would be an attack (Pillow's decompression-bomb limit).
     """
     try:
-        with Image.open(file) as image:
+        with open_photo(file) as image:
             return np.asarray(flatten(_upright(image)))
     except Image.DecompressionBombError as error:
         raise ValueError(str(error)) from error
@@ -24,6 +27,19 @@ def read_photo(file: str | Path | BinaryIO) -> np.ndarray:
         raise
     except Exception as error:  # Pillow's readers raise nearly anything on broken files: SyntaxError, struct.error, ...
         raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def open_photo(file: str | Path | BinaryIO) -> Image.Image:
+    """Any format Pillow reads but EPS: that is a program, and its reader starts Ghostscript to run it.
+
+    Raises:
+        OSError: not an image, and what else `Image.open` raises.
+    """
+    Image.init()
+    try:
+        return Image.open(file, formats=[name for name in Image.ID if name != "EPS"])
+    except UnidentifiedImageError:  # its message names the object that holds the bytes
+        raise OSError("not an image of a known format") from None
 
 
 def flatten(image: Image.Image) -> Image.Image:
@@ -79,7 +95,7 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 def decode_png(data: bytes, mode: str) -> Image.Image:
     """PNG bytes as a decoded Pillow image of `mode` ("RGB" or "L")."""
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
         return image.convert(mode)
 
 

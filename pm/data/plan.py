@@ -42,6 +42,8 @@ class Report:
             if self.photos
             else f"dataset is complete: {counts['kept']} of {counts['found']} photos, {counts['identities']} people"
         )
+        if ignored := self.meta.get("ignored_files"):
+            lines.append(f"not photos by their names, left out: {', '.join(f'{k} {n}' for k, n in ignored.items())}")
         return "\n".join([*lines, f"dataset: {output}  (look at {Path(output, 'preview.png')})"])
 
 

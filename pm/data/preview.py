@@ -12,9 +12,12 @@ from pm.data.output import PREVIEW_FILE
 from pm.data.pixels import decode_png, resize_mask
 from pm.data.records import INDEX_FILE, REJECTS_FILE
 from pm.data.store import read_pixels
+from pm.errors import PmError
 
 _TILE, _CAPTION, _COLUMNS, _ROWS = 128, 30, 8, 3
+_NOT_OPENED = ("too_many_bytes", "too_many_pixels", "crashed")  # they would do to this process what they did before
 _INK, _RED, _PAPER, _GREY = (30, 30, 30), (190, 30, 30), (255, 255, 255), (225, 225, 225)
+_BLUE = (36, 54, 96)
 
 
 def write_preview(output: str | Path, root: str | Path) -> Path:
@@ -59,17 +62,30 @@ def _kept_tile(output: Path, row: dict) -> Image.Image:
         row["row_group"], columns=["id_crop", "mask", "caption"]
     )
     crop, mask, caption = (table.column(name)[row["row"]].as_py() for name in ("id_crop", "mask", "caption"))
-    pixels = decode_png(crop, "RGB").resize((_TILE, _TILE), Image.Resampling.BICUBIC)
-    person = np.asarray(resize_mask(decode_png(mask, "L"), _TILE), dtype=np.float32)[..., None] / 255
-    dimmed = np.asarray(pixels) * (0.25 + 0.75 * person) + np.array([60, 90, 160]) * 0.6 * (1 - person)
-    return _tile(Image.fromarray(dimmed.clip(0, 255).astype(np.uint8)), [row["identity"], caption], _INK)
+    return _tile(crop_and_person(crop, mask, _TILE)[1], [row["identity"], caption], _INK)
+
+
+def crop_and_person(crop: bytes, mask: bytes, side: int) -> tuple[Image.Image, Image.Image]:
+    """A stored crop at `side` pixels, and the same with everything but the person dimmed."""
+    pixels = decode_png(crop, "RGB").resize((side, side), Image.Resampling.BICUBIC)
+    person = np.asarray(resize_mask(decode_png(mask, "L"), side), dtype=np.float32)[..., None] / 255
+    dimmed = np.asarray(pixels) * (0.25 + 0.75 * person) + np.array(_BLUE) * (1 - person)
+    return pixels, Image.fromarray(dimmed.clip(0, 255).astype(np.uint8))
+
+
+def raw_picture(root: str | Path, row: dict) -> Image.Image | None:
+    """A photo as it was found; None where it cannot be read, or was rejected for what opening it would cost."""
+    if row.get("reason") in _NOT_OPENED:
+        return None
+    try:
+        return Image.fromarray(read_pixels(root, row["photo"]))
+    except (OSError, ValueError, PmError):
+        return None
 
 
 def _rejected_tile(root: str | Path, row: dict) -> Image.Image:
-    try:
-        image = ImageOps.pad(Image.fromarray(read_pixels(root, row["photo"])), (_TILE, _TILE), color=_GREY)
-    except (OSError, ValueError):
-        image = Image.new("RGB", (_TILE, _TILE), _GREY)
+    image = raw_picture(root, row) or Image.new("RGB", (_TILE, _TILE), _GREY)
+    image = ImageOps.pad(image, (_TILE, _TILE), color=_GREY)
     measured = "" if row["value"] is None else f" {row['value']:.3g}"
     asked = "" if row["threshold"] is None else f" / {row['threshold']:.3g}"
     return _tile(image, [row["photo"], f"{row['reason']}{measured}{asked}"], _RED)
@@ -80,6 +96,7 @@ def _tile(image: Image.Image, lines: Sequence[str], ink: tuple[int, int, int]) -
     tile.paste(image)
     draw, font = ImageDraw.Draw(tile), ImageFont.load_default(10)
     for number, line in enumerate(lines):
+        line = " ".join(line.split())  # names may have line breaks
         while draw.textlength(line, font) > _TILE:
             line = line[:-2].rstrip(".") + "."
         draw.text((1, _TILE + 2 + 13 * number), line, ink, font)

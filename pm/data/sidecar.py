@@ -10,7 +10,9 @@ import numpy as np
 
 from pm.data.pixels import decode_png
 from pm.data.records import Face
-from pm.data.store import read_bytes
+from pm.data.store import read_bytes, size_of
+
+_MOST_BYTES = 2**25  # a mask as large as the largest photo is a few of these megabytes
 
 
 class SidecarError(ValueError):
@@ -35,10 +37,12 @@ def read_sidecar(root: str | Path, photo: str) -> dict[str, Any]:
         SidecarError: missing, or not a JSON mapping.
     """
     try:
-        content = json.loads(read_bytes(root, PurePosixPath(photo).with_suffix(".json").as_posix()))
+        content = json.loads(_read(root, photo, ".json"))
     except FileNotFoundError:
         raise SidecarMissing() from None
-    except (OSError, ValueError):
+    except SidecarError:
+        raise
+    except (OSError, ValueError, RecursionError):
         raise SidecarError("bad_sidecar") from None
     if not isinstance(content, dict):
         raise SidecarError("bad_sidecar")
@@ -52,11 +56,18 @@ def read_text(root: str | Path, photo: str) -> str | None:
         SidecarError: it is there and cannot be read.
     """
     try:
-        return read_bytes(root, PurePosixPath(photo).with_suffix(".txt").as_posix()).decode("utf-8-sig", "replace")
+        return _read(root, photo, ".txt").decode("utf-8-sig", "replace")
     except FileNotFoundError:
         return None
     except OSError:
         raise SidecarError("bad_sidecar") from None
+
+
+def _read(root: str | Path, photo: str, suffix: str) -> bytes:
+    name = PurePosixPath(photo).with_suffix(suffix).as_posix()
+    if size_of(root, name) > _MOST_BYTES:
+        raise SidecarError("sidecar_too_large")
+    return read_bytes(root, name)
 
 
 def sidecar_faces(content: dict[str, Any]) -> list[Face]:

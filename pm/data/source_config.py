@@ -14,7 +14,7 @@ class DownloadConfig:
     connections: int  # at a time, in all
     per_host: int  # at a time, to one host
     timeout: float  # seconds without an answer
-    total_timeout: float  # seconds for one photo
+    total_timeout: float  # seconds for one photo, in one attempt
     retries: int  # after the first attempt
     backoff: float  # seconds before the second attempt, twice as long before each further one
     max_bytes: int  # of one photo
@@ -61,6 +61,8 @@ class SourceConfig:
             )
         if self.manifest is not None and self.download is None:
             raise ConfigError("dataset.manifest needs dataset.download; choose dataset=urls")
+        if self.defects and self.identities is None:
+            raise ConfigError("dataset.defects are planted in drawn photos only; choose dataset=toon, or leave it null")
         for name in ("min_side", "max_pixels", "max_bytes"):
             at_least(f"dataset.{name}", getattr(self, name), 1)
         if self.near_duplicate is not None and not 0 <= self.near_duplicate <= 32:

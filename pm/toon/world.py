@@ -27,6 +27,7 @@ from pm.toon.identities import framing, scene
 from pm.toon.render import Photo, background, face_geometry, paste, render_person, render_photo
 
 DEFECTS = ("intruder", "two_people", "no_person", "too_small", "truncated")
+DRAWN_FILE = ".drawn.json"  # the settings that the photos of a root were drawn with
 SMALL = 20  # px, the side of a `too_small` photo
 
 
@@ -82,12 +83,13 @@ def write_photos(
             jobs.append(_Job(folder, f"photo_{k:03d}", person, stranger, defect, rng.getrandbits(48), size))
             if defect:
                 truth[f"{folder}/photo_{k:03d}.png"] = defect
-    _write_all(jobs, root, progress, truth)
+    drawn = {"identities": identities, "photos_per_identity": photos_per_identity, "seed": seed, "split": split}
+    _write_all(jobs, root, progress, {"truth.json": truth, DRAWN_FILE: {**drawn, "defects": defects}})
     counts = {"clean": len(jobs) - len(truth)}
     return counts | {d: sum(v == d for v in truth.values()) for d in defects}
 
 
-def _write_all(jobs: list[_Job], root: Path, progress: bool, truth: dict[str, str]) -> None:
+def _write_all(jobs: list[_Job], root: Path, progress: bool, notes: dict[str, dict]) -> None:
     # A half-drawn world must never look finished, so it is drawn beside its place and moved there at the end.
     partial = root.with_name(root.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -98,7 +100,8 @@ def _write_all(jobs: list[_Job], root: Path, progress: bool, truth: dict[str, st
         drawn = pool.map(_write, jobs, targets, chunksize=32)
         for _ in tqdm(drawn, total=len(jobs), desc="drawing toon photos", unit="photo", disable=not progress):
             pass
-    (partial / "truth.json").write_text(json.dumps(truth, indent=1))
+    for name, content in notes.items():
+        (partial / name).write_text(json.dumps(content, indent=1))
     if root.exists():
         root.rmdir()
     partial.replace(root)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 from unit.data.support import found
+from unit.data.test_ingest import ODD_FILES
 from unit.data.test_plan import settings
 
 import pm.data.build as build_module
@@ -35,6 +36,8 @@ DEFECTS = {"two_people": 0.15, "no_person": 0.1, "too_small": 0.1, "truncated": 
 # What each defect must be rejected for. Of two people the larger face is taken here (verify=none): sometimes the wrong
 # one, and then the mask, which is the right one's, does not cover it.
 REASONS = {"no_person": "no_face", "too_small": "too_small", "truncated": "unreadable"}
+ZOO = "zoo “o'Neil” 王_woman"  # the last identity: any file whatsoever
+FOUND = 30 + len(ODD_FILES)
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +52,13 @@ def config(tiny_base, tmp_path_factory) -> PreprocessConfig:
         defects=DEFECTS,
         progress=False,
     )
+    (folder / "raw" / ZOO).mkdir()
+    for name, (write, _) in ODD_FILES.items():
+        write(folder / "raw" / ZOO / name)
     base = {"path": str(tiny_base), "vision_path": str(tiny_base / "image_encoder")}
     plain = settings(base=base, output=str(folder / "out"))
-    return from_mapping(PreprocessConfig, {**plain, "dataset": {**plain["dataset"], "root": str(folder / "raw")}})
+    source = {"root": str(folder / "raw"), "max_pixels": 9_000_000, "max_bytes": 1_000_000}
+    return from_mapping(PreprocessConfig, {**plain, "dataset": {**plain["dataset"], **source}})
 
 
 DRIVER = """
@@ -84,9 +91,9 @@ def killed(config, ray_session):
         driver.kill()
         driver.wait()
     assert driver.returncode == -signal.SIGKILL and not Path(config.output, "dataset.json").exists()
-    reached = {number: latest_checkpoint(work, number) for number in range(10)}
+    reached = {number: latest_checkpoint(work, number) for number in range(11)}
     reached |= dict.fromkeys(finished_shards(config.output), 99)
-    assert 2 <= sum(step == 99 for step in reached.values()) < 10
+    assert 2 <= sum(step == 99 for step in reached.values()) < 11
     return reached
 
 
@@ -113,30 +120,35 @@ def report(config, killed):
 
 
 def test_a_killed_run_goes_on_and_a_killed_worker_stops_nothing(config, killed, report):
-    assert KillsAWorker.victims and 0 < report.photos < 30
+    assert KillsAWorker.victims and 0 < report.photos < FOUND
     assert not Path(config.output, "_work").exists()
     first, second = report.meta["runs"].values()
     for step in steps_of(config):
-        done = sum(3 for reached in killed.values() if reached >= step.number)
+        sizes = [3] * 10 + [len(ODD_FILES)]
+        done = sum(size for size, reached in zip(sizes, killed.values(), strict=True) if reached >= step.number)
         for stage in step.stages:
             # What was kept when the driver died was not done again, and all was done.
-            assert first.get(stage, 0) >= done and first.get(stage, 0) + second.get(stage, 0) == 30
+            assert first.get(stage, 0) >= done and first.get(stage, 0) + second.get(stage, 0) == FOUND
 
 
 def test_every_planted_defect_is_rejected_for_its_reason_and_nothing_disappears(config, report):
     truth = json.loads(Path(config.dataset.root, "truth.json").read_text())
     kept = pq.read_table(Path(config.output, "index.parquet")).to_pylist()
     rejects = {r["photo"]: r for r in pq.read_table(Path(config.output, "rejects.parquet")).to_pylist()}
-    assert len(kept) + len(rejects) == report.meta["counts"]["found"] == 30
+    assert len(kept) + len(rejects) == report.meta["counts"]["found"] == FOUND
     assert {d for d in truth.values()} == set(DEFECTS)
     for photo, defect in truth.items():
         if defect in REASONS:
             assert rejects[photo]["reason"] == REASONS[defect], photo
+    for name, (_, reason) in ODD_FILES.items():  # good photos among them have no annotations
+        assert rejects[f"{ZOO}/{name}"]["reason"] == (reason or "no_sidecar")
     for photo, reject in rejects.items():
+        if reject["identity"] == ZOO:
+            continue
         wrong_face = truth.get(photo) == "two_people" and reject["reason"] == "mask_misses_face"
         assert wrong_face or truth.get(photo) in REASONS or reject["reason"] == "too_few_photos"
     counts = report.meta["counts"]["stages"]
-    assert counts["ingest"]["in"] == 30 and counts[IDENTITIES]["kept"] == len(kept) > 12
+    assert counts["ingest"]["in"] == FOUND and counts[IDENTITIES]["kept"] == len(kept) > 12
     assert Path(config.output, "preview.png").stat().st_size > 10_000
 
 

@@ -60,7 +60,7 @@ def test_the_page_shows_people_rejects_and_counts_and_fetches_nothing(path, tmp_
     assert page.marked == ["man"] * 9
     assert page.images.count("crop") == page.images.count("mask") == 9
     assert "photo anna/0.png" in page.images and page.text.count("photo not there") == 8
-    for words in ("9 of 12 photos kept, 3 people", "<b>carl</b>", "no face", "asked 1", "a man, photo 2"):
+    for words in ("9 of 12 photos kept, 3 people", "<b>carl</b>", "no face", "limit 1", "a man, photo 2"):
         assert words in page.text
     assert page.text.count("no picture") == 3
 

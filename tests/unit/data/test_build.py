@@ -40,7 +40,7 @@ def test_when_all_photos_are_rejected_the_reasons_are_said_every_time(make, tmp_
 
 
 def test_what_is_missing_is_said_before_anything_is_written(make, tmp_path):
-    with pytest.raises(DataError, match="is not a folder"):
+    with pytest.raises(DataError, match="is not a folder that can be read"):
         make(dataset={"root": str(tmp_path / "nowhere")})
     with pytest.raises(CheckpointError, match="no toon probe at"):
         make(embedder="probe", probe=str(tmp_path / "nowhere"))
@@ -57,3 +57,5 @@ def test_toon_photos_are_drawn_once_where_there_are_none(make, tmp_path):
             make(dataset=source)
         written.append({p: p.stat().st_mtime_ns for p in (tmp_path / "drawn").rglob("*.png")})
     assert len(written[0]) == 4 and written[0] == written[1]
+    with pytest.raises(DataError, match=r"drawn with defects=\{\}, asked for is .*another dataset.root"):
+        make(dataset={**source, "defects": {"truncated": 1.0}})

@@ -98,6 +98,15 @@ def test_a_text_file_beside_the_photo_is_its_caption(tmp_path):
     assert caption_photos(photos[4:], make_captioner(SIDECAR, tmp_path))[0].class_word == "woman"
 
 
+def test_sidecars_of_any_size_cost_no_memory(tmp_path):
+    photos = photos_with(tmp_path, [None, None, {"caption": "a man " * 10_000}])
+    for name in ("0.txt", "1.json"):
+        with (tmp_path / "anna_woman" / name).open("wb") as file:
+            file.truncate(10**10)  # sparse
+    done = caption_photos(photos, make_captioner(SIDECAR, tmp_path))
+    assert [p.reject.reason for p in done] == ["sidecar_too_large", "sidecar_too_large", "caption_too_long"]
+
+
 def test_words_inside_other_words_are_no_class_words(tmp_path):
     photos = photos_with(tmp_path, [{"caption": c} for c in ("a man-made lake", "the woman's hat", "a king")])
     done = caption_photos(photos, make_captioner(SIDECAR, tmp_path))

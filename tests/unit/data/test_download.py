@@ -94,8 +94,15 @@ class Site(BaseHTTPRequestHandler):
             return None
         if kind == "hangs":
             time.sleep(1.2)
-        if kind == "drips":
+        if kind == "drips-head":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            for _ in range(40):
+                self.wfile.write(b"X-Nothing: 1\r\n")
+                time.sleep(0.1)
+        if kind.startswith("drips"):
             self.send_response(200)
+            if kind == "drips-whole":
+                self.send_header("Content-Length", "40")
             self.end_headers()
             self.close_connection = True
             for _ in range(40):
@@ -169,6 +176,8 @@ REASONS = {
     "always-drops.png": "broken_off",
     "hangs.png": "timeout",
     "drips.png": "timeout",
+    "drips-whole.png": "timeout",
+    "drips-head.png": "timeout",
     "endless.png": "too_large",
     "large.png": "too_large",
     "round.png": "too_many_redirects",
@@ -187,14 +196,14 @@ def test_every_failure_is_a_row_with_its_reason(site, tmp_path, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     rows = [{"identity": "anna_woman", "url": f"{site.url}/{name}"} for name in REASONS]
     odd = {"ftp://example.org/a.png": "bad_url", "http://[broken/a.png": "bad_url", "not a url": "bad_url"}
-    odd["http://nowhere.invalid/a.png"] = "unknown_host"
+    odd |= {"http://nowhere.invalid/a.png": "unknown_host", "http://127.0.0.1:1/a.png": "no_connection"}
     rows += [{"identity": "anna_woman", "url": url} for url in odd]
     rows.append({"identity": "anna_woman", "url": f"{site.url}/9.png", "sha256": "0" * 64})
     photos = listed(write_csv(tmp_path / "m.csv", rows), tmp_path / "photos")
     assert len(photos) == len(rows)
-    slow = [p for p in photos if p.source.endswith(("hangs.png", "drips.png"))]
+    slow = [p for p in photos if "/hangs" in p.source or "/drips" in p.source]
     done = Downloader(CONFIG, str(tmp_path / "photos"))([p for p in photos if p not in slow])
-    hasty = dataclasses.replace(CONFIG, timeout=0.5, total_timeout=1.0)
+    hasty = dataclasses.replace(CONFIG, timeout=0.5, total_timeout=1.0, retries=0)
     done += Downloader(hasty, str(tmp_path / "photos"))(slow)
     wanted = {f"{site.url}/{name}": reason for name, reason in REASONS.items()}
     wanted |= odd | {f"{site.url}/9.png": "checksum"}

@@ -88,6 +88,7 @@ ODD_FILES = {
     "grey16.png": (lambda p: Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64) * 15).save(p), None),
     "palette.png": (lambda p: noise(4).quantize(16).save(p), None),
     "document.jpg": (lambda p: p.write_bytes(b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n" + bytes(500)), "unreadable"),
+    "program.jpg": (lambda p: p.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n{} loop"), "unreadable"),
     "page.png": (lambda p: p.write_text("<html>404</html>"), "unreadable"),
     "pipe.jpg": (lambda p: os.mkfifo(p), "unreadable"),
     "itself.jpg": (_link_to_itself, "unreadable"),
@@ -114,6 +115,14 @@ def test_any_file_whatsoever_is_taken_or_rejected_with_a_reason(tmp_path, name):
         assert photo.reject.value > photo.reject.threshold > 0
     if reason is None:
         assert (photo.width, photo.height) == (64, 64) and len(photo.sha256) == 64
+
+
+def test_no_file_starts_an_interpreter(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: started.append(1))
+    (tmp_path / "anna_woman").mkdir()
+    ODD_FILES["program.jpg"][0](tmp_path / "anna_woman" / "program.jpg")
+    assert ingested(tmp_path)[0].reject.reason == "unreadable" and not started
 
 
 def test_a_name_that_is_no_text_is_listed_and_rejected(tmp_path):

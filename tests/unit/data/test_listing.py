@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import shutil
 import tarfile
 import threading
@@ -46,6 +47,18 @@ def test_other_files_are_counted_not_overlooked(root):
     (root / "p0_man" / "video").write_bytes(b"")
     with Listing(source(root)) as listing:
         assert dict(listing.ignored) == {".md": 1, ".zip": 1, "no suffix": 1} and listing.found == 12
+
+
+def test_folders_that_cannot_be_read_are_counted_too(root, monkeypatch):
+    def scandir(path):
+        if str(path).endswith("p1_man"):
+            raise PermissionError(path)
+        return real(path)
+
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    with Listing(source(root)) as listing:
+        assert dict(listing.ignored) == {"folder that cannot be read": 1} and listing.found == 8
 
 
 @pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir(), lambda p: p.write_text("file")])

@@ -1,12 +1,13 @@
 import json
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from unit.data.support import kept_photo, write_dataset
 
-from pm.data.output import finish, finished_shards, open_output, settings_hash, write_shard
+from pm.data.output import finish, finished_shards, locked, open_output, settings_hash, write_shard
 from pm.data.preview import write_preview
-from pm.data.records import SCHEMA_VERSION
+from pm.data.records import SCHEMA_VERSION, Photo, rejects_table
 from pm.errors import DataError
 
 SETTINGS = {"base": "f00", "crop": {"face_share": 0.1}, "photos": "abc"}
@@ -109,3 +110,28 @@ def test_preview_shows_kept_and_rejected(tmp_path):
         assert sheet.width > 800 and sheet.height > 250 and len(sheet.convert("RGB").getcolors(1 << 20)) > 100
     empty = write_dataset(tmp_path / "empty", {"a": 0}, rejected=2)
     write_preview(empty, tmp_path)
+
+
+def test_pictures_open_no_photo_that_was_rejected_for_what_opening_it_costs(tmp_path, monkeypatch):
+    opened = []
+
+    def read(root, photo):
+        opened.append(photo)
+        return np.zeros((9, 9, 3), np.uint8)
+
+    monkeypatch.setattr("pm.data.preview.read_pixels", read)
+    path = write_dataset(tmp_path / "out", {"a": 1}, rejected=0)
+    reasons = ("too_many_bytes", "too_many_pixels", "crashed", "no_face")
+    rows = [Photo("a", f"a\n{reason}").rejected("ingest", reason, 1, 2) for reason in reasons]
+    pq.write_table(rejects_table(rows), path / "rejects.parquet")
+    write_preview(path, tmp_path)
+    assert opened == ["a\nno_face"]
+
+
+def test_two_runs_do_not_write_one_dataset(tmp_path):
+    with locked(tmp_path / "out"), pytest.raises(DataError, match="another process"), locked(tmp_path / "out"):
+        raise AssertionError("both are in")
+    with locked(tmp_path / "out"):
+        (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be opened"), locked(tmp_path / "file" / "out"):
+        pass
