@@ -77,7 +77,7 @@ def _hydra_message(error: Exception, config_name: str) -> str:
 
     key = str(error).split("'")[1] if str(error).startswith("Could not override '") else None
     if key is None:
-        return str(error)
+        return str(error).partition("Config search path")[0]
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
         node = compose(config_name)

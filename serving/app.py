@@ -94,7 +94,8 @@ class IngressDeployment:
 
     def __init__(self, config: ServeConfig, engine: DeploymentHandle, quotas: DeploymentHandle | None) -> None:
         recorder = RayRecorder()
-        backend = RayBackend(engine, config.retries, config.limits.retry_after_s, recorder, NAME)
+        app = serve.get_replica_context().app_name
+        backend = RayBackend(engine, config.retries, config.limits.retry_after_s, recorder, app)
         local = LocalQuotas(config.limits.request_s, config.limits.retry_after_s)
         keys = None if config.keys.file is None else KeyFile(config.keys.file)
         self.service = Service(config, backend, recorder, local if quotas is None else _RemoteQuotas(quotas), keys)

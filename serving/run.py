@@ -1,5 +1,6 @@
 """Start the service on this machine, say how to use it, and stop it in order."""
 
+import logging
 import os
 import re
 import signal
@@ -25,7 +26,10 @@ def run(config: ServeConfig) -> None:
     """
     begin = time.monotonic()
     check(config)
-    start(config)
+    try:
+        start(config)
+    except KeyboardInterrupt:
+        sys.exit("stopped before it was ready")
     print(greeting(config, time.monotonic() - begin), flush=True)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -66,7 +70,9 @@ def start(config: ServeConfig) -> None:
 
     own = {} if os.environ.get("RAY_ADDRESS") else {"_metrics_export_port": config.http.metrics_port or None}
     ray_init(**own)
-    logging = LoggingConfig(enable_access_log=False)  # our own line says more, and nothing private
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # Serve's lines in this process
+    # Our own line of every request says more than Serve's, and nothing private.
+    quiet = LoggingConfig(log_level=logging.WARNING, enable_access_log=False)
     serve.start(
         http_options=HTTPOptions(
             host=config.http.host,
@@ -74,10 +80,10 @@ def start(config: ServeConfig) -> None:
             # Ours ends a request first and says so in OpenAI's words; this is for what never reaches an ingress.
             request_timeout_s=config.limits.request_s + config.limits.body_s,
         ),
-        logging_config=logging,
+        logging_config=quiet,
     )
     try:
-        serve.run(deploy(config), name=NAME, logging_config=logging)
+        serve.run(deploy(config), name=NAME, logging_config=quiet)
     except BaseException as error:
         serve.shutdown()
         ray.shutdown()
@@ -96,8 +102,9 @@ def stop() -> None:
     from serving.app import NAME
 
     serve.delete(NAME)  # replicas drain while their proxy still holds the connections; shutdown would close those
-    serve.shutdown()
-    ray.shutdown()
+    if os.environ.get("RAY_ADDRESS"):
+        serve.shutdown()
+    ray.shutdown()  # of our own Ray, everything
 
 
 def greeting(config: ServeConfig, seconds: float) -> str:
