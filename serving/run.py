@@ -35,8 +35,12 @@ def run(config: ServeConfig) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     stopped.wait()
-    print("stopping: requests on their way are finished first", file=sys.stderr, flush=True)
-    stop()
+    print("stopping: requests on their way are finished first; Ctrl-C again ends them", file=sys.stderr, flush=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        stop()
+    except KeyboardInterrupt:
+        sys.exit("stopped at once")
 
 
 def check(config: ServeConfig) -> None:
@@ -60,7 +64,6 @@ def check(config: ServeConfig) -> None:
 
 def start(config: ServeConfig) -> None:
     """Start Ray, its proxy and the application; returns when requests are served."""
-    import ray
     from ray import serve
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
@@ -85,8 +88,7 @@ def start(config: ServeConfig) -> None:
     try:
         serve.run(deploy(config), name=NAME, logging_config=quiet)
     except BaseException as error:
-        serve.shutdown()
-        ray.shutdown()
+        stop(drain=False)
         # A replica's error comes as text, with every traceback on the way; a user's mistake is one line of it.
         known = re.findall(r"pm\.errors\.\w+: (.+)", str(error))
         if known:
@@ -94,17 +96,19 @@ def start(config: ServeConfig) -> None:
         raise
 
 
-def stop() -> None:
-    """Finish what was accepted, take nothing new, and stop everything that `start` has started."""
+def stop(drain: bool = True) -> None:
+    """Take nothing new, finish what was accepted, and end our Ray; in another's cluster, what is ours alone."""
     import ray
     from ray import serve
 
     from serving.app import NAME
 
-    serve.delete(NAME)  # replicas drain while their proxy still holds the connections; shutdown would close those
-    if os.environ.get("RAY_ADDRESS"):
+    joined = bool(os.environ.get("RAY_ADDRESS"))
+    if drain or joined:
+        serve.delete(NAME)  # replicas drain while their proxy still holds the connections; shutdown would close those
+    if joined and not serve.status().applications:
         serve.shutdown()
-    ray.shutdown()  # of our own Ray, everything
+    ray.shutdown()
 
 
 def greeting(config: ServeConfig, seconds: float) -> str:
