@@ -3,6 +3,7 @@
 `serve deploy serving/config.yaml`, or `serve run serving.app:build_app`.
 """
 
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from pm.errors import ConfigError
+from pm.errors import ConfigError, PmError
 from serving.backend import RayBackend
 from serving.config import ScaleConfig, ServeConfig
 from serving.keys import Key, KeyFile
@@ -22,6 +23,7 @@ from serving.schema import Job, Photo
 from serving.service import Service
 from serving.settings import load
 
+logger = logging.getLogger("ray.serve")
 NAME = "photomaker"
 # Requests that one ingress holds at once, refused ones included: they must reach it to be told why. What it accepts is
 # bounded by limits.in_flight_images.
@@ -36,7 +38,7 @@ class EngineDeployment:
         # Only here: an ingress needs neither torch nor diffusers, and starts in a third of the time without.
         from serving.engine import Engine
 
-        self.engine = Engine(config, RayRecorder())
+        self.engine, self.configured = Engine(config, RayRecorder()), False
 
     async def generate(self, job: Job, photos: Sequence[Photo]) -> AsyncIterator[dict[str, Any]]:
         """`Engine.generate`."""
@@ -45,8 +47,17 @@ class EngineDeployment:
                 yield event
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
-        """Swap adapters without a restart: {"adapters": {name: file}}."""
-        await self.engine.swap_adapters(user_config["adapters"])
+        """Swap adapters without a restart: {"adapters": {name: file}}.
+
+        Serve stops a replica that raises here. A new one with a wrong file does not start; a running one serves on.
+        """
+        try:
+            await self.engine.swap_adapters(user_config["adapters"])
+        except PmError as error:
+            if not self.configured:
+                raise
+            logger.error("user_config cannot be used, adapters are served as before: %s", error)
+        self.configured = True
 
     def stats(self) -> dict[str, int]:
         """Rows on their way, images waiting, steps since the start, process id."""
@@ -94,7 +105,8 @@ class IngressDeployment:
 
     def __init__(self, config: ServeConfig, engine: DeploymentHandle, quotas: DeploymentHandle | None) -> None:
         recorder = RayRecorder()
-        backend = RayBackend(engine, config.retries, config.limits.retry_after_s, recorder, NAME)
+        app = serve.get_replica_context().app_name
+        backend = RayBackend(engine, config.retries, config.limits.retry_after_s, recorder, app)
         local = LocalQuotas(config.limits.request_s, config.limits.retry_after_s)
         keys = None if config.keys.file is None else KeyFile(config.keys.file)
         self.service = Service(config, backend, recorder, local if quotas is None else _RemoteQuotas(quotas), keys)

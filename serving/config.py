@@ -20,6 +20,11 @@ class HttpConfig:
     port: int
     metrics_port: int  # Prometheus reads this port of every node; 0: any free one
 
+    def __post_init__(self) -> None:
+        for name, least in (("port", 1), ("metrics_port", 0)):
+            if not least <= getattr(self, name) < 2**16:
+                raise ConfigError(f"http.{name}={getattr(self, name)} is out of range; use {least} to 65535")
+
     @property
     def loopback(self) -> bool:
         """Only programs on this machine can connect."""
@@ -171,7 +176,7 @@ def check_adapters(adapters: Mapping[str, str]) -> None:
         ConfigError: none, or one that cannot be.
     """
     if not adapters:
-        raise ConfigError("adapters is empty; name at least one, for example adapters.mine=adapter.safetensors")
+        raise ConfigError("adapters is empty; name at least one, for example +adapters.mine=adapter.safetensors")
     for name, file in adapters.items():
         if not isinstance(name, str) or not name or not name.isprintable() or name == BASE:
             raise ConfigError(f"adapters: {name!r} is no name for a model; {BASE!r} is the base's own")

@@ -29,10 +29,15 @@ class ApiError(Exception):
 
     def body(self) -> dict[str, Any]:
         error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        return {"error": error}
+        return {"error": {name: value and _text(value) for name, value in error.items()}}
 
     def headers(self) -> dict[str, str]:
         return {} if self.retry_after_s is None else {"retry-after": str(max(1, round(self.retry_after_s + 0.5)))}
+
+
+def _text(value: str) -> str:
+    """Without the halves of characters that JSON can say and UTF-8 cannot: clients' words are repeated in errors."""
+    return value.encode("utf-8", "replace").decode()
 
 
 def invalid(message: str, param: str | None = None, *, status: int = 400, code: str = "invalid_value") -> ApiError:

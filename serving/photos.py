@@ -6,7 +6,7 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pm.data.pixels import flatten
 from pm.errors import reason
@@ -49,9 +49,9 @@ def decode(data: bytes, limits: LimitsConfig, index: int) -> Photo:
     except Image.DecompressionBombError:  # Pillow's own limit, far above ours
         raise _too_large(name, "far too many", limits) from None
     except _BROKEN as error:
-        raise invalid(
-            f"{name} is damaged or cut short ({reason(error)[:120]})", "image", code="invalid_image"
-        ) from None
+        # Pillow would name the buffer.
+        said = "no header" if isinstance(error, UnidentifiedImageError) else reason(error)[:120]
+        raise invalid(f"{name} is damaged or cut short ({said})", "image", code="invalid_image") from None
     return Photo(hashlib.sha256(data).hexdigest(), pixels)
 
 

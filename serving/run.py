@@ -1,5 +1,6 @@
 """Start the service on this machine, say how to use it, and stop it in order."""
 
+import logging
 import os
 import re
 import signal
@@ -25,14 +26,21 @@ def run(config: ServeConfig) -> None:
     """
     begin = time.monotonic()
     check(config)
-    start(config)
+    try:
+        start(config)
+    except KeyboardInterrupt:
+        sys.exit("stopped before it was ready")
     print(greeting(config, time.monotonic() - begin), flush=True)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     stopped.wait()
-    print("stopping: requests on their way are finished first", file=sys.stderr, flush=True)
-    stop()
+    print("stopping: requests on their way are finished first; Ctrl-C again ends them", file=sys.stderr, flush=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        stop()
+    except KeyboardInterrupt:
+        sys.exit("stopped at once")
 
 
 def check(config: ServeConfig) -> None:
@@ -56,7 +64,6 @@ def check(config: ServeConfig) -> None:
 
 def start(config: ServeConfig) -> None:
     """Start Ray, its proxy and the application; returns when requests are served."""
-    import ray
     from ray import serve
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
@@ -66,7 +73,9 @@ def start(config: ServeConfig) -> None:
 
     own = {} if os.environ.get("RAY_ADDRESS") else {"_metrics_export_port": config.http.metrics_port or None}
     ray_init(**own)
-    logging = LoggingConfig(enable_access_log=False)  # our own line says more, and nothing private
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # Serve's lines in this process
+    # Our own line of every request says more than Serve's, and nothing private.
+    quiet = LoggingConfig(log_level=logging.WARNING, enable_access_log=False)
     serve.start(
         http_options=HTTPOptions(
             host=config.http.host,
@@ -74,13 +83,12 @@ def start(config: ServeConfig) -> None:
             # Ours ends a request first and says so in OpenAI's words; this is for what never reaches an ingress.
             request_timeout_s=config.limits.request_s + config.limits.body_s,
         ),
-        logging_config=logging,
+        logging_config=quiet,
     )
     try:
-        serve.run(deploy(config), name=NAME, logging_config=logging)
+        serve.run(deploy(config), name=NAME, logging_config=quiet)
     except BaseException as error:
-        serve.shutdown()
-        ray.shutdown()
+        stop(drain=False)
         # A replica's error comes as text, with every traceback on the way; a user's mistake is one line of it.
         known = re.findall(r"pm\.errors\.\w+: (.+)", str(error))
         if known:
@@ -88,15 +96,18 @@ def start(config: ServeConfig) -> None:
         raise
 
 
-def stop() -> None:
-    """Finish what was accepted, take nothing new, and stop everything that `start` has started."""
+def stop(drain: bool = True) -> None:
+    """Take nothing new, finish what was accepted, and end our Ray; in another's cluster, what is ours alone."""
     import ray
     from ray import serve
 
     from serving.app import NAME
 
-    serve.delete(NAME)  # replicas drain while their proxy still holds the connections; shutdown would close those
-    serve.shutdown()
+    joined = bool(os.environ.get("RAY_ADDRESS"))
+    if drain or joined:
+        serve.delete(NAME)  # replicas drain while their proxy still holds the connections; shutdown would close those
+    if joined and not serve.status().applications:
+        serve.shutdown()
     ray.shutdown()
 
 

@@ -31,7 +31,7 @@ class ImageRequest(BaseModel):
     steps: int | None = Field(None, ge=1, description="Denoising steps.")
     guidance_scale: float | None = Field(None, ge=0, le=100, allow_inf_nan=False, description="1: off.")
     start_merge_step: int | None = Field(
-        None, ge=0, description="The last step that sees the text only, from 0 (the published pipeline's meaning)."
+        None, ge=-1, description="The last step that sees the text only, from 0; -1: none (the published meaning)."
     )
     id_weights: list[float] | None = Field(None, description="One per photo: 0 the word alone, 1 the photo, or beyond.")
     seed: int | None = Field(None, ge=0, lt=2**63 - 64, description="The same seed gives the same image.")
@@ -208,7 +208,7 @@ def _check_text(name: str, text: str, most: int, required: bool = False) -> None
 def _size(text: str, most: int) -> tuple[int | None, int | None]:
     if text == "auto":
         return None, None
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text, re.ASCII)
     if match is None:
         raise invalid(f"size={_shown(text)} must be WIDTHxHEIGHT in pixels, such as 64x64, or auto", "size")
     width, height = int(match[1]), int(match[2])

@@ -176,7 +176,8 @@ class _Parts:
         try:
             self.upload.fields.append((self._name, self._content.decode("utf-8")))
         except UnicodeDecodeError:
-            raise invalid(f"field {self._name[:60]!r} is not UTF-8 text", self._name[:60]) from None
+            problem = f"field {self._name[:60]!r} is not UTF-8 text; photos go under image[]"
+            raise invalid(problem, self._name[:60]) from None
 
     def _finish(self) -> None:
         self.ended = True

@@ -60,7 +60,9 @@ def prepare_all(images: Sequence[AnyPhoto], prepare: Prepare) -> list[Reference]
 def _prepared(image: AnyPhoto, name: str, prepare: Prepare) -> Reference:
     if isinstance(image, Image.Image):
         return prepare(image, name, None)
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3):
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))):
+            raise RequestError(f"{name} is a {image.dtype} array {list(image.shape)}; give uint8 [H, W, 3]")
         return prepare(Image.fromarray(image), name, None)
     if isinstance(image, str | Path):
         return prepare(load_photo(Path(image)), str(image), Path(image))

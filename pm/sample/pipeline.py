@@ -124,11 +124,11 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         self.schedule.plan(request.steps, request.eta)
         prompt = self._parse(request, adapter)
         extra = adapter.repeats(request.references) - 1 if adapter else 0
-        for text, more in ((prompt.text, extra), (request.negative_prompt or "", 0)):
+        for name, text, more in (("prompt", prompt.text, extra), ("negative prompt", request.negative_prompt or "", 0)):
             count = max(token_count(tokenizer, text) for tokenizer in self.base.tokenizers) + more
             if count > self.base.max_tokens:
                 raise RequestError(
-                    f"prompt {text[:200]!r} has {count} tokens, at most {self.base.max_tokens} fit; shorten it"
+                    f"{name} {text[:200]!r} has {count} tokens, at most {self.base.max_tokens} fit; shorten it"
                 )
 
     @torch.no_grad()

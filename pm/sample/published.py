@@ -15,7 +15,7 @@ from pm.errors import ConfigError, RequestError
 from pm.model.base import decode_latents
 from pm.model.prompt import CLASS_WORDS, parse_prompt
 from pm.sample.references import Reference
-from pm.sample.request import Request, merge_step_of
+from pm.sample.request import Request, merge_step_of, whole
 from pm.sample.sampler import Sampler
 from pm.sample.schedule import Schedule
 
@@ -93,12 +93,13 @@ class PublishedInterface:
         """
         if output_type not in OUTPUTS:
             raise RequestError(f"output_type={output_type!r} is not one of {', '.join(OUTPUTS)}")
-        for name, value in (("num_images_per_prompt", num_images_per_prompt), ("batch_size", batch_size)):
-            if value < 1:
+        counts = {"num_images_per_prompt": num_images_per_prompt, "batch_size": batch_size}
+        for name, value in (counts | {"callback_steps": callback_steps}).items():
+            if whole(name, value) < 1:
                 raise RequestError(f"{name}={value} must be at least 1")
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = _listed(prompt)
         each = self._each_prompt(prompts, input_id_images, negative_prompt, id_weights, preprocess, class_word, adapter)
-        width, height = width or self.base.resolution, height or self.base.resolution
+        width, height = (self.base.resolution if side is None else side for side in (width, height))
         settings = {"steps": num_inference_steps, "guidance": guidance_scale, "eta": eta, "adapter": adapter}
         settings |= {"width": width, "height": height, "crop_corner": crops_coords_top_left}
         settings |= {"merge_step": merge_step_of(start_merge_step, num_inference_steps), "original_size": original_size}
@@ -120,10 +121,13 @@ class PublishedInterface:
         count = len(prompts)
         if count == 0:
             raise RequestError("prompt is an empty list; give at least one")
+        if not all(isinstance(text, str) for text in prompts):
+            raise RequestError(f"prompt must be a text or a list of texts, not {prompts!r:.100}")
         people = self._people(photos, count, adapter, preprocess)
-        negatives = [negatives] * count if negatives is None or isinstance(negatives, str) else list(negatives)
-        many = weights is not None and len(weights) > 0 and isinstance(weights[0], Sequence | np.ndarray)
-        weights = list(weights) if many else [weights] * count
+        negatives = [negatives] * count if negatives is None or isinstance(negatives, str) else _listed(negatives)
+        if not all(text is None or isinstance(text, str) for text in negatives):
+            raise RequestError(f"negative_prompt must be a text or a list of texts, not {negatives!r:.100}")
+        weights = _weights(weights, count)
         for name, values in (("negative_prompt", negatives), ("id_weights", weights), ("input_id_images", people)):
             if len(values) != count:
                 raise RequestError(f"{name} has {len(values)} entries for {count} prompts; give one, or {count}")
@@ -132,11 +136,11 @@ class PublishedInterface:
                 "prompt": self._with_class_word(text, word, adapter),
                 "id_images": [reference.image for reference in references],
                 "masks": [reference.mask for reference in references],
-                "weights": None if w is None else [float(v) for v in w],
+                "weights": own,
                 "negative_prompt": negative,
                 "any_class_word": True,
             }
-            for text, references, w, negative in zip(prompts, people, weights, negatives, strict=True)
+            for text, references, own, negative in zip(prompts, people, weights, negatives, strict=True)
         ]
 
     def _people(self, photos: Any, count: int, adapter: str | None, preprocess: str) -> list[list[Reference]]:
@@ -145,7 +149,10 @@ class PublishedInterface:
             return [[]] * count
         if not isinstance(photos, list | tuple):
             photos = [photos]
-        sets = photos if photos and isinstance(photos[0], list | tuple) else [photos]
+        many = [isinstance(one, list | tuple) for one in photos]
+        if any(many) and not all(many):
+            raise RequestError("input_id_images has photos beside lists of photos; give one list for each prompt")
+        sets = photos if any(many) else [photos]
         prepared = [self.references(one, adapter, preprocess) for one in sets]
         for note in dict.fromkeys(note for one in prepared for reference in one for note in reference.notes):
             _log.warning(note)
@@ -155,6 +162,8 @@ class PublishedInterface:
         trigger = self.trigger_word_of(adapter)
         if trigger is None:
             return prompt
+        if word is not None and not word.strip():
+            raise RequestError("class_word is empty; give a word for the person, for example 'girl'")
         parsed = parse_prompt(prompt, trigger, None)
         if word is None and parsed.class_word.lower() not in CLASS_WORDS:
             _log.warning(f"{parsed.class_word!r} stands before {trigger!r}: is it the word for the person?")
@@ -170,7 +179,7 @@ class PublishedInterface:
         if seed is not None:
             if generator is not None or latents is not None:
                 raise RequestError("seed is given beside generator or latents; give one of them")
-            return [{"seed": seed + i} for i in range(count)]
+            return [{"seed": whole("seed", seed) + i} for i in range(count)]
         device, dtype = self.device, self.base.unet.dtype
         if generator is None:
             generator = torch.default_generator
@@ -178,6 +187,9 @@ class PublishedInterface:
                 generator = torch.cuda.default_generators[device.index or 0]
         shape = (self.base.latent_channels, height // self.base.vae_scale_factor, width // self.base.vae_scale_factor)
         many = isinstance(generator, list | tuple)
+        if not all(isinstance(one, torch.Generator) for one in (generator if many else [generator])):
+            raise RequestError(f"generator={generator!r} is no torch.Generator; a number is a seed: seed=...")
+        latents = None if latents is None else torch.as_tensor(latents)
         if (many and len(generator) != count) or (latents is not None and latents.shape != (count, *shape)):
             raise RequestError(f"generator and latents must be given for {count} images, latents as {(count, *shape)}")
         if latents is None and many:
@@ -253,6 +265,23 @@ class PublishedInterface:
     def set_progress_bar_config(self, disable: bool = False, **_: Any) -> None:
         """Switch the progress bar off or on."""
         self._quiet = disable
+
+
+def _listed(texts: Any) -> list[Any]:
+    return [texts] if isinstance(texts, str) or not isinstance(texts, Sequence) else list(texts)
+
+
+def _weights(weights: Any, count: int) -> list[list[float] | None]:
+    """One list for each prompt, from one for all or one for each; lists, arrays or tensors."""
+    if weights is None:
+        return [None] * count
+    try:
+        many = len(weights) > 0 and np.ndim(weights[0]) > 0
+        return [[float(w) for w in one] for one in weights] if many else [[float(w) for w in weights]] * count
+    except (TypeError, ValueError):
+        raise RequestError(
+            f"id_weights={weights!r:.100} must be a number for each photo, or such a list for each prompt"
+        ) from None
 
 
 def _drawn(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:

@@ -1,6 +1,8 @@
 """One image to make, and what is wrong with it."""
 
 import math
+import numbers
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,17 +66,17 @@ class Request:
             RequestError: names the first thing that cannot be served.
         """
         self._check_images(max_id_images)
-        if not 0 <= self.seed < 2**63:
+        if not 0 <= whole("seed", self.seed) < 2**63:
             raise RequestError(f"seed={self.seed} is out of range; use 0 to 2^63 - 1")
-        if self.steps < 1:
+        if whole("steps", self.steps) < 1:
             raise RequestError(f"steps={self.steps} must be at least 1")
-        if not (math.isfinite(self.guidance) and self.guidance >= 0):
+        if not (isinstance(self.guidance, numbers.Real) and math.isfinite(self.guidance) and self.guidance >= 0):
             raise RequestError(f"guidance={self.guidance} must be 0 or more; 1 switches it off")
         if not 0 <= self.first_merged <= self.steps:
             raise RequestError(f"merge_step={self.first_merged} is out of range; use 0 to steps={self.steps}")
         for name in ("width", "height"):
             value = getattr(self, name)
-            if value is not None and (value < pixel_step or value % pixel_step):
+            if value is not None and (whole(name, value) < pixel_step or value % pixel_step):
                 raise RequestError(f"{name}={value} must be a multiple of {pixel_step} pixels")
 
     def _check_images(self, max_id_images: int | None) -> None:
@@ -95,9 +97,21 @@ class Request:
                 raise RequestError(f"weight {weight} of an ID image must be 0 or more; 1 is neutral")
 
 
+def whole(name: str, value: Any) -> int:
+    """`value` as an int, whoever's integer it is.
+
+    Raises:
+        RequestError: it is none.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise RequestError(f"{name}={value!r} must be a whole number") from None
+
+
 def merge_step_of(start_merge_step: int, steps: int) -> int:
     """Our merge step for the published `start_merge_step`, the last step that sees the text only."""
-    return max(0, min(start_merge_step + 1, steps))
+    return max(0, min(whole("start_merge_step", start_merge_step) + 1, whole("steps", steps)))
 
 
 def request_of(sampler: SamplerConfig, prompt: str, **fields: Any) -> Request:

@@ -1,5 +1,6 @@
 """From a configuration to portraits on disk."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -22,6 +23,10 @@ def generate(config: GenerateConfig, progress: bool = True) -> Path:
     Raises:
         PmError: the photos, the prompt, the adapter or the base cannot be used.
     """
+    folder = Path(config.output)
+    made = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not made.is_dir() or not os.access(made, os.W_OK):
+        raise ConfigError(f"output={folder} cannot be written; give another folder")
     paths = find_references(config.id_images)
     device = pick_device(config.device)
     pipeline = PhotoMakerPipeline.from_pretrained(
@@ -42,7 +47,6 @@ def generate(config: GenerateConfig, progress: bool = True) -> Path:
     _note_masks(pipeline, references)
     requests = [_request(config, references, config.seed + i) for i in range(config.images)]
     images = pipeline.generate(requests, config.sampler.batch_size, progress)
-    folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
     about = _about(config, references)
     for i, (image, request) in enumerate(zip(images, requests, strict=True)):

@@ -232,6 +232,24 @@ def test_an_adapter_with_nan_weights_is_refused_and_the_old_one_stays(engine, co
     assert np.abs(pixels(together(engine, (job(), photos[:1]))[0]) - before).max() <= 1
 
 
+def test_a_wrong_user_config_stops_no_running_engine(engine, config, photos):
+    """Serve ends a replica whose `reconfigure` raises: right for a new one, not for one that serves."""
+    from pm.errors import CheckpointError
+    from serving.app import EngineDeployment
+
+    replica = object.__new__(EngineDeployment.func_or_class)
+    replica.engine, replica.configured = engine, False
+    wrong = {"adapters": {"a": "nowhere.safetensors"}}
+    try:
+        with pytest.raises(CheckpointError, match="nowhere"):
+            asyncio.run(replica.reconfigure(wrong))
+        asyncio.run(replica.reconfigure({"adapters": config.adapters}))
+        asyncio.run(replica.reconfigure(wrong))
+        assert "png" in together(engine, (job(), photos[:1]), (job(model="b"), photos[:1]))[1]
+    finally:
+        del replica.engine  # a replica stops its engine when it goes
+
+
 def test_a_stopped_sampler_is_reported_and_ends_its_rows(config):
     from serving.engine import Engine
     from serving.errors import EngineStopped
