@@ -23,7 +23,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/python pipelines/preprocess.py dataset=toon dataset.identities=300 output=data/demo
+	$(BIN)/python pipelines/preprocess.py dataset=toon dataset.identities=240 output=data/demo
 	$(BIN)/python pipelines/train.py experiment=demo data=data/demo
 	$(BIN)/python pipelines/evaluate.py protocol=demo "adapters=[runs/demo/adapter.safetensors,assets/toon/adapter.safetensors]" output=runs/demo
 

@@ -23,7 +23,7 @@ from pm.data.records import INDEX_FILE, read_meta
 from pm.errors import DataError, reason
 from pm.model.images import noise_fill
 
-_OPEN_FILES = 32
+_OPEN_FILES = 128
 _TARGET = ("mask", "vae_mean", "vae_logvar", "text_embeds", "pooled") + (
     "time_ids",
     "class_index",

@@ -23,11 +23,11 @@ def to_clip(images: Tensor | Sequence[Image.Image], size: int) -> Tensor:
         float32 [M, 3, size, size].
     """
     pixels = images if isinstance(images, Tensor) else to_uint8(images, size)
-    values = pixels.to(torch.float32) / 255
+    values = pixels.to(torch.float32, copy=True).div_(255)  # in place: fresh memory costs more than the arithmetic
     if values.shape[-2:] != (size, size):
         values = F.interpolate(values, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
     mean, std = (values.new_tensor(c).view(1, 3, 1, 1) for c in (CLIP_MEAN, CLIP_STD))
-    return (values - mean) / std
+    return values.sub_(mean).div_(std)
 
 
 def to_uint8(images: Sequence[Image.Image], size: int) -> Tensor:

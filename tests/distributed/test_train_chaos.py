@@ -26,13 +26,13 @@ from pm.train.launch import launch  # noqa: E402
 from pm.train.plan import Shortage  # noqa: E402
 
 pytestmark = pytest.mark.timeout(900)
-STEPS = 40
+STEPS = 30
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {
     "engine": yaml.safe_load((ROOT / "conf/engine/zero2.yaml").read_text()),
     "train__steps": STEPS,
-    "train__batch_size": 16,
-    "train__micro_batch_size": 4,  # two passes a step
+    "train__batch_size": 8,
+    "train__micro_batch_size": 2,  # two passes a step
     "train__checkpoint_every": 5,
     "train__num_to_keep": 2,
     "train__ema_decay": 0.9,
@@ -145,7 +145,7 @@ def test_a_run_that_everything_happens_to_ends_where_an_undisturbed_one_does(und
     def kill():
         os.kill(chance.choice(train_workers()).pid, signal.SIGKILL)
 
-    with AtStep(folder, [16, 24, 32], kill) as killer:
+    with AtStep(folder, [16, 20, 25], kill) as killer:
         adapter = launch(config, folder, {})
     assert len(killer.done) == 3, f"the run ended before its workers were killed: {killer.done}"
 

@@ -42,7 +42,9 @@ def adapter_files(tiny_base, tmp_path_factory) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def config(tiny_base, adapter_files):
     """The service's own configuration, on the tiny base: 32 px, four images at once, four steps."""
-    loaded = load(["sampler.steps=4", "limits.body_s=0.5", "engine.max_rows=4", "engine.lookahead=4"])
+    loaded = load(
+        ["sampler.steps=4", "limits.body_s=0.5", "engine.max_rows=4", "engine.lookahead=4", "engine.threads=1"]
+    )
     base = dataclasses.replace(loaded.base, path=str(tiny_base), vision_path=str(tiny_base / "image_encoder"))
     return dataclasses.replace(loaded, base=base, adapters=adapter_files)
 
