@@ -37,6 +37,4 @@ def ray_init(**overrides) -> None:
         settings.pop("include_dashboard")
     else:  # Ray would look for a cluster on this machine, and wait for one that has stopped
         settings["address"] = "local"
-        # Its C++ side warns of what Ray Data does itself, in the middle of a progress display; what matters is raised.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     ray.init(**{**settings, **overrides})
