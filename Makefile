@@ -25,7 +25,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	$(BIN)/python pipelines/preprocess.py dataset=toon dataset.identities=240 output=data/demo
 	$(BIN)/python pipelines/train.py experiment=demo data=data/demo
-	$(BIN)/python pipelines/evaluate.py protocol=demo "adapters=[runs/demo/adapter.safetensors,assets/toon/adapter.safetensors]" output=runs/demo
+	$(BIN)/python pipelines/evaluate.py protocol=demo adapters=[runs/demo/adapter.safetensors] output=runs/demo
 
 serve: $(INSTALLED)
 	$(BIN)/python pipelines/serve.py
