@@ -15,14 +15,6 @@ import pytest  # noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 
 
-_FIRST = ("serving", "distributed")  # minutes long; the short files then fill the gaps at the end
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long files first, so that processes side by side end together."""
-    items.sort(key=lambda item: next((i for i, name in enumerate(_FIRST) if name in item.path.parts), len(_FIRST)))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Files run side by side. Not at import: the process that only hands out the files needs no torch."""
