@@ -23,10 +23,10 @@ from hydra import compose, initialize_config_dir  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
 from pm.config import from_mapping  # noqa: E402
+from pm.data.base_sizes import base_sizes  # noqa: E402
 from pm.data.config import PreprocessConfig  # noqa: E402
 from pm.data.listing import Listing  # noqa: E402
 from pm.data.plan import plan_shards, shard_limit  # noqa: E402
-from pm.data.precompute import base_sizes  # noqa: E402
 from pm.data.steps import make_stages, stages_of  # noqa: E402
 
 

@@ -22,11 +22,11 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from pm.data.base_sizes import BaseSizes, base_sizes
 from pm.data.config import PreprocessConfig
 from pm.data.listing import Listing
 from pm.data.output import finish, finished_shards, locked, open_output
 from pm.data.plan import Report, describe, plan_shards, settings_of, shard_limit
-from pm.data.precompute import BaseSizes, base_sizes
 from pm.data.preview import write_preview
 from pm.data.progress import Board, Display
 from pm.data.records import read_meta, to_table

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pm.data.base_sizes import BaseSizes
 from pm.data.config import FeaturesConfig, PreprocessConfig
 from pm.data.output import settings_hash
-from pm.data.precompute import BaseSizes
 from pm.data.records import SCHEMA_VERSION, Photo
 
 _LEAST_SHARDS = 32  # more would not fill the workers better, fewer would make the progress bar jump

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pm.data import captions, crop, download, faces, ingest, marking, masks, precompute, verify
+from pm.data import captions, crop, download, faces, ingest, marking, masks, verify
+from pm.data.base_sizes import BaseSizes
 from pm.data.config import PreprocessConfig
-from pm.data.precompute import BaseSizes, Precompute
 from pm.data.records import Photo
 from pm.data.runner import Stage
 
+PRECOMPUTE = "precompute"  # that of its module, which brings torch: seconds, in workers that need none
 IDENTITIES = "identities"  # the last look at who still has enough photos
 _HEAVY_MASKS, _HEAVY_CAPTIONS = ("mask2former",), ("blip2",)
 
@@ -26,13 +27,13 @@ class Step:
 def stages_of(config: PreprocessConfig) -> tuple[str, ...]:
     """The stages of a dataset, in order."""
     first = (download.STAGE,) if config.dataset.manifest else ()
-    rest = (crop.STAGE, masks.STAGE, captions.STAGE, precompute.STAGE, IDENTITIES)
+    rest = (crop.STAGE, masks.STAGE, captions.STAGE, PRECOMPUTE, IDENTITIES)
     return (*first, ingest.STAGE, faces.STAGE, verify.STAGE, *rest)
 
 
 def steps_of(config: PreprocessConfig) -> list[Step]:
     """Stages with a model get actors of their own; what lies between them is done in one task."""
-    heavy = {download.STAGE: True, precompute.STAGE: True}
+    heavy = {download.STAGE: True, PRECOMPUTE: True}
     heavy[faces.STAGE] = config.face.name != "sidecar" or config.embedder != "none"
     heavy[masks.STAGE] = config.mask.name in _HEAVY_MASKS
     heavy[captions.STAGE] = config.caption.name in _HEAVY_CAPTIONS or _marks_with_models(config)
@@ -68,7 +69,7 @@ def make_stages(
         crop.STAGE: lambda: _crop(config, sizes),
         masks.STAGE: lambda: _masks(config, sizes),
         captions.STAGE: lambda: _captions(config),
-        precompute.STAGE: lambda: _precompute(config, sizes, device),
+        PRECOMPUTE: lambda: _precompute(config, sizes, device),
         IDENTITIES: lambda: _identities(config),
     }
     return [stage for name in names for stage in makers[name]()]
@@ -138,9 +139,11 @@ def _captions(config: PreprocessConfig) -> list[Stage]:
 
 
 def _precompute(config: PreprocessConfig, sizes: BaseSizes, device: str) -> list[Stage]:
+    from pm.data.precompute import Precompute
+
     settings = {"device": device, "dtype": config.dtype, "batch_size": config.workers.batch_size}
     stage = Precompute(config.base, sizes, config.features, **settings)
-    return [Stage(precompute.STAGE, stage, alone=True)]
+    return [Stage(PRECOMPUTE, stage, alone=True)]
 
 
 def _identities(config: PreprocessConfig) -> list[Stage]:

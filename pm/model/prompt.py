@@ -4,11 +4,12 @@ import re
 import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pm.errors import DataError, RequestError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Words that stand for one person (paper section 3.3: "man, woman, boy, ...").
 _WORDS = (
@@ -101,8 +102,10 @@ def token_count(tokenizer, text: str) -> int:
         return len(tokenizer(text, truncation=False, verbose=False).input_ids)
 
 
-def tokenize(tokenizers: Sequence, texts: Sequence[str]) -> tuple[Tensor, ...]:
+def tokenize(tokenizers: Sequence, texts: Sequence[str]) -> "tuple[Tensor, ...]":
     """Token ids of every tokenizer, each [B, L] int64, padded and truncated to the tokenizer's length."""
+    import torch
+
     with _TOKENIZER:
         return tuple(
             torch.tensor(

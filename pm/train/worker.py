@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from pm.data.base_sizes import base_sizes
 from pm.data.config import SamplesConfig
 from pm.data.dataset import IdentityDataset, Stored
 from pm.data.loader import Loader
-from pm.data.precompute import base_sizes
 from pm.errors import ConfigError
 from pm.model.adapter import adapter_parameters, adapter_state, meta_of, save_adapter, start_from
 from pm.model.base import BaseModel, load_base

@@ -21,11 +21,12 @@ from unit.data.test_plan import settings
 import pm.data.build as build_module
 from pm.config import from_mapping
 from pm.data import captions, crop, faces, ingest, masks, verify
+from pm.data.base_sizes import base_sizes
 from pm.data.build import build
 from pm.data.config import PreprocessConfig, SamplesConfig
 from pm.data.dataset import IdentityDataset
 from pm.data.output import finished_shards
-from pm.data.precompute import Precompute, base_sizes
+from pm.data.precompute import Precompute
 from pm.data.records import from_table, to_table
 from pm.data.runner import latest_checkpoint
 from pm.data.steps import IDENTITIES, steps_of

@@ -11,7 +11,8 @@ from unit.data.tiny_models import write_sentence_model
 
 from pm.data.captions import caption_photos
 from pm.data.config import MarkingConfig
-from pm.data.marking import PaperMarker, id_region, make_marker, segments
+from pm.data.marking import make_marker
+from pm.data.paper_marker import PaperMarker, id_region, segments
 from pm.data.pixels import encode_png
 from pm.data.records import Photo
 from pm.errors import CheckpointError, ConfigError

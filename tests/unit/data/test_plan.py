@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 
 from pm.config import from_mapping
+from pm.data.base_sizes import BaseSizes
 from pm.data.config import PreprocessConfig
 from pm.data.plan import plan_shards, settings_of, shard_limit
-from pm.data.precompute import BaseSizes
 from pm.data.records import Photo
 from pm.errors import ConfigError
 

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 
+from pm.data.base_sizes import base_sizes
 from pm.data.config import FeaturesConfig
 from pm.data.features import from_bytes, to_bytes
 from pm.data.memory import Batcher, fitting_batch
 from pm.data.pixels import decode_png, encode_png
-from pm.data.precompute import Precompute, base_sizes, time_ids
+from pm.data.precompute import Precompute, time_ids
 from pm.data.records import Face, Photo
 from pm.errors import CheckpointError
 from pm.model.base import encode_images, encode_text

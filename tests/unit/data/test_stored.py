@@ -8,12 +8,13 @@ import torch
 from unit.data.support import SAMPLES
 from unit.data.test_precompute import PLAIN
 
+from pm.data.base_sizes import base_sizes
 from pm.data.batches import collate
 from pm.data.dataset import IdentityDataset, Stored
 from pm.data.output import finish, open_output, write_shard
 from pm.data.pixels import encode_png
 from pm.data.plan import _features
-from pm.data.precompute import Precompute, base_sizes
+from pm.data.precompute import Precompute
 from pm.data.records import SCHEMA_VERSION, Face, Photo
 from pm.model.base import load_base
 from pm.model.config import AdapterConfig, BaseConfig
