@@ -20,6 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet $(TORCH_ARGS) '$(TORCH)'
 	grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt
 	$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -e '.[dev,photos]'
+	$(BIN)/python -m compileall -q pm serving
 	touch $@
 
 demo: $(INSTALLED)

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
 from pm.config import unknown_key  # noqa: E402
 from pm.errors import PmError  # noqa: E402
+from pm.startup import collect_rarely  # noqa: E402
 
 OmegaConf.register_new_resolver("root", lambda path: str(ROOT / path), replace=True)
 
@@ -30,14 +31,14 @@ def entry(
     """Turn `main(cfg: dict)` into a command: `conf/<config_name>.yaml` plus overrides → a plain, resolved dict.
 
     `run(main, cfg)` calls it; with `-m`, once for each cell. Values of `sentences` are taken as written: commas too.
-    A `PmError` or a Hydra error ends the command with one line on stderr and status 1; anything else is a defect and
-    keeps its traceback.
+    A `PmError` or a Hydra error ends it with one line on stderr and status 1; a defect keeps its traceback.
     """
 
     def decorate(main: Callable[[dict], None]) -> Callable[[], None]:
         @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=config_name)
         @functools.wraps(main)
         def composed(cfg: DictConfig) -> None:
+            collect_rarely()
             try:
                 run(main, OmegaConf.to_container(cfg, resolve=True))
             except PmError as error:  # caught here: Hydra would announce it in a line of its own
@@ -67,8 +68,7 @@ def _as_written(argument: str, sentences: tuple[str, ...]) -> str:
 
 def fail(message: str) -> NoReturn:
     """End the command with one line on stderr and status 1."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(1)
+    sys.exit(f"error: {' '.join(message.split())}")
 
 
 def _hydra_message(error: Exception, config_name: str) -> str:

@@ -27,14 +27,12 @@ def ray_init(**overrides) -> None:
     path = os.pathsep.join(
         dict.fromkeys([str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
     )
-    settings = {
-        "include_dashboard": False,
-        "log_to_driver": True,
-        "logging_level": logging.ERROR,
-        "runtime_env": {"env_vars": {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}},
-    }
+    settings = {"log_to_driver": True, "logging_level": logging.ERROR}
     if os.environ.get("RAY_ADDRESS"):
-        settings.pop("include_dashboard")
-    else:  # Ray would look for a cluster on this machine, and wait for one that has stopped
-        settings["address"] = "local"
+        settings["runtime_env"] = {"env_vars": {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}}
+    else:
+        # Its processes inherit this one's environment; a runtime environment would start each of them twice.
+        os.environ["PYTHONPATH"] = path
+        # Not any address: Ray would look for a cluster on this machine, and wait for one that has stopped.
+        settings |= {"address": "local", "include_dashboard": False}
     ray.init(**{**settings, **overrides})

@@ -15,6 +15,7 @@ from pm.sample import PhotoMakerPipeline, Request
 from pm.sample.grid import png_bytes
 from pm.sample.request import merge_step_of
 from pm.sample.run import pick_device, pick_dtype
+from pm.startup import collect_rarely
 from serving.cache import TenantCache
 from serving.config import ServeConfig, check_adapters
 from serving.errors import EngineStopped
@@ -40,6 +41,7 @@ class Engine:
         Raises:
             CheckpointError: one of them cannot be used.
         """
+        collect_rarely()
         self.config, self.recorder = config, recorder
         device = pick_device(config.engine.device)
         self.pipeline = PhotoMakerPipeline.from_pretrained(

@@ -12,7 +12,10 @@ from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
 
+from pm.startup import collect_rarely  # noqa: E402
+
 ROOT = Path(__file__).resolve().parents[1]
+collect_rarely()
 
 
 @pytest.fixture(scope="session", autouse=True)

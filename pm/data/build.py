@@ -35,6 +35,7 @@ from pm.data.steps import Step, make_stages, preflight, stages_of, steps_of
 from pm.data.store import is_remote
 from pm.errors import ConfigError, DataError, PmError
 from pm.ray_env import ray_init
+from pm.startup import collect_rarely
 
 _WINDOW = 1024  # shards in one graph
 
@@ -181,6 +182,7 @@ def _runner_of(
         board.add.remote(stage, dict(counts))
 
     def make() -> StepRunner:
+        collect_rarely()
         stages = lambda: make_stages(step.stages, config, sizes, device, workers or 1)  # noqa: E731
         return StepRunner((step.name, step.number), stages, config.output, run, report, last, workers)
 

@@ -17,6 +17,7 @@ from pm.cpus import available_cpus
 from pm.data.dataset import IdentityDataset
 from pm.errors import CheckpointError, ConfigError, DataError, Interrupted, PmError
 from pm.model.base import fingerprint
+from pm.startup import collect_rarely
 from pm.train.checkpoint import is_complete, newest_complete
 from pm.train.config import RunConfig
 from pm.train.console import watch
@@ -170,7 +171,7 @@ def check_dataset(config: RunConfig) -> None:
 
 def train_worker(job: Mapping[str, Any]) -> None:
     """What Ray Train runs on each worker."""
-    import logging
+    collect_rarely()
     import warnings
 
     import torch
@@ -201,7 +202,6 @@ def _fit(
     scaling: Mapping[str, Any],
 ) -> None:
     import ray.train
-    from ray.train.torch import TorchTrainer
 
     wait = max(60, config.workers.wait_seconds)
     # Ray learns late that a node is dead. An elastic run, sized by what Ray believes to be there, asks again soon.
@@ -214,7 +214,7 @@ def _fit(
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     home = run_dir if remote is None else PurePosixPath(remote.path)
-    trainer = TorchTrainer(
+    trainer = _trainer_class()(
         train_worker,
         train_loop_config={
             "config": config,
@@ -248,6 +248,22 @@ def _fit(
             raise cause(error) from error
         except SystemExit:  # how Ray Train leaves after Ctrl-C, without a word
             raise shortage.reason or _interrupted(run_dir, remote) from None
+
+
+def _trainer_class() -> type:
+    """`TorchTrainer` without helper processes that have nothing to do here and delay every (re)start by seconds.
+
+    One manages shards of Ray Data; the other cleans up after a dead controller, on a Ray that outlives this process.
+    """
+    from ray.train.torch import TorchTrainer
+
+    idle = {"DatasetsCallback"} | (set() if os.environ.get("RAY_ADDRESS") else {"PlacementGroupCleanerCallback"})
+
+    class Trainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            return [c for c in super()._create_default_callbacks() if type(c).__name__ not in idle]
+
+    return Trainer
 
 
 def _interrupted(run_dir: Path, remote: RemoteFolder | None) -> Interrupted:

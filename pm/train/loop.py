@@ -1,10 +1,8 @@
 """The training loop: batches in, checkpoints and metrics out. It knows neither Ray nor the model."""
 
-import gc
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +20,6 @@ from pm.train.signals import Signals
 def warmup(step: int, steps: int) -> float:
     """Factor on the learning rate of update `step` (from 0): linear over `steps` updates, then 1."""
     return min(1.0, (step + 1) / steps) if steps else 1.0
-
-
-@contextmanager
-def _old_objects_not_collected() -> Iterator[None]:
-    """Libraries leave a million objects; walking over them again and again cost a tenth of the loader's time."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 class Trainer:
@@ -79,7 +67,6 @@ class Trainer:
         self.loader.load_state_dict({"consumed": saved.position.consumed})
         restore_rng(folder, self.context.rank)
 
-    @_old_objects_not_collected()
     def fit(self) -> dict[str, Any]:
         """Train to the end, or until asked to stop (`stopped`); returns the last metrics.
 

@@ -14,6 +14,7 @@ from deepspeed.utils import (
     safe_set_full_optimizer_state,
     safe_set_local_fp32_param,
     safe_set_local_optimizer_state,
+    set_z3_leaf_module,
 )
 from torch import Tensor, nn
 
@@ -50,8 +51,10 @@ def deepspeed_config(
         "overlap_comm": device.type == "cuda",
     }
     if engine.stage == 3:
-        # Small tensors stay whole: gathering them costs more than it saves.
-        zero |= {"stage3_prefetch_bucket_size": bucket, "stage3_param_persistence_threshold": 100_000}
+        # Small tensors stay whole: gathering them costs more than it saves. In the first step DeepSpeed looks as far
+        # ahead as the reuse distance, after every module: with its 1e9 that took seconds, even for the smallest U-Net.
+        zero |= {"stage3_prefetch_bucket_size": bucket, "stage3_max_reuse_distance": bucket}
+        zero |= {"stage3_param_persistence_threshold": 100_000}
     derived = {
         "train_batch_size": workers * train.micro_batch(workers) * train.accumulation(workers),
         "train_micro_batch_size_per_gpu": train.micro_batch(workers),
@@ -87,6 +90,8 @@ class ZeroEngine:
         self._named = named_trainable(module)
         trainable = sum(p.numel() for p in self._named.values())
         config = deepspeed_config(engine, train, world_size(), trainable, device)
+        if engine.stage == 3:
+            _fetch_frozen_parts_whole(module)
         self._engine, wrapper, _, _ = deepspeed.initialize(model=module, optimizer=optimizer, config=config)
         self.module = self._engine.module
         self.updates = 0
@@ -184,6 +189,16 @@ def _join_process_group(device: torch.device) -> None:
         # that is interrupted leaves a lock that blocks every later run. gloo does the same job.
         deepspeed.ops.__compatible_ops__ = {}
     deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
+
+
+def _fetch_frozen_parts_whole(module: nn.Module) -> None:
+    """Let ZeRO-3 fetch and release each largest part without trained weights at once: one hook instead of dozens."""
+    for child in module.children():
+        frozen = not any(p.requires_grad for p in child.parameters())
+        if frozen and not isinstance(child, (nn.ModuleList, nn.ModuleDict)):  # these are never called
+            set_z3_leaf_module(child, True)
+        else:
+            _fetch_frozen_parts_whole(child)
 
 
 def parameter_shape(parameter: nn.Parameter) -> torch.Size:

@@ -7,17 +7,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import ray
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(900)
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    # This session's Ray, with its token: starting one takes seconds.
+    environment = os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
-def test_a_failed_cell_stops_no_other_and_is_run_again_alone(tiny_dataset, tiny_base, tmp_path):
+def test_a_failed_cell_stops_no_other_and_is_run_again_alone(ray_session, tiny_dataset, tiny_base, tmp_path):
     small = {"name": "ablation", "base.path": tiny_base, "base.vision_path": tiny_base / "image_encoder"}
     small |= {"data": tiny_dataset, "train.steps": 2, "train.validate_every": "null", "engine": "ddp"}
     small |= {"workers.num": 1, "adapter.lora_rank": 4, "adapter.train_layers": 1, "seed": "0,1"}

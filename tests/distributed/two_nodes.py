@@ -30,7 +30,7 @@ def main(dataset: str, base: str, run_dir: str) -> None:
     config = run_config(
         dataset,
         base,
-        train__steps=60,
+        train__steps=36,
         train__checkpoint_every=5,
         train__num_to_keep=None,
         workers__num=2,

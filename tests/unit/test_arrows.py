@@ -1,6 +1,7 @@
 """Small rooms, one-way arrows: who may import whom, and how long a file or a function may get."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -30,10 +31,17 @@ FORBIDDEN = {
 EXCEPT = {("pm/toon", "pm/toon/pretrain/align.py")}
 
 
-TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in FILES}
+@functools.cache
+def trees() -> dict[str, ast.Module]:
+    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in FILES}
 
 
-def imports(tree: ast.Module) -> set[str]:
+@functools.cache
+def imports() -> dict[str, set[str]]:
+    return {name: imported(tree) for name, tree in trees().items()}
+
+
+def imported(tree: ast.Module) -> set[str]:
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -41,9 +49,6 @@ def imports(tree: ast.Module) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
     return names
-
-
-IMPORTS = {name: imports(tree) for name, tree in TREES.items()}
 
 
 def within(name: str, package: str) -> bool:
@@ -54,7 +59,7 @@ def within(name: str, package: str) -> bool:
 def test_arrows(room):
     bad = [
         f"{file} imports {name}"
-        for file, names in IMPORTS.items()
+        for file, names in imports().items()
         if file.startswith(room + "/") and (room, file) not in EXCEPT
         for name in sorted(names)
         if any(within(name, forbidden) for forbidden in FORBIDDEN[room])
@@ -63,14 +68,14 @@ def test_arrows(room):
 
 
 def test_ray_only_where_marked():
-    users = {file for file, names in IMPORTS.items() if any(within(name, "ray") for name in names)}
+    users = {file for file, names in imports().items() if any(within(name, "ray") for name in names)}
     assert {file for file in users if file.startswith("pm/")} == RAY_ROOMS
 
 
 def test_nothing_is_too_long():
     functions = ast.FunctionDef | ast.AsyncFunctionDef
     long = []
-    for file, tree in TREES.items():
+    for file, tree in trees().items():
         for node in ast.walk(tree):
             if isinstance(node, functions) and node.end_lineno - node.lineno >= 60:
                 long.append(f"{file}: {node.name} is longer than 60 lines")
