@@ -153,7 +153,7 @@ def test_runs_in_bfloat16(make_photomaker, make_batch):
     assert out.dtype == torch.bfloat16 and out.isfinite().all()
 
 
-@pytest.mark.parametrize(("merge", "compose"), MODES)
+@pytest.mark.parametrize(("merge", "compose"), [("insert", "stacked"), ("repeat", "linear")])
 def test_trains_under_autocast(make_photomaker, make_batch, merge, compose):
     photomaker = make_photomaker(merge, compose).train()
     batch = make_batch(photomaker)

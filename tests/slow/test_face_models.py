@@ -1,0 +1,75 @@
+"""dlib's and the toon probe's real models on photos."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from unit.data.support import ingested
+
+from pm.data.config import FaceConfig
+from pm.data.faces import SidecarDetector, dlib_model, find_faces, make_detector, make_embedder
+
+REPO = Path(__file__).resolve().parents[2]
+REAL = REPO.parent / "shared" / "faces"
+PROBE = REPO / "assets" / "toon" / "probe.safetensors"
+
+
+def test_dlib_sees_no_face_on_a_wall(tmp_path):
+    pytest.importorskip("dlib")
+    (tmp_path / "wall_man").mkdir()
+    Image.new("RGB", (96, 96), "gray").save(tmp_path / "wall_man" / "0.png")
+    detector = make_detector(FaceConfig("dlib", 20, upsample=0, max_side=96, pack=None, threshold=None), tmp_path)
+    photos = ingested(tmp_path)
+    done = find_faces(photos, tmp_path, detector, make_embedder("dlib", None), 20)
+    assert done[0].reject.reason == "no_face"
+
+
+def test_dlib_models_are_found_without_importing_their_package():
+    import sys
+
+    assert Path(dlib_model("dlib_face_recognition_resnet_model_v1.dat")).is_file()
+    assert "face_recognition_models" not in sys.modules
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real photos are not here")
+def test_dlib_tells_two_people_apart(tmp_path):
+    pytest.importorskip("dlib")
+    config = FaceConfig("dlib", 80, upsample=0, max_side=300, pack=None, threshold=None)
+    names = ("newton_man/newton_1.jpg", "newton_man/newton_3.jpg", "yangmi_woman/yangmi_5.jpg")
+    photos = [p for p in ingested(REAL, 256) if p.photo in names]
+    done = find_faces(photos, REAL, make_detector(config, REAL), make_embedder("dlib", None), config.min_size)
+    a, b, c = (np.array(p.face.embedding) for p in done)
+    assert np.linalg.norm(a - b) < 0.6 < min(np.linalg.norm(a - c), np.linalg.norm(b - c))
+    for photo in done:
+        x0, y0, x1, y1 = photo.face.box
+        points = np.array(photo.face.landmarks).reshape(5, 2)
+        assert ((points > (x0, y0)) & (points < (x1, y1))).all()
+
+
+@pytest.mark.skipif(not PROBE.is_file(), reason="the toon probe is not here")
+def test_the_probe_finds_planted_strangers_and_the_right_face_of_two(tmp_path):
+    from pm.data.config import VerifyConfig
+    from pm.data.masks import face_overlap
+    from pm.data.sidecar import read_sidecar, sidecar_mask
+    from pm.data.verify import verify
+    from pm.toon.world import write_photos
+
+    root = tmp_path / "toon"
+    defects = {"intruder": 0.1, "two_people": 0.1}
+    write_photos(root, identities=10, photos_per_identity=8, seed=5, split="train", defects=defects, progress=False)
+    truth = json.loads((root / "truth.json").read_text())
+    photos = ingested(root, 32)
+    photos = find_faces(photos, root, SidecarDetector(root), make_embedder("probe", str(PROBE)), 8)
+    rule = {"rule": "similarity", "threshold": 5.0, "spread": "robust"}
+    config = VerifyConfig(**rule, min_spread={"probe": 0.1}, rounds=4, max_distance=None)
+    done = verify(photos, config, "probe", min_photos=2)
+    intruders = [p for p in done if truth.get(p.photo) == "intruder"]
+    clean = [p for p in done if p.photo not in truth]
+    assert len(intruders) > 4 and sum(p.reject is not None for p in intruders) >= 0.8 * len(intruders)
+    assert sum(p.reject is not None for p in clean) <= 0.05 * len(clean)
+    for photo in done:
+        if truth.get(photo.photo) == "two_people":
+            mask = sidecar_mask(read_sidecar(root, photo.photo), photo.height, photo.width)
+            assert face_overlap(mask, photo.face.box) > 0.5
