@@ -2,14 +2,13 @@
 
 import dataclasses
 import json
-import os
 import random
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from pm.cpus import process_map
 from pm.toon import captions
 from pm.toon.attributes import ATTRIBUTES, Identity, Scene, visible_attributes
 from pm.toon.identities import all_identities, framing, scene, split_of
@@ -62,8 +61,8 @@ def render_corpus(people: list[Identity], photos_each: int, seed: int, size: int
                 return Corpus(data["images"], data["masks"], data["labels"], each, scenes)
     each = [p for p in people for _ in range(photos_each)]
     jobs = [(person, seed * 1_000_003 + i, size) for i, person in enumerate(each)]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        rows = list(tqdm(pool.map(_render, jobs, chunksize=64), total=len(jobs), desc="drawing photos", unit="photo"))
+    with process_map(chunksize=64) as draw:
+        rows = list(tqdm(draw(_render, jobs), total=len(jobs), desc="drawing photos", unit="photo"))
     images, masks, labels = (np.stack([r[i] for r in rows]) for i in range(3))
     views = [r[3] for r in rows]
     if cache:

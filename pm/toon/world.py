@@ -8,17 +8,16 @@ import base64
 import dataclasses
 import io
 import json
-import os
 import random
 import shutil
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from pm.cpus import process_map
 from pm.errors import ConfigError, DataError
 from pm.toon import captions
 from pm.toon import identities as people_of
@@ -96,8 +95,8 @@ def _write_all(jobs: list[_Job], root: Path, progress: bool, notes: dict[str, di
     for folder in {j.folder for j in jobs}:
         (partial / folder).mkdir(parents=True)
     targets = [partial] * len(jobs)
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        drawn = pool.map(_write, jobs, targets, chunksize=32)
+    with process_map(chunksize=32) as draw:
+        drawn = draw(_write, jobs, targets)
         for _ in tqdm(drawn, total=len(jobs), desc="drawing toon photos", unit="photo", disable=not progress):
             pass
     for name, content in notes.items():

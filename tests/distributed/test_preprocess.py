@@ -82,8 +82,7 @@ def wait_for(condition, seconds: float, what: str) -> None:
 def killed(config):
     """What each shard had come to when the driver of a first run was killed: number of its last step, 99 at its end.
 
-    It has a Ray of its own, as on a laptop. In this session's, a killed driver made the raylet crash now and then
-    (Ray 2.60: `id.h:435` in `HandleRequestWorkerLease`), and with it every test after this one.
+    It has a Ray of its own, as on a laptop.
     """
     mapping = json.dumps(dataclasses.asdict(config))
     env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
