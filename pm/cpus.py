@@ -21,8 +21,9 @@ def available_cpus() -> int:
 def process_map(chunksize: int) -> Iterator[Callable[..., Iterator[Any]]]:
     """A `map` over one process for each CPU; over this one alone if it has threads.
 
-    A forked copy of a process that is connected to Ray shares its connections: Ray's raylet then crashed now and then,
-    and calls of the parent were never answered. Processes that start anew would import the caller's script again.
+    A forked copy of a process that is connected to Ray shares its connections; most likely that is why its raylet
+    crashed now and then, and a call of the parent was never answered. Processes that start anew would import the
+    caller's script again.
     """
     if threading.active_count() > 1:
         yield map

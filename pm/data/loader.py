@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pm.data.batches import Batch, collate
 from pm.data.dataset import IdentityDataset
 
+PREFETCH = 2  # batches
 _POLL_SECONDS = 0.2
 
 
@@ -36,7 +37,7 @@ class Loader(Iterator[Batch]):
         rank: int = 0,
         world_size: int = 1,
         update: int | None = None,
-        prefetch: int = 2,
+        prefetch: int = PREFETCH,
     ):
         self.dataset, self.batch_size, self.seed, self.update = dataset, batch_size, seed, update
         self.rank, self.world_size, self.prefetch = rank, world_size, prefetch

@@ -75,6 +75,8 @@ class TrainStep(nn.Module):
         noise = draws.noise.to(device)
         latents = sample_latents(batch.mean, batch.logvar, draws.posterior.to(device), self.scaling_factor)
         noisy = add_noise(self.schedule, latents, noise, timesteps)
+        # Weights that ZeRO-3 gathers are not in this format, so the input decides for all convolutions of the U-Net.
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision.autocast):
             prediction = self.photomaker(noisy.to(self.precision.dtype), timesteps, batch)
         wanted = target(self.schedule, latents, noise, timesteps)

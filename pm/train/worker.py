@@ -11,7 +11,7 @@ import torch
 from pm.data.base_sizes import base_sizes
 from pm.data.config import SamplesConfig
 from pm.data.dataset import IdentityDataset, Stored
-from pm.data.loader import Loader
+from pm.data.loader import PREFETCH, Loader
 from pm.errors import ConfigError
 from pm.model.adapter import adapter_parameters, adapter_state, meta_of, save_adapter, start_from
 from pm.model.base import BaseModel, load_base
@@ -156,6 +156,8 @@ def _loader(config: RunConfig, context: TrainContext, dataset: IdentityDataset) 
         rank=context.rank,
         world_size=context.workers,
         update=config.train.batch_size,
+        # On a CPU the thread that loads ahead takes cores from the training, which waits for its slowest thread.
+        prefetch=0 if context.device.type == "cpu" else PREFETCH,
     )
 
 
