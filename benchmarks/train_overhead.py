@@ -2,12 +2,16 @@
 
     python benchmarks/train_overhead.py --data data/toon
 
-Every row is measured in one go on the same machine, several times in turns; ratios are of medians, with the range seen.
-The bare loop has its batches in memory, one process and all cores: no Ray, no loader, no metrics, no checkpoints. The
-bare loop that loads reads and decodes each photo when it comes, as the platform's workers do: what is left is the rest.
+Each row's run and two bare loops take turns of a few seconds, the others frozen meanwhile, Ray's processes too: so the
+ratio holds although the machine's speed may change from minute to minute. The bare loop has its batches in memory, one
+process and all cores: no Ray, no loader, no metrics, no checkpoints. The one that loads reads and decodes photos, as
+the platform's workers do: what is left is the rest. Of a dataset of 30 people all photos are soon in memory; of one of
+1,000 each is read for the first time.
 """
 
 import argparse
+import itertools
+import json
 import shutil
 import statistics
 import sys
@@ -18,34 +22,30 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from turns import Player  # noqa: E402
 
 from pm.config import from_mapping  # noqa: E402
 from pm.train.config import ENGINES, RunConfig  # noqa: E402
 
-MEMORY, LOADING = "bare loop", "bare loop that loads"
+_LOG_EVERY, _CHECKPOINT_EVERY = 2, 16
+_ENDLESS, _WARM_UP = 1_000_000, 10  # steps
+_IN_MEMORY = 24  # batches of the bare loop
 
 
 def main() -> None:
     args = parse()
-    from pm.ray_env import ray_init
-
-    ray_init(address="local", num_cpus=args.cpus)
-    jobs: list[tuple[str, str | None, int]] = [(MEMORY, None, 1), (LOADING, None, 1)]
-    jobs += [(f"{engine}, {workers} workers", engine, workers) for engine in args.engines for workers in args.workers]
-    found: dict[str, list[float]] = {name: [] for name, _, _ in jobs}
-    for turn in range(args.turns):
-        for name, engine, workers in jobs:
-            speed = bare(args, name == LOADING) if engine is None else platform(args, engine, workers)
-            found[name].append(speed)
-            print(f"turn {turn + 1}: {name}: {speed:.2f} samples/s", file=sys.stderr, flush=True)
-    memory, loading = (statistics.median(found[name]) for name in (MEMORY, LOADING))
-    print(f"batch {args.batch}, {args.steps} steps, {args.turns} turns, median samples/s, {args.cpus} CPU cores\n")
-    print("| what | samples/s | of the bare loop | range | of one that loads |\n|---|---|---|---|---|")
-    for name, speeds in found.items():
-        low, middle, high = min(speeds), statistics.median(speeds), max(speeds)
-        spread = f"{low / memory:.2f}-{high / memory:.2f}"
-        print(f"| {name} | {middle:.1f} | {middle / memory:.2f} | {spread} | {middle / loading:.2f} |")
+    if args.part is not None:
+        part(args)
+        return
+    print(f"batch {args.batch}, {args.turns} turns of {args.seconds} s, {args.cpus} CPU cores\n")
+    print("| what | samples/s | bare loop | ratio | bare loop that loads | ratio |\n|---|---|---|---|---|---|")
+    for engine in args.engines:
+        for workers in args.workers:
+            ours, memory, loading = row(args, engine, workers)
+            text = f"| {engine}, {workers} workers | {ours:.1f} | {memory:.1f} | {ours / memory:.2f} "
+            print(text + f"| {loading:.1f} | {ours / loading:.2f} |", flush=True)
     encoding(args)
 
 
@@ -53,22 +53,76 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="a folder that pipelines/preprocess.py wrote")
     parser.add_argument("--base", default=str(ROOT / "assets/toon"), help="the base the dataset was made for")
-    parser.add_argument("--steps", type=int, default=48)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=6.0, help="of a turn")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--engines", nargs="+", default=["ddp", "zero1", "zero2", "zero3"], choices=list(ENGINES))
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)  # of this benchmark, in a process of its own
     return parser.parse_args()
 
 
+def row(args: argparse.Namespace, engine: str, workers: int) -> list[float]:
+    """Samples/s of a run, and of both bare loops between its turns."""
+    folder = Path(tempfile.mkdtemp(prefix="overhead-"))
+    players: list[Player] = []
+    try:
+        for name in ("memory", "loading", f"{engine}-{workers}"):
+            players.insert(0, player(args, folder, name))
+            players[0].warm_up(_WARM_UP * args.batch)  # meanwhile Ray still starts processes of its own
+        for _ in range(args.turns):
+            for each in players:
+                each.play(args.seconds)
+        ours, loading, memory = (each.speed() for each in players)
+        return [ours, memory, loading]
+    finally:
+        for each in players:
+            each.end()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def player(args: argparse.Namespace, folder: Path, name: str) -> Player:
+    """A part of the benchmark in a process of its own."""
+    home = folder / name
+    home.mkdir()
+    given = {"data": args.data, "base": args.base, "batch": args.batch, "cpus": args.cpus}
+    command = [sys.executable, __file__, *(f"--{key}={value}" for key, value in given.items())]
+    return Player([*command, "--part", name, str(home)], home / "log", lambda: timeline(home))
+
+
+def timeline(home: Path) -> list[tuple[float, float]]:
+    """(unix seconds, samples so far) of a part."""
+    found = home / "metrics.jsonl"
+    lines = (
+        [json.loads(line) for line in found.read_text().splitlines(True) if line.endswith("\n")]
+        if found.exists()
+        else []
+    )
+    return [(line["time"], line["consumed"]) for line in lines]
+
+
+def part(args: argparse.Namespace) -> None:
+    """What a player runs, until it is killed."""
+    name, home = args.part
+    if name in ("memory", "loading"):
+        bare(args, Path(home), loading=name == "loading")
+        return
+    from pm.ray_env import ray_init
+    from pm.train.launch import launch
+
+    engine, workers = name.rsplit("-", 1)
+    ray_init(address="local", num_cpus=args.cpus)
+    launch(settings(args, engine, int(workers)), Path(home), {})
+
+
 def settings(args: argparse.Namespace, engine: str, workers: int) -> RunConfig:
-    """conf/train.yaml for the toon base, without pictures and with one log line every four steps."""
+    """conf/train.yaml for the toon base, without pictures."""
     read = lambda name: yaml.safe_load((ROOT / f"conf/{name}.yaml").read_text())  # noqa: E731
     values = read("train")
     result = {key: values[key] for key in ("seed", "init", "profile", "train", "validation", "workers")}
-    result["train"] |= {"steps": args.steps, "batch_size": args.batch, "log_every": 4}
-    result["train"] |= {"validate_every": None, "checkpoint_every": args.steps // 2}
+    result["train"] |= {"steps": _ENDLESS, "batch_size": args.batch, "log_every": _LOG_EVERY}
+    result["train"] |= {"validate_every": None, "checkpoint_every": _CHECKPOINT_EVERY}
     result["validation"]["sampler"] = read("sampler/toon")
     result["workers"] |= {"num": workers, "use_gpu": False, "cpus_per_worker": args.cpus // workers}
     toon = Path(args.base).absolute()
@@ -82,21 +136,6 @@ def settings(args: argparse.Namespace, engine: str, workers: int) -> RunConfig:
             "engine": read(f"engine/{engine}"),
         },
     )
-
-
-def platform(args: argparse.Namespace, engine: str, workers: int) -> float:
-    """Samples/s of a run with a checkpoint, without the first third, when Ray itself still starts processes."""
-    from pm.train.callbacks import read_metrics
-    from pm.train.launch import launch
-
-    folder = Path(tempfile.mkdtemp(prefix="overhead-"))
-    try:
-        launch(settings(args, engine, workers), folder, {})
-        lines = read_metrics(folder / "metrics.jsonl")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    first, last = next(line for line in lines if line["step"] >= args.steps // 3), lines[-1]
-    return (last["consumed"] - first["consumed"]) / (last["time"] - first["time"])
 
 
 def parts(config: RunConfig):
@@ -124,26 +163,24 @@ def parts(config: RunConfig):
     return base, model, step, loader
 
 
-def bare(args: argparse.Namespace, loading: bool) -> float:
-    """Samples/s of the plainest loop, without the first third."""
+def bare(args: argparse.Namespace, home: Path, *, loading: bool) -> None:
+    """The plainest loop; it notes each step."""
     import torch
 
     torch.set_num_threads(args.cpus)
     config = settings(args, "ddp", 1)
     _, model, step, loader = parts(config)
-    batches = loader if loading else iter([next(loader) for _ in range(args.steps)])
+    batches = loader if loading else itertools.cycle([next(loader) for _ in range(_IN_MEMORY)])
     groups = zip(model.parameter_groups().values(), (config.train.lr_lora, config.train.lr_id_encoder), strict=True)
     optimizer = torch.optim.AdamW([{"params": p, "lr": lr} for p, lr in groups], weight_decay=0.01, fused=True)
     trained = [p for group in optimizer.param_groups for p in group["params"]]
-    start = 0.0
-    for i in range(args.steps):
-        if i == args.steps // 3:
-            start = time.perf_counter()
-        step(next(batches)).mean().backward()
-        torch.nn.utils.clip_grad_norm_(trained, config.train.grad_clip)
-        optimizer.step()
-        optimizer.zero_grad()
-    return args.batch * (args.steps - args.steps // 3) / (time.perf_counter() - start)
+    with (home / "metrics.jsonl").open("w", buffering=1) as notes:
+        for i, batch in enumerate(batches):
+            step(batch).mean().backward()
+            torch.nn.utils.clip_grad_norm_(trained, config.train.grad_clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            notes.write(json.dumps({"time": time.time(), "consumed": (i + 1) * args.batch}) + "\n")
 
 
 def encoding(args: argparse.Namespace) -> None:
