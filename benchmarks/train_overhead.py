@@ -2,11 +2,10 @@
 
     python benchmarks/train_overhead.py --data data/toon
 
-Each row's run and two bare loops take turns of a few seconds, the others frozen meanwhile, Ray's processes too: so the
-ratio holds although the machine's speed may change from minute to minute. The bare loop has its batches in memory, one
-process and all cores: no Ray, no loader, no metrics, no checkpoints. The one that loads reads and decodes photos, as
-the platform's workers do: what is left is the rest. Of a dataset of 30 people all photos are soon in memory; of one of
-1,000 each is read for the first time.
+Each row's run and the bare loop take turns, the other one frozen meanwhile, Ray's processes too: so a ratio holds
+although the machine's speed may change from minute to minute. The turns are long, because a process that wakes has
+catching up to do. The bare loop has its batches in memory, one process and all cores: no Ray, no loader, no metrics, no
+checkpoints. Of a dataset of 30 people all photos are soon in memory; of one of 1,000 each is read for the first time.
 """
 
 import argparse
@@ -39,13 +38,18 @@ def main() -> None:
     if args.part is not None:
         part(args)
         return
-    print(f"batch {args.batch}, {args.turns} turns of {args.seconds} s, {args.cpus} CPU cores\n")
-    print("| what | samples/s | bare loop | ratio | bare loop that loads | ratio |\n|---|---|---|---|---|---|")
-    for engine in args.engines:
-        for workers in args.workers:
-            ours, memory, loading = row(args, engine, workers)
-            text = f"| {engine}, {workers} workers | {ours:.1f} | {memory:.1f} | {ours / memory:.2f} "
-            print(text + f"| {loading:.1f} | {ours / loading:.2f} |", flush=True)
+    folder = Path(tempfile.mkdtemp(prefix="overhead-"))
+    bare = player(args, folder, "bare")
+    try:
+        bare.warm_up(_WARM_UP * args.batch)
+        print(f"batch {args.batch}, {args.turns} turns of {args.seconds:g} s, {args.cpus} CPU cores\n")
+        print("| what | samples/s | bare loop | ratio | waiting for data |\n|---|---|---|---|---|")
+        for engine in args.engines:
+            for workers in args.workers:
+                print(f"| {engine}, {workers} workers | {row(args, folder, bare, engine, workers)} |", flush=True)
+    finally:
+        bare.end()
+        shutil.rmtree(folder, ignore_errors=True)
     encoding(args)
 
 
@@ -54,8 +58,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", required=True, help="a folder that pipelines/preprocess.py wrote")
     parser.add_argument("--base", default=str(ROOT / "assets/toon"), help="the base the dataset was made for")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--turns", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=6.0, help="of a turn")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of a turn")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--engines", nargs="+", default=["ddp", "zero1", "zero2", "zero3"], choices=list(ENGINES))
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 2])
@@ -63,23 +67,23 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def row(args: argparse.Namespace, engine: str, workers: int) -> list[float]:
-    """Samples/s of a run, and of both bare loops between its turns."""
-    folder = Path(tempfile.mkdtemp(prefix="overhead-"))
-    players: list[Player] = []
+def row(args: argparse.Namespace, folder: Path, bare: Player, engine: str, workers: int) -> str:
+    """Samples/s of a run, and of the bare loop between its turns."""
+    name = f"{engine}-{workers}"
+    ours = player(args, folder, name)
     try:
-        for name in ("memory", "loading", f"{engine}-{workers}"):
-            players.insert(0, player(args, folder, name))
-            players[0].warm_up(_WARM_UP * args.batch)  # meanwhile Ray still starts processes of its own
+        ours.warm_up(_WARM_UP * args.batch)  # meanwhile Ray still starts processes of its own
+        ours.new_game()
+        bare.new_game()
         for _ in range(args.turns):
-            for each in players:
-                each.play(args.seconds)
-        ours, loading, memory = (each.speed() for each in players)
-        return [ours, memory, loading]
+            ours.play(args.seconds)
+            bare.play(args.seconds)
+        speed, reference = ours.speed(), bare.speed()
     finally:
-        for each in players:
-            each.end()
-        shutil.rmtree(folder, ignore_errors=True)
+        ours.end()
+    waiting = statistics.median(line["data_s"] for line in notes(folder / name)[_WARM_UP // _LOG_EVERY :])
+    share = waiting * speed / args.batch
+    return f"{speed:.1f} | {reference:.1f} | {speed / reference:.2f} | {share:.0%}"
 
 
 def player(args: argparse.Namespace, folder: Path, name: str) -> Player:
@@ -88,25 +92,22 @@ def player(args: argparse.Namespace, folder: Path, name: str) -> Player:
     home.mkdir()
     given = {"data": args.data, "base": args.base, "batch": args.batch, "cpus": args.cpus}
     command = [sys.executable, __file__, *(f"--{key}={value}" for key, value in given.items())]
-    return Player([*command, "--part", name, str(home)], home / "log", lambda: timeline(home))
+    timeline = lambda: [(line["time"], line["consumed"]) for line in notes(home)]  # noqa: E731
+    return Player([*command, "--part", name, str(home)], home / "log", timeline)
 
 
-def timeline(home: Path) -> list[tuple[float, float]]:
-    """(unix seconds, samples so far) of a part."""
+def notes(home: Path) -> list[dict[str, float]]:
+    """What a part has noted so far: `time` in unix seconds, `consumed` in samples, and more."""
     found = home / "metrics.jsonl"
-    lines = (
-        [json.loads(line) for line in found.read_text().splitlines(True) if line.endswith("\n")]
-        if found.exists()
-        else []
-    )
-    return [(line["time"], line["consumed"]) for line in lines]
+    lines = found.read_text().splitlines(keepends=True) if found.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def part(args: argparse.Namespace) -> None:
     """What a player runs, until it is killed."""
     name, home = args.part
-    if name in ("memory", "loading"):
-        bare(args, Path(home), loading=name == "loading")
+    if name == "bare":
+        bare_loop(args, Path(home))
         return
     from pm.ray_env import ray_init
     from pm.train.launch import launch
@@ -163,24 +164,24 @@ def parts(config: RunConfig):
     return base, model, step, loader
 
 
-def bare(args: argparse.Namespace, home: Path, *, loading: bool) -> None:
+def bare_loop(args: argparse.Namespace, home: Path) -> None:
     """The plainest loop; it notes each step."""
     import torch
 
     torch.set_num_threads(args.cpus)
     config = settings(args, "ddp", 1)
     _, model, step, loader = parts(config)
-    batches = loader if loading else itertools.cycle([next(loader) for _ in range(_IN_MEMORY)])
+    batches = itertools.cycle([next(loader) for _ in range(_IN_MEMORY)])
     groups = zip(model.parameter_groups().values(), (config.train.lr_lora, config.train.lr_id_encoder), strict=True)
     optimizer = torch.optim.AdamW([{"params": p, "lr": lr} for p, lr in groups], weight_decay=0.01, fused=True)
     trained = [p for group in optimizer.param_groups for p in group["params"]]
-    with (home / "metrics.jsonl").open("w", buffering=1) as notes:
+    with (home / "metrics.jsonl").open("w", buffering=1) as stream:
         for i, batch in enumerate(batches):
             step(batch).mean().backward()
             torch.nn.utils.clip_grad_norm_(trained, config.train.grad_clip)
             optimizer.step()
             optimizer.zero_grad()
-            notes.write(json.dumps({"time": time.time(), "consumed": (i + 1) * args.batch}) + "\n")
+            stream.write(json.dumps({"time": time.time(), "consumed": (i + 1) * args.batch}) + "\n")
 
 
 def encoding(args: argparse.Namespace) -> None:

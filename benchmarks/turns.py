@@ -41,6 +41,10 @@ class Player:
             time.sleep(0.1)
         self._signal(signal.SIGSTOP)
 
+    def new_game(self) -> None:
+        """Forget the turns so far."""
+        self._turns.clear()
+
     def play(self, seconds: float) -> None:
         """One turn."""
         start = time.time()
