@@ -12,6 +12,7 @@ import argparse
 import itertools
 import json
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -38,6 +39,7 @@ def main() -> None:
     if args.part is not None:
         part(args)
         return
+    signal.signal(signal.SIGTERM, leave)
     folder = Path(tempfile.mkdtemp(prefix="overhead-"))
     bare = player(args, folder, "bare")
     try:
@@ -65,6 +67,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)  # of this benchmark, in a process of its own
     return parser.parse_args()
+
+
+def leave(*_: object) -> None:
+    """End by way of every `finally`: what is frozen would stay so. Once: `timeout` sends its signal twice."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)
 
 
 def row(args: argparse.Namespace, folder: Path, bare: Player, engine: str, workers: int) -> str:
