@@ -8,8 +8,8 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.utils import (
-    safe_get_full_fp32_param,
-    safe_get_full_optimizer_state,
+    safe_get_local_fp32_param,
+    safe_get_local_optimizer_state,
     safe_set_full_fp32_param,
     safe_set_full_optimizer_state,
     safe_set_local_fp32_param,
@@ -107,6 +107,9 @@ class ZeroEngine:
             optimizer.state[part] = fresh_moments(part, optimizer, updates=0)
         if engine.stage < 3:
             wrapper._lazy_init_hp_params_optimizer_state()
+        self._device = device
+        sizes = torch.tensor([self._piece(p, None).numel() for p in self._named.values()], device=device)
+        self._sizes = [row.tolist() for row in _all_gather(sizes)]  # of every rank's pieces
 
     def forward(self, *args: Any) -> Any:
         return self._engine(*args)
@@ -133,8 +136,7 @@ class ZeroEngine:
     def save(self) -> EngineState:
         state = EngineState(self.updates, self.gather_trainable())
         if self.updates > 0:
-            for key in MOMENTS:
-                state.moments[key] = self._gathered(lambda p, k=key: safe_get_full_optimizer_state(p, k))
+            state.moments = {key: self._gathered(key) for key in MOMENTS}
         return state
 
     def load_moments(self, state: EngineState) -> None:
@@ -152,7 +154,7 @@ class ZeroEngine:
                     safe_set_full_optimizer_state(parameter, value, key)
 
     def gather_trainable(self, everywhere: bool = False) -> dict[str, Tensor]:
-        return self._gathered(safe_get_full_fp32_param, everywhere)
+        return self._gathered(everywhere=everywhere)
 
     def scatter_trainable(self, weights: Mapping[str, Tensor]) -> None:
         for name, parameter in self._named.items():
@@ -170,14 +172,51 @@ class ZeroEngine:
         else:
             yield
 
-    def _gathered(self, get: Any, everywhere: bool = False) -> dict[str, Tensor]:
-        """One collective a tensor on every rank; only rank 0 keeps the result unless `everywhere`."""
-        keep: dict[str, Tensor] = {}
-        for name, parameter in self._named.items():
-            whole = get(parameter)
-            if rank() == 0 or everywhere:
-                keep[name] = whole.detach().to("cpu", torch.float32, copy=True).view(parameter_shape(parameter))
-        return keep
+    def _piece(self, parameter: nn.Parameter, key: str | None) -> Tensor:
+        """The flat part of a weight (`key`: of an AdamW moment) that this rank updates; maybe empty."""
+        if self._stage == 3:
+            if key is None:
+                return safe_get_local_fp32_param(parameter)
+            return safe_get_local_optimizer_state(parameter, key)
+        fragment = parameter._hp_mapping
+        return torch.empty(0, device=parameter.device) if fragment is None else fragment.get_hp_fragment(key)
+
+    @torch.no_grad()
+    def _gathered(self, key: str | None = None, everywhere: bool = False) -> dict[str, Tensor]:
+        """All ranks' pieces put together, on rank 0 or `everywhere`; else an empty dict.
+
+        All tensors travel at once: with a collective for each, a checkpoint stopped two workers on a CPU for a second.
+        """
+        mine = torch.cat([self._piece(p, key) for p in self._named.values()])
+        keep = rank() == 0 or everywhere
+        rows: list[list[Tensor]] = [[] for _ in self._sizes]
+        longest, most = max(map(sum, self._sizes)), max(1, _LARGEST_BUCKET // world_size())
+        mine = torch.nn.functional.pad(mine, (0, longest - mine.numel()))
+        for part in mine.split(most):  # bounds the memory that gathering takes on the device
+            for row, values in zip(rows, _all_gather(part.to(self._device)), strict=True):
+                if keep:
+                    row.append(values.cpu())
+        if not keep:
+            return {}
+        pieces = [torch.cat(row)[: sum(own)].split(own) for row, own in zip(rows, self._sizes, strict=True)]
+        whole = {}
+        for (name, parameter), parts in zip(self._named.items(), zip(*pieces, strict=True), strict=True):
+            shape = parameter_shape(parameter)
+            whole[name] = torch.cat(parts)[: shape.numel()].view(shape)  # ZeRO-3 pads the last piece
+        return whole
+
+
+def _all_gather(mine: Tensor) -> list[Tensor]:
+    """Every rank's tensor, all of one shape, by rank.
+
+    One worker asks nobody: gloo would copy in a thread of its own, for which OpenMP keeps another pool of threads; with
+    more of them than cores they sleep between loops instead of spinning, and every later step is slower.
+    """
+    if world_size() == 1:
+        return [mine]
+    found = [torch.empty_like(mine) for _ in range(world_size())]
+    dist.all_gather(found, mine)
+    return found
 
 
 def _join_process_group(device: torch.device) -> None:
