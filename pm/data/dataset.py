@@ -199,7 +199,7 @@ class IdentityDataset:
             ) from error
 
     def _open(self, file: str) -> pq.ParquetFile:
-        return pq.ParquetFile(self.path / file, memory_map=True)
+        return pq.ParquetFile(self.path / file, memory_map=True, page_checksum_verification=True)
 
     def _read_group(self, file: str, group: int) -> tuple[pa.Table, int]:
         try:

@@ -238,7 +238,13 @@ def write_table(table: pa.Table, path: Path) -> None:
     rows = max(1, round(_ROW_GROUP_BYTES / max(1, table.nbytes / max(1, table.num_rows))))
     partial = path.with_name(f"{path.name}.tmp{os.getpid()}")
     pq.write_table(
-        table, partial, row_group_size=rows, compression="none", use_dictionary=False, write_statistics=False
+        table,
+        partial,
+        row_group_size=rows,
+        compression="none",
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
     )
     partial.replace(path)
 

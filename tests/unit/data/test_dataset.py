@@ -157,6 +157,17 @@ def test_datasets_that_do_not_fit_are_refused(dataset_path, tmp_path):
         IdentityDataset(broken, SAMPLES)
 
 
+def test_one_wrong_bit_in_a_number_is_noticed(tmp_path):
+    folder = write_dataset(tmp_path / "flipped", {"a": 3})
+    number = IdentityDataset(folder, SAMPLES).row(1, ("vae_mean",))["vae_mean"]
+    file = folder / "part-00000.parquet"
+    content = bytearray(file.read_bytes())
+    content[content.index(number)] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="part-00000.parquet is damaged"):
+        IdentityDataset(folder, SAMPLES).row(1)
+
+
 @pytest.mark.parametrize(
     "change", [{"min_references": 0}, {"max_references": 0}, {"null_text": 1.5}, {"masked_loss": -0.1}]
 )
