@@ -23,7 +23,7 @@ from pm.data.output import BROWSE_FILE, PREVIEW_FILE, locked, stage_counts, writ
 from pm.data.preview import write_preview
 from pm.data.provenance import provenance_totals
 from pm.data.records import FORGET, INDEX_FILE, META_FILE, PLAN, REJECTS_FILE, REJECTS_SCHEMA, read_meta
-from pm.errors import DataError
+from pm.errors import DataError, reason
 
 _HASH = re.compile(r"[0-9a-f]{12,64}")
 
@@ -111,6 +111,16 @@ def _changed_parts(output: Path, wanted: Callable[[dict[str, Any]], bool]) -> di
     return found
 
 
+def _whole_part(path: Path) -> pa.Table:
+    """A part file; damaged bytes would get a new checksum, and never be noticed again."""
+    try:
+        return pq.read_table(path, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path} is damaged ({reason(error)}), nothing was removed; preprocess again with overwrite=true"
+        ) from error
+
+
 def _remove(
     output: Path,
     meta: dict[str, Any],
@@ -128,12 +138,12 @@ def _remove(
     for path, rows in changed.items():
         left = Counter(row["identity"] for row in rows if not wanted(row))
         few = [row for row in rows if not wanted(row) and left[row["identity"]] < least]
-        reason = {"stage": list(stages)[-1], "reason": "too_few_photos", "threshold": float(least)}
-        extra += [{**row, **reason, "value": float(left[row["identity"]])} for row in few]
+        why = {"stage": list(stages)[-1], "reason": "too_few_photos", "threshold": float(least)}
+        extra += [{**row, **why, "value": float(left[row["identity"]])} for row in few]
         stay = [not wanted(row) and left[row["identity"]] >= least for row in rows]
         if any(stay):
             name = f"{path.name.split('.')[0].split('-r')[0]}-r{generation}.parquet"
-            write_table(pq.read_table(path).filter(pa.array(stay)), new / name)
+            write_table(_whole_part(path).filter(pa.array(stay)), new / name)
     kept_rejects = [row for row in rejects.to_pylist() if not wanted(row)]
     table = pa.Table.from_pylist([*kept_rejects, *extra], schema=REJECTS_SCHEMA)
     write_table(table, new / REJECTS_FILE)

@@ -209,8 +209,8 @@ class ZeroEngine:
 def _all_gather(mine: Tensor) -> list[Tensor]:
     """Every rank's tensor, all of one shape, by rank.
 
-    One worker asks nobody: gloo would copy in a thread of its own, for which OpenMP keeps another pool of threads; with
-    more of them than cores they sleep between loops instead of spinning, and every later step is slower.
+    One worker asks nobody, as every later step was slower: most likely gloo copies in a thread of its own, for which
+    OpenMP keeps another pool of threads, and with more of them than cores they sleep between loops.
     """
     if world_size() == 1:
         return [mine]

@@ -87,6 +87,17 @@ def test_who_is_left_with_too_few_photos_is_rejected_whole(path):
     assert [(r["reason"], r["value"], r["threshold"]) for r in rejects] == [("too_few_photos", 2, 3)] * 2
 
 
+def test_damage_is_not_copied_under_a_new_checksum(path):
+    row = IdentityDataset(path, SAMPLES).row(0)
+    part = next(p for p in path.glob("part-*.parquet") if row["vae_mean"] in p.read_bytes())
+    content = bytearray(part.read_bytes())
+    content[content.index(row["vae_mean"])] ^= 1
+    part.write_bytes(content)
+    with pytest.raises(DataError, match="is damaged .*nothing was removed"):
+        forget(path, row["sha256"])
+    assert part.read_bytes() == content
+
+
 class Killed(BaseException):
     """Stands for a killed process."""
 
