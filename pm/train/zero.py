@@ -14,7 +14,6 @@ from deepspeed.utils import (
     safe_set_full_optimizer_state,
     safe_set_local_fp32_param,
     safe_set_local_optimizer_state,
-    set_z3_leaf_module,
 )
 from torch import Tensor, nn
 
@@ -28,6 +27,7 @@ from pm.train.engine import (
     scale_lr,
     world_size,
 )
+from pm.train.zero3 import PERSISTENT, PersistentWeights, fetch_frozen_parts_whole, parameter_shape, share
 
 # Elements. Buffers of this size are allocated up front, so DeepSpeed's default of 5e8 (2 GB each) is only a ceiling.
 _LARGEST_BUCKET = 50_000_000
@@ -51,10 +51,10 @@ def deepspeed_config(
         "overlap_comm": device.type == "cuda",
     }
     if engine.stage == 3:
-        # Small tensors stay whole: gathering them costs more than it saves. In the first step DeepSpeed looks as far
-        # ahead as the reuse distance, after every module: with its 1e9 that took seconds, even for the smallest U-Net.
+        # In the first step DeepSpeed looks as far ahead as the reuse distance, after every module: with its 1e9 that
+        # took seconds, even for the smallest U-Net.
         zero |= {"stage3_prefetch_bucket_size": bucket, "stage3_max_reuse_distance": bucket}
-        zero |= {"stage3_param_persistence_threshold": 100_000}
+        zero |= {"stage3_param_persistence_threshold": PERSISTENT, "memory_efficient_linear": False}
     derived = {
         "train_batch_size": workers * train.micro_batch(workers) * train.accumulation(workers),
         "train_micro_batch_size_per_gpu": train.micro_batch(workers),
@@ -91,7 +91,7 @@ class ZeroEngine:
         trainable = sum(p.numel() for p in self._named.values())
         config = deepspeed_config(engine, train, world_size(), trainable, device)
         if engine.stage == 3:
-            _fetch_frozen_parts_whole(module)
+            fetch_frozen_parts_whole(module)
         self._engine, wrapper, _, _ = deepspeed.initialize(model=module, optimizer=optimizer, config=config)
         self.module = self._engine.module
         self.updates = 0
@@ -107,6 +107,7 @@ class ZeroEngine:
             optimizer.state[part] = fresh_moments(part, optimizer, updates=0)
         if engine.stage < 3:
             wrapper._lazy_init_hp_params_optimizer_state()
+        self._persistent = PersistentWeights(wrapper if engine.stage == 3 else None, _LARGEST_BUCKET)
         self._device = device
         sizes = torch.tensor([self._piece(p, None).numel() for p in self._named.values()], device=device)
         self._sizes = [row.tolist() for row in _all_gather(sizes)]  # of every rank's pieces
@@ -121,7 +122,9 @@ class ZeroEngine:
             self._engine.step()  # counts; updates only at the last micro-batch
 
     def step(self) -> float:
+        self._persistent.hold()
         self._engine.step()
+        self._persistent.gather()
         self._pending = 0
         # DeepSpeed leaves the weights alone when a gradient is not finite.
         self.updates += not self._zero.overflow
@@ -149,7 +152,7 @@ class ZeroEngine:
             for key in MOMENTS:
                 value = state.moments[key][name].to(parameter.device)
                 if self._stage == 3:
-                    safe_set_local_optimizer_state(parameter, _share(parameter, value), key)
+                    safe_set_local_optimizer_state(parameter, share(parameter, value), key)
                 else:
                     safe_set_full_optimizer_state(parameter, value, key)
 
@@ -160,7 +163,7 @@ class ZeroEngine:
         for name, parameter in self._named.items():
             value = weights[name].to(parameter.device)
             if self._stage == 3:
-                safe_set_local_fp32_param(parameter, _share(parameter, value))
+                safe_set_local_fp32_param(parameter, share(parameter, value))
             else:
                 safe_set_full_fp32_param(parameter, value)
 
@@ -169,6 +172,7 @@ class ZeroEngine:
         if self._stage == 3:
             with deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=0 if modify else None):
                 yield
+            self._persistent.gather()  # they were partitioned with the others
         else:
             yield
 
@@ -228,26 +232,3 @@ def _join_process_group(device: torch.device) -> None:
         # that is interrupted leaves a lock that blocks every later run. gloo does the same job.
         deepspeed.ops.__compatible_ops__ = {}
     deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
-
-
-def _fetch_frozen_parts_whole(module: nn.Module) -> None:
-    """Let ZeRO-3 fetch and release each largest part without trained weights at once: one hook instead of dozens."""
-    for child in module.children():
-        frozen = not any(p.requires_grad for p in child.parameters())
-        if frozen and not isinstance(child, (nn.ModuleList, nn.ModuleDict)):  # these are never called
-            set_z3_leaf_module(child, True)
-        else:
-            _fetch_frozen_parts_whole(child)
-
-
-def parameter_shape(parameter: nn.Parameter) -> torch.Size:
-    """A parameter's whole shape, also while ZeRO-3 has it partitioned (its own shape is then [0])."""
-    return getattr(parameter, "ds_shape", parameter.shape)
-
-
-def _share(parameter: nn.Parameter, whole: Tensor) -> Tensor:
-    """This rank's flat slice of a whole tensor as ZeRO-3 cuts it: equal slices, the last one padded with zeros."""
-    size = parameter.ds_tensor.numel()
-    flat = whole.flatten()
-    padded = torch.nn.functional.pad(flat, (0, size * world_size() - flat.numel()))
-    return padded.narrow(0, size * rank(), size)
