@@ -8,6 +8,7 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.utils import (
+    groups,
     safe_get_local_fp32_param,
     safe_get_local_optimizer_state,
     safe_set_full_fp32_param,
@@ -31,6 +32,8 @@ from pm.train.zero3 import PERSISTENT, PersistentWeights, fetch_frozen_parts_who
 
 # Elements. Buffers of this size are allocated up front, so DeepSpeed's default of 5e8 (2 GB each) is only a ceiling.
 _LARGEST_BUCKET = 50_000_000
+_PARALLEL_LOOP = 100_000  # elements; torch shares loops over 32768 and more out to threads
+_GLOO_THREADS = 2  # of a process group
 
 
 def deepspeed_config(
@@ -211,13 +214,7 @@ class ZeroEngine:
 
 
 def _all_gather(mine: Tensor) -> list[Tensor]:
-    """Every rank's tensor, all of one shape, by rank.
-
-    One worker asks nobody, as every later step was slower: most likely gloo copies in a thread of its own, for which
-    OpenMP keeps another pool of threads, and with more of them than cores they sleep between loops.
-    """
-    if world_size() == 1:
-        return [mine]
+    """Every rank's tensor, all of one shape, by rank."""
     found = [torch.empty_like(mine) for _ in range(world_size())]
     dist.all_gather(found, mine)
     return found
@@ -232,3 +229,24 @@ def _join_process_group(device: torch.device) -> None:
         # that is interrupted leaves a lock that blocks every later run. gloo does the same job.
         deepspeed.ops.__compatible_ops__ = {}
     deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
+    if device.type == "cpu":
+        for group in (dist.group.WORLD, groups._get_data_parallel_group()):
+            _copy_in_one_thread(group)
+
+
+def _copy_in_one_thread(group: Any) -> None:
+    """Let gloo's own threads copy without OpenMP.
+
+    Otherwise OpenMP keeps another pool of threads for each, and with more of them than cores they sleep between loops
+    instead of spinning: one worker with two threads took twice as long for every later step.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a thread keeps the number that it finds at its first loop
+    mine = torch.zeros(_PARALLEL_LOOP)
+    works = []
+    for _ in range(_GLOO_THREADS * 4):  # at once, so that each thread gets one
+        found = [torch.empty_like(mine) for _ in range(world_size())]
+        works.append(dist.all_gather(found, mine, group=group, async_op=True))
+    for work in works:
+        work.wait()
+    torch.set_num_threads(threads)
