@@ -200,6 +200,7 @@ before = len(os.listdir("/proc/self/task"))
 for _ in range(16):
     _all_gather(large)
 print(len(os.listdir("/proc/self/task")) - before, torch.get_num_threads())
+dist.destroy_process_group()
 """
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path / "store"],
