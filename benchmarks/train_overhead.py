@@ -24,7 +24,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from turns import Player  # noqa: E402
+from turns import Host, Player  # noqa: E402
 
 from pm.config import from_mapping  # noqa: E402
 from pm.train.config import ENGINES, RunConfig  # noqa: E402
@@ -45,7 +45,8 @@ def main() -> None:
     try:
         bare.warm_up(_WARM_UP * args.batch)
         print(f"batch {args.batch}, {args.turns} turns of {args.seconds:g} s, {args.cpus} CPU cores\n")
-        print("| what | samples/s | bare loop | ratio | waiting for data |\n|---|---|---|---|---|")
+        print("| what | samples/s | bare loop | ratio | waiting for data | taken by the host |")
+        print("|---|---|---|---|---|---|")
         for engine in args.engines:
             for workers in args.workers:
                 print(f"| {engine}, {workers} workers | {row(args, folder, bare, engine, workers)} |", flush=True)
@@ -83,15 +84,16 @@ def row(args: argparse.Namespace, folder: Path, bare: Player, engine: str, worke
         ours.warm_up(_WARM_UP * args.batch)  # meanwhile Ray still starts processes of its own
         ours.new_game()
         bare.new_game()
+        host = Host()
         for _ in range(args.turns):
             ours.play(args.seconds)
             bare.play(args.seconds)
-        speed, reference = ours.speed(), bare.speed()
+        speed, reference, taken = ours.speed(), bare.speed(), host.took()
     finally:
         ours.end()
     waiting = statistics.median(line["data_s"] for line in notes(folder / name)[_WARM_UP // _LOG_EVERY :])
     share = waiting * speed / args.batch
-    return f"{speed:.1f} | {reference:.1f} | {speed / reference:.2f} | {share:.0%}"
+    return f"{speed:.1f} | {reference:.1f} | {speed / reference:.2f} | {share:.0%} | {taken:.0%}"
 
 
 def player(args: argparse.Namespace, folder: Path, name: str) -> Player:

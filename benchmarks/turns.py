@@ -12,6 +12,21 @@ import psutil
 _LONGEST_WAIT = 300.0  # seconds, for a process to start its work
 
 
+class Host:
+    """How much of this machine's cores its host gave to others since this object was made, where the system tells."""
+
+    def __init__(self) -> None:
+        self._start, self._stolen = time.monotonic(), self._now()
+
+    def took(self) -> float:
+        """A share of all cores; 0 on a machine of its own."""
+        return (self._now() - self._stolen) / (time.monotonic() - self._start) / psutil.cpu_count()
+
+    @staticmethod
+    def _now() -> float:
+        return getattr(psutil.cpu_times(), "steal", 0.0)
+
+
 class Player:
     """A command in a process of its own, frozen with all its children except in its turns.
 

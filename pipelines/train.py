@@ -40,8 +40,9 @@ def draw(cfg: dict) -> None:
     values = {"dataset.identities": cfg["draw"], "dataset.photos_per_identity": 4, "dataset.root": f"{data}-photos"}
     values |= {"output": data, "base.path": base["path"], "base.vision_path": base["vision_path"]}
     composed = compose("preprocess", ["dataset=toon", *(f"{key}={value}" for key, value in values.items())])
-    config = from_mapping(PreprocessConfig, OmegaConf.to_container(composed, resolve=True))
-    print(build(config).text(data), flush=True)
+    cfg = OmegaConf.to_container(composed, resolve=True)
+    del cfg["forget"]  # of the command alone
+    print(build(from_mapping(PreprocessConfig, cfg)).text(data), flush=True)
 
 
 if __name__ == "__main__":

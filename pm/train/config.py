@@ -24,6 +24,10 @@ class EngineConfig:
         """ZeRO stage; 0 is plain data parallelism without DeepSpeed."""
         return ENGINES[self.name]
 
+    def plain(self, workers: int) -> bool:
+        """Whether so many workers train without DeepSpeed: one alone has nothing to split, it may only offload."""
+        return self.stage == 0 or (workers == 1 and not self.deepspeed)
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -119,6 +123,7 @@ class WorkersConfig:
 
     num: int | None  # None: one per GPU, or two on a machine without GPUs
     min: int | None  # fewer to go on with when the cluster shrinks; None: always `num`
+    grow_seconds: int  # how often a run with fewer than `num` looks for room for more
     use_gpu: bool | str  # "auto": when Ray has any
     cpus_per_worker: int | None  # None: an even share of the CPUs without GPUs, one otherwise
     max_failures: int  # lost workers the run survives by itself, from the last checkpoint; -1: any number
@@ -133,6 +138,7 @@ class WorkersConfig:
             if self.num is not None and self.min > self.num:
                 raise ConfigError(f"workers.min={self.min} is above workers.num={self.num}; lower it")
         _at_least("max_failures", self.max_failures, -1, room="workers")
+        _at_least("grow_seconds", self.grow_seconds, 1, room="workers")
         _at_least("wait_seconds", self.wait_seconds, 0, room="workers")
         if self.use_gpu not in (True, False, "auto"):
             raise ConfigError(f"workers.use_gpu={self.use_gpu!r} is not one of auto, true, false")

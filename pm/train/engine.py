@@ -129,7 +129,7 @@ def build_engine(
         groups: trainable parameters by group name, `PhotoMaker.parameter_groups()`.
     """
     module.to(device)
-    if engine.stage == 0:
+    if engine.plain(world_size()):
         return TorchEngine(module, make_optimizer(groups, train, device), train)
     from pm.train.zero import ZeroEngine  # DeepSpeed takes seconds to import
 

@@ -61,8 +61,10 @@ def fit_workers(config: WorkersConfig, has: Mapping[str, float]) -> tuple[int, d
             f"set workers.{name}={max(1, cpus // each)} or start Ray with more (RAY_ADDRESS of a cluster)"
         )
     resources = {"CPU": each, **({"GPU": 1} if use_gpu else {})}
-    workers = number if least == number else (least, number)
-    return number, {"num_workers": workers, "use_gpu": use_gpu, "resources_per_worker": resources}
+    scaling: dict[str, Any] = {"num_workers": number, "use_gpu": use_gpu, "resources_per_worker": resources}
+    if least < number:
+        scaling |= {"num_workers": (least, number), "elastic_resize_monitor_interval_s": config.grow_seconds}
+    return number, scaling
 
 
 class Shortage:

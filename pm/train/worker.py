@@ -196,7 +196,8 @@ def _engine(
         load_weights(step, saved.engine.weights)
     groups = photomaker.parameter_groups()
     engine = build_engine(step, groups, config.engine, config.train, context.device)
-    if config.engine.stage < 3:  # ZeRO-3 flattens weights; and DeepSpeed's broadcast at the start takes only plain ones
+    # ZeRO-3 flattens weights; and DeepSpeed's broadcast at the start takes only plain ones.
+    if config.engine.stage < 3 or config.engine.plain(context.workers):
         photomaker.unet.to(memory_format=torch.channels_last)
     torch.manual_seed(config.seed + 1 + context.rank)
     return engine

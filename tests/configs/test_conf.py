@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -94,6 +95,18 @@ def test_sdxl_experiment_has_the_papers_settings():
     assert (config.train.lr_lora, config.train.lr_id_encoder, config.train.batch_size) == (1e-4, 1e-5, 48)
     assert (config.train.null_text, config.train.masked_loss) == (0.1, 0.5)
     assert (config.train.min_references, config.train.max_references) == (1, 4)
+
+
+def test_smoke_draws_the_dataset_that_it_trains_on(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(CONF.parent / "pipelines")
+    import train
+
+    built = []
+    monkeypatch.setattr("pm.data.build.build", lambda config: built.append(config) or SimpleNamespace(text=str))
+    cfg = OmegaConf.to_container(compose("train", ["experiment=smoke", f"data={tmp_path}/drawn"]), resolve=True)
+    train.draw(cfg)
+    (config,) = built
+    assert (config.output, config.dataset.identities, config.base.path) == (cfg["data"], 12, cfg["base"]["path"])
 
 
 @pytest.mark.parametrize("prompt", ["a man img, smiling", "a man's img (old), {x}: 5 $HOME \\", "a=b, [c]"])

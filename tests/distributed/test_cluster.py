@@ -1,5 +1,6 @@
 """Several Ray nodes on this machine, and a cluster that is too small."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -16,32 +17,33 @@ from pm.train.plan import plan_workers
 from pm.train.worker import run_worker
 
 pytestmark = pytest.mark.timeout(900)
-STEPS = 36  # as in two_nodes.py
+# Eight passes of one sample: steps that last while nodes come and go.
+SETTINGS = {"train__batch_size": 8, "train__micro_batch_size": 1, "train__lr_lora": 1e-3, "train__lr_id_encoder": 1e-3}
 
 
-def test_two_nodes_train_together_and_the_run_survives_the_loss_of_one(tiny_dataset, tiny_base, tmp_path):
+def test_an_elastic_run_survives_the_loss_of_a_node_and_grows_onto_new_ones(tiny_dataset, tiny_base, tmp_path):
+    """Two nodes with a worker each, then one, then three, over which the batch does not divide."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    script = Path(__file__).with_name("two_nodes.py")
+    script = Path(__file__).with_name("nodes.py")
     done = subprocess.run(
-        [sys.executable, script, tiny_dataset, tiny_base, tmp_path / "run"],
+        [sys.executable, script, tiny_dataset, tiny_base, tmp_path / "run", json.dumps(SETTINGS)],
         env=environment,
         capture_output=True,
         text=True,
         timeout=800,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "node taken away" in done.stdout and "nodes with CPUs: 1" in done.stdout
     lines = read_metrics(tmp_path / "run/metrics.jsonl")
-    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    steps = len(lines)
+    assert [line["step"] for line in lines] == list(range(1, steps + 1))
     states = [json.loads(p.read_text()) for p in sorted(tmp_path.glob("run/checkpoints/step-*/state.json"))]
-    workers = [state["workers"] for state in states]
-    assert workers == sorted(workers, reverse=True) and set(workers) == {1, 2}  # both nodes, then the one that is left
-    assert [state["consumed"] for state in states] == [state["step"] * 4 for state in states]
+    assert [workers for workers, _ in itertools.groupby(state["workers"] for state in states)] == [2, 1, 3]
+    assert [state["consumed"] for state in states] == [state["step"] * 8 for state in states]
     # The same samples with the same noise: the losses of one undisturbed process.
-    alone = run_config(tiny_dataset, tiny_base, train__steps=STEPS, train__checkpoint_every=None)
+    alone = run_config(tiny_dataset, tiny_base, **SETTINGS, train__steps=steps, train__checkpoint_every=None)
     run_worker(alone, LocalContext(tmp_path / "alone"), {})
     expected = [line["loss"] for line in read_metrics(tmp_path / "alone/metrics.jsonl")]
-    assert [line["loss"] for line in lines] == pytest.approx(expected, rel=5e-3)
+    assert [line["loss"] for line in lines] == pytest.approx(expected, rel=1e-3)
 
 
 def test_more_workers_than_a_cluster_has_is_an_error_after_the_stated_wait(

@@ -7,7 +7,7 @@ from unit.train.support import run_config, settings, train_config
 
 from pm.config import from_mapping
 from pm.errors import ConfigError
-from pm.train.config import RunConfig
+from pm.train.config import EngineConfig, RunConfig
 from pm.train.loop import warmup
 from pm.train.plan import fit_workers
 from pm.train.summary import is_finished, write_config, write_summary
@@ -82,7 +82,6 @@ def test_a_run_is_finished_when_it_has_its_steps_and_its_adapter(tmp_path):
 def test_deepspeed_settings_are_derived_and_can_be_overridden_one_by_one():
     import torch
 
-    from pm.train.config import EngineConfig
     from pm.train.zero import deepspeed_config
 
     over = {"zero_optimization": {"offload_optimizer": {"device": "cpu"}}, "gradient_clipping": 0.5}
@@ -96,6 +95,12 @@ def test_deepspeed_settings_are_derived_and_can_be_overridden_one_by_one():
     assert zero["reduce_bucket_size"] < 10**9  # buffers of this size are allocated up front
 
 
+def test_one_worker_has_nothing_to_split_but_may_offload():
+    plain, offload = EngineConfig("zero3", {}), EngineConfig("zero3_offload", {"zero_optimization": {}})
+    assert plain.plain(1) and not plain.plain(2) and not offload.plain(1)
+    assert EngineConfig("ddp", {}).plain(2)
+
+
 def workers(**over):
     return run_config("data", "base", **{f"workers__{key}": value for key, value in over.items()}).workers
 
@@ -103,8 +108,9 @@ def workers(**over):
 def test_workers_are_fitted_to_what_there_is():
     fit = lambda config, **has: fit_workers(config, has)  # noqa: E731
     eight = {"num_workers": 8, "use_gpu": True, "resources_per_worker": {"CPU": 1, "GPU": 1}}
+    elastic = {"num_workers": (4, 8), "elastic_resize_monitor_interval_s": 60}
     assert fit(workers(), CPU=64, GPU=8) == (8, eight)
-    assert fit(workers(num=8, min=4), CPU=64, GPU=5) == (8, eight | {"num_workers": (4, 8)})
+    assert fit(workers(num=8, min=4), CPU=64, GPU=5) == (8, eight | elastic)
     assert fit(workers(num=8, min=8), CPU=64, GPU=8) == (8, eight)
     with pytest.raises(ConfigError, match="workers.min=4 on GPUs needs 4 GPUs, Ray has 3; set workers.min=3"):
         fit(workers(num=8, min=4, use_gpu=True), CPU=64, GPU=3)
