@@ -41,7 +41,7 @@ def save_diffusers(path: str | Path, state: Mapping[str, Tensor], meta: AdapterM
     Raises:
         CheckpointError: the folder is there already.
     """
-    from diffusers import StableDiffusionXLPipeline
+    from diffusers.loaders import StableDiffusionXLLoraLoaderMixin  # the pipeline's import warns of torchvision
 
     target = Path(path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -50,7 +50,7 @@ def save_diffusers(path: str | Path, state: Mapping[str, Tensor], meta: AdapterM
     temporary.mkdir(parents=True)
     try:
         lora = strip(strip(state, LORA_PREFIX), "unet.")
-        StableDiffusionXLPipeline.save_lora_weights(temporary, unet_lora_layers=lora)
+        StableDiffusionXLLoraLoaderMixin.save_lora_weights(temporary, unet_lora_layers=lora)
         save_adapter(temporary / ID_ENCODER, {k: v for k, v in state.items() if k.startswith(ID_PREFIX)}, meta)
         for file in temporary.iterdir():
             file.chmod(0o644)

@@ -4,6 +4,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -25,7 +26,7 @@ from pm.train.context import RayContext
 from pm.train.failures import cause, no_retry_of_users_errors
 from pm.train.plan import Shortage, plan_workers
 from pm.train.storage import RemoteFolder, followed, mirrored
-from pm.train.summary import ADAPTER, CHECKPOINTS, CONFIG, STOP, is_finished, label, read_summary, write_config
+from pm.train.summary import ADAPTER, CHECKPOINTS, CONFIG, STOP, in_words, is_finished, label, write_config
 
 _SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of a run's checkpoints
 
@@ -74,10 +75,7 @@ def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any], 
         _fit(config, run_dir, remote, settings, scaling)
     if not is_finished(run_dir, config):
         raise _interrupted(run_dir, remote)
-    summary = read_summary(run_dir) or {}
-    loss, minutes = summary["metrics"].get("loss"), summary["seconds"] / 60
-    told = f", loss {loss:.4f}" if loss is not None else ""
-    print(f"{label(config, run_dir)}: {summary['steps']} steps in {minutes:.1f} min{told}: {run_dir / ADAPTER}")
+    print(f"{label(config, run_dir)}: {in_words(run_dir)}: {run_dir / ADAPTER}")
     return run_dir / ADAPTER
 
 
@@ -182,7 +180,9 @@ def train_worker(job: Mapping[str, Any]) -> None:
     # environment: Ray's idle processes could then not be workers.
     os.environ["DS_ACCELERATOR"] = job["accelerator"]
     warnings.filterwarnings("ignore", category=FutureWarning)
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    # Ray tells every checkpoint with all its metrics, by a logger that is named by its file.
+    for name in ("DeepSpeed", *filter(re.compile(r"ray/train/.*\.py$").search, logging.root.manager.loggerDict)):
+        logging.getLogger(name).setLevel(logging.ERROR)
     remote: RemoteFolder | None = job["remote"]
     context = RayContext(job["run_dir"] if remote is None else remote.scratch(), remote)
     torch.set_num_threads(max(1, available_cpus() // context.local_workers))

@@ -46,6 +46,14 @@ def read_summary(run_dir: Path) -> dict[str, Any] | None:
         return None
 
 
+def in_words(run_dir: Path) -> str:
+    """A finished run's steps, time and last loss."""
+    summary = json.loads((run_dir / SUMMARY).read_text())
+    seconds, loss = summary["seconds"], summary["metrics"].get("loss")
+    time = f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
+    return f"{summary['steps']} steps in {time}{f', loss {loss:.4f}' if loss is not None else ''}"
+
+
 def is_finished(run_dir: Path, config: RunConfig) -> bool:
     """Whether the run has all the steps that are asked for, and its adapter."""
     summary = read_summary(run_dir)
