@@ -11,10 +11,10 @@ from pm.config import from_mapping
 from pm.errors import CheckpointError
 from pm.model.adapter import AdapterMeta, adapter_state, load_adapter, meta_of, save_adapter, start_from
 from pm.model.base import load_base
+from pm.model.config import AdapterConfig, BaseConfig
 from pm.model.formats import save_diffusers, save_published
 from pm.model.photomaker import PhotoMaker
 from pm.train.checkpoint import best_complete, is_checkpoint, newest_complete, read_checkpoint
-from pm.train.config import RunConfig
 from pm.train.engine import load_weights
 from pm.train.step import train_in_float32
 from pm.train.summary import CHECKPOINTS
@@ -87,16 +87,17 @@ def adapter_of(folder: Path) -> tuple[dict[str, Tensor], AdapterMeta]:
     """
     saved = read_checkpoint(folder)
     made_for = saved.position.made_for
-    config = from_mapping(RunConfig, made_for["config"])
-    base = load_base(config.base.path, _parts(config), vision_path=config.base.vision_path, dtype=torch.float32)
+    config = made_for["config"]  # another version's may have other settings beside these
+    wanted, adapter = from_mapping(BaseConfig, config["base"]), from_mapping(AdapterConfig, config["adapter"])
+    base = load_base(wanted.path, _parts(adapter), vision_path=wanted.vision_path, dtype=torch.float32)
     if base.fingerprint != made_for["base"]:
         raise CheckpointError(
-            f"checkpoint {folder} was made with base model {made_for['base']}, but {config.base.path} is now "
+            f"checkpoint {folder} was made with base model {made_for['base']}, but {wanted.path} is now "
             f"{base.fingerprint}; put that base back to export"
         )
-    photomaker = PhotoMaker(base, config.adapter)
-    if config.init is not None:
-        start_from(photomaker, config.init)
+    photomaker = PhotoMaker(base, adapter)
+    if config["init"] is not None:
+        start_from(photomaker, config["init"])
     train_in_float32(photomaker)
     load_weights(nn.ModuleDict({"photomaker": photomaker}), saved.ema or saved.engine.weights)
     meta = meta_of(
@@ -104,11 +105,11 @@ def adapter_of(folder: Path) -> tuple[dict[str, Tensor], AdapterMeta]:
         crop_mode=CROP_MODE,
         project_version=project_version(),
         step=saved.position.step,
-        run=config.name,
+        run=config["name"],
         preprocess=made_for["photos"],
     )
     return adapter_state(photomaker), meta
 
 
-def _parts(config: RunConfig) -> tuple[str, ...]:
-    return ("unet", "text") if config.adapter.merge == "repeat" else ("unet",)
+def _parts(adapter: AdapterConfig) -> tuple[str, ...]:
+    return ("unet", "text") if adapter.merge == "repeat" else ("unet",)

@@ -86,17 +86,29 @@ def test_a_checkpoint_holds_little_besides_trained_weights_and_their_optimizer(t
     assert needed <= sum(file.stat().st_size for file in folder.iterdir()) <= 1.1 * needed
 
 
-def test_what_cannot_be_exported_is_named(run, tmp_path):
-    with pytest.raises(CheckpointError, match="no whole checkpoint at .*give a run's folder"):
-        export(settings(tmp_path))
-    with pytest.raises(CheckpointError, match="is of a run without train.best_metric; use pick=newest"):
-        export(settings(run, pick="best"))
+def copied(run, tmp_path, change):
+    """The run's last checkpoint with what it was made for changed by `change`."""
     copy = tmp_path / "step-00000009"
     copy.mkdir()
     for file in (run / CHECKPOINTS / "step-00000004").iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
     meta = json.loads((copy / "state.json").read_text())
-    meta["made_for"]["base"] = "0123456789abcdef"
+    change(meta["made_for"])
     (copy / "state.json").write_text(json.dumps(meta))
+    return copy
+
+
+def test_a_checkpoint_of_a_version_with_other_settings_of_training_is_exported(run, tmp_path):
+    checkpoint = copied(run, tmp_path, lambda made_for: made_for["config"].update(workers={"number": 2}, train={}))
+    state, _ = load_adapter(export(settings(checkpoint, output=str(tmp_path / "adapter.safetensors"))))
+    assert_same(state, load_adapter(run / "adapter.safetensors")[0])
+
+
+def test_what_cannot_be_exported_is_named(run, tmp_path):
+    with pytest.raises(CheckpointError, match="no whole checkpoint at .*give a run's folder"):
+        export(settings(tmp_path))
+    with pytest.raises(CheckpointError, match="is of a run without train.best_metric; use pick=newest"):
+        export(settings(run, pick="best"))
+    copy = copied(run, tmp_path, lambda made_for: made_for.update(base="0123456789abcdef"))
     with pytest.raises(CheckpointError, match="was made with base model 0123456789abcdef, but .* put that base back"):
         export(settings(copy))
