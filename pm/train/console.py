@@ -18,7 +18,7 @@ def watch(run_dir: Path, name: str, stream: TextIO | None = None) -> Iterator[No
     stop = threading.Event()
     out = stream or sys.stderr
     (run_dir / PROGRESS).unlink(missing_ok=True)
-    view = _Bar(name, out) if out.isatty() else _Lines(name, out)
+    view: _View = _Bar(name, out) if out.isatty() else _Lines(name, out)
     thread = threading.Thread(target=_follow, args=(run_dir / PROGRESS, view, stop), name="progress", daemon=True)
     thread.start()
     try:
@@ -30,7 +30,7 @@ def watch(run_dir: Path, name: str, stream: TextIO | None = None) -> Iterator[No
         (run_dir / PROGRESS).unlink(missing_ok=True)
 
 
-def _follow(path: Path, view: "_Bar | _Lines", stop: threading.Event) -> None:
+def _follow(path: Path, view: "_View", stop: threading.Event) -> None:
     while True:
         last = stop.is_set()
         with suppress(OSError, ValueError):  # not written yet
@@ -47,23 +47,56 @@ def describe(state: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-class _Bar:
-    """A tqdm bar with loss, samples a second and the time that is left."""
+class _View:
+    """Phases and notes, each told once; a kind of view shows the steps."""
 
     def __init__(self, name: str, stream: TextIO):
         self._name, self._stream = name, stream
-        self._bar: Any = None
-        self._phase, self._pictures, self._note = "", "", ""
+        self._phase, self._note, self._trained = "", "", False
 
     def show(self, state: dict[str, Any]) -> None:
+        if state.get("note", self._note) != self._note:
+            self._note = state["note"]
+            self._say(self._note)
+        if "steps" in state:
+            if self._phase or not self._trained:
+                self._begin(state)
+            self._phase, self._trained = "", True
+            self._steps(state)
+        elif state.get("phase", "") != self._phase:  # not training yet, or not again: workers were lost
+            self._phase = state["phase"]
+            self._say(f"{'started again: ' if self._trained else ''}{self._phase} ...")
+
+    def _say(self, text: str) -> None:
+        print(f"{self._name}: {text}", file=self._stream, flush=True)
+
+    def _begin(self, state: dict[str, Any]) -> None:
+        """Training begins, or begins again from a checkpoint."""
+
+    def _steps(self, state: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        return
+
+
+class _Bar(_View):
+    """A tqdm bar with loss, samples a second and the time that is left."""
+
+    def __init__(self, name: str, stream: TextIO):
+        super().__init__(name, stream)
+        self._bar: Any = None
+        self._pictures = ""
+
+    def _say(self, text: str) -> None:
+        if self._bar is None:
+            super()._say(text)
+        else:
+            self._bar.write(f"{self._name}: {text}", file=self._stream)
+
+    def _begin(self, state: dict[str, Any]) -> None:
         from tqdm import tqdm
 
-        phase = state.get("phase", "")
-        if self._bar is None and "steps" not in state:
-            if phase != self._phase:
-                print(f"{self._name}: {phase} ...", file=self._stream, flush=True)
-                self._phase = phase
-            return
         if self._bar is None:
             self._bar = tqdm(
                 total=state["steps"],
@@ -73,52 +106,39 @@ class _Bar:
                 dynamic_ncols=True,
                 bar_format="{desc} {percentage:3.0f}%|{bar}| {n}/{total} [{elapsed}<{remaining}{postfix}]",
             )
+
+    def _steps(self, state: dict[str, Any]) -> None:
         self._bar.set_postfix_str(describe(state), refresh=False)
         self._bar.n = state["step"]
         self._bar.refresh()
-        if state.get("pictures", "") != self._pictures:
+        if state.get("pictures", self._pictures) != self._pictures:
             self._pictures = state["pictures"]
-            self._bar.write(f"step {state['step']}: {self._pictures}", file=self._stream)
-        if state.get("note", "") != self._note:
-            self._note = state["note"]
-            self._bar.write(self._note, file=self._stream)
+            self._say(f"step {state['step']}: {self._pictures}")
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
 
 
-class _Lines:
+class _Lines(_View):
     """The same for a log file: a line every few seconds, without control characters."""
 
     def __init__(self, name: str, stream: TextIO, every_seconds: float = 10.0):
-        self._name, self._stream, self._every = name, stream, every_seconds
-        self._phase, self._note, self._shown, self._next = "", "", -1, 0.0
-        self._start: tuple[float, int] | None = None  # when the first step was seen, and which
+        super().__init__(name, stream)
+        self._every, self._next, self._shown = every_seconds, 0.0, -1
+        self._start = (0.0, 0)  # when training began, and at which step
 
-    def show(self, state: dict[str, Any]) -> None:
-        if state.get("note", "") != self._note:
-            self._note = state["note"]
-            self._print(self._note)
-        if "steps" not in state:
-            if state.get("phase", "") != self._phase:
-                self._phase = state["phase"]
-                self._print(f"{self._phase} ...")
-            return
+    def _begin(self, state: dict[str, Any]) -> None:
+        self._start = (time.monotonic(), state["step"])
+
+    def _steps(self, state: dict[str, Any]) -> None:
         now, step, steps = time.monotonic(), state["step"], state["steps"]
-        self._start = self._start or (now, step)
         if step in (self._shown, state["start"]) or (now < self._next and step < steps):
             return
         self._shown, self._next = step, now + self._every
         began, first = self._start
         left = f"{_clock((steps - step) * (now - began) / (step - first))} left" if first < step < steps else ""
-        self._print(", ".join(filter(None, [f"step {step}/{steps}", describe(state), left])))
-
-    def close(self) -> None:
-        return
-
-    def _print(self, text: str) -> None:
-        print(f"{self._name}: {text}", file=self._stream, flush=True)
+        self._say(", ".join(filter(None, [f"step {step}/{steps}", describe(state), left])))
 
 
 def _clock(seconds: float) -> str:

@@ -46,6 +46,20 @@ def test_log_lines_have_no_control_characters():
     assert len(lines) == 3 and "\r" not in stream.getvalue()
 
 
+@pytest.mark.parametrize("view", [_Bar, lambda name, stream: _Lines(name, stream, every_seconds=0)])
+def test_a_run_whose_workers_were_lost_is_followed_again(view):
+    stream = io.StringIO()
+    view = view("run", stream)
+    for state in (*STATES[:2], STATES[2] | {"note": "no network", "pictures": "p.png"}):
+        view.show(state)
+    for state in ({"phase": "loading the base model"}, STATES[1] | {"start": 4, "step": 4}, STATES[2] | {"step": 5}):
+        view.show(state)
+    view.close()
+    text = stream.getvalue()
+    assert text.count("run: loading the base model ...") == 1
+    assert text.index("6/10") < text.index("run: started again: loading the base model ...") < text.index("5/10")
+
+
 def test_watching_follows_the_workers_file(tmp_path):
     stream = io.StringIO()
     with watch(tmp_path, "run", stream):
