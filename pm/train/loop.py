@@ -166,6 +166,7 @@ class Trainer:
             "samples_per_s": now.samples_per_s,
             **{f"{name}_s": round(value, 6) for name, value in now.parts.items()},
             "memory_gib": round(now.memory_gib, 3),
+            "workers": world_size(),
             "consumed": self.loader.state_dict()["consumed"],
             "seconds": round(self.seconds, 3),
             "time": round(time.time(), 3),
