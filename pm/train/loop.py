@@ -71,7 +71,7 @@ class Trainer:
         """Train to the end, or until asked to stop (`stopped`); returns the last metrics.
 
         Raises:
-            ConfigError: loss or gradient are no numbers any more.
+            ConfigError: loss or gradient are no numbers any more, or `best_metric` is not measured.
         """
         self._tell("on_start", self.step, self.config.steps)
         metrics: dict[str, Any] = {"step": self.step}
@@ -95,10 +95,6 @@ class Trainer:
 
     def save(self, metrics: dict[str, Any]) -> None:
         """Gather a checkpoint and hand it over; it may be written while training goes on."""
-        if self.config.best_metric is not None and self.config.best_metric not in metrics:
-            raise ConfigError(
-                f"train.best_metric={self.config.best_metric} is not measured; use one of {', '.join(sorted(metrics))}"
-            )
         with self._meter.part("checkpoint"):
             state = self.engine.save()
             average = self.ema.gather() if self.ema is not None else {}
@@ -155,7 +151,7 @@ class Trainer:
         self._saved_sums[0] += now.loss * now.samples
         self._saved_sums[1] += now.samples
         factor = warmup(self.step - 1, self.config.warmup_steps)
-        return {
+        metrics = {
             "step": self.step,
             "loss": now.loss,
             "checkpoint_loss": self._saved_sums[0] / max(1, self._saved_sums[1]),
@@ -171,6 +167,11 @@ class Trainer:
             "seconds": round(self.seconds, 3),
             "time": round(time.time(), 3),
         }
+        if self.config.best_metric is not None and self.config.best_metric not in metrics:
+            raise ConfigError(
+                f"train.best_metric={self.config.best_metric} is not measured; use one of {', '.join(sorted(metrics))}"
+            )
+        return metrics
 
     def _due(self, every: int | None, *, at_end: bool) -> bool:
         last = at_end and self.step == self.config.steps

@@ -186,8 +186,10 @@ def test_the_best_checkpoint_is_found_by_the_runs_metric(tmp_path):
     losses = {m["step"]: m["loss"] for m in read_metrics(tmp_path / "metrics.jsonl")}
     best = min(losses, key=losses.get)
     assert best_complete(tmp_path / CHECKPOINTS).name == f"step-{best:08d}"
+    wrong = make_trainer(tmp_path / "other", best_metric="fid", checkpoint_every=None)
     with pytest.raises(ConfigError, match="best_metric=fid is not measured; use one of .*loss"):
-        make_trainer(tmp_path / "other", best_metric="fid").fit()
+        wrong.fit()
+    assert wrong.step == 1  # at the first log line, not at the first checkpoint
 
 
 def test_metrics_say_where_the_time_goes(tmp_path):
