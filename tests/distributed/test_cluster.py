@@ -8,17 +8,20 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from unit.train.support import run_config
 
 from pm.errors import ConfigError
 from pm.train.callbacks import read_metrics
+from pm.train.checkpoint import newest_complete, read_checkpoint
 from pm.train.context import LocalContext
 from pm.train.plan import plan_workers
 from pm.train.worker import run_worker
 
 pytestmark = pytest.mark.timeout(900)
-# Eight passes of one sample: steps that last while nodes come and go.
-SETTINGS = {"train__batch_size": 8, "train__micro_batch_size": 1, "train__lr_lora": 1e-3, "train__lr_id_encoder": 1e-3}
+# Eight passes of one sample: steps that last while nodes come and go. Of one worker DeepSpeed is not used.
+SETTINGS = {"engine__name": "zero2", "train__batch_size": 8, "train__micro_batch_size": 1, "train__ema_decay": 0.9}
+SETTINGS |= {"train__lr_lora": 1e-3, "train__lr_id_encoder": 1e-3}
 
 
 def test_an_elastic_run_survives_the_loss_of_a_node_and_grows_onto_new_ones(tiny_dataset, tiny_base, tmp_path):
@@ -45,6 +48,9 @@ def test_an_elastic_run_survives_the_loss_of_a_node_and_grows_onto_new_ones(tiny
     run_worker(alone, LocalContext(tmp_path / "alone"), {})
     expected = [line["loss"] for line in read_metrics(tmp_path / "alone/metrics.jsonl")]
     assert [line["loss"] for line in lines] == pytest.approx(expected, rel=1e-3)
+    average = read_checkpoint(newest_complete(tmp_path / "run/checkpoints")).ema
+    for name, value in read_checkpoint(newest_complete(tmp_path / "alone/checkpoints")).ema.items():
+        torch.testing.assert_close(average[name], value, rtol=1e-3, atol=2e-4, msg=name)
 
 
 def test_more_workers_than_a_cluster_has_is_an_error_after_the_stated_wait(
