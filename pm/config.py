@@ -1,16 +1,21 @@
 """Turn a plain mapping (from YAML) into frozen dataclasses, strictly.
 
-Each room keeps its own dataclasses in its `config.py`; defaults live in `conf/` only, so a field without a value
-is an error here and never a second default.
+Each room keeps its own dataclasses in its `config.py`, and each choice (`pm.choice`) in its own file; defaults live in
+`conf/` only, so a field without a value is an error here and never a second default. The range of a number stands
+beside the field: `Annotated[float, Ge(0), Lt(1)]`.
 """
 
 import dataclasses
 import difflib
+import operator
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+from annotated_types import Ge, Gt, Interval, Le, Lt, MinLen
+
+from pm.choice import find_part, is_kind
 from pm.errors import ConfigError
 
 T = TypeVar("T")
@@ -20,16 +25,22 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T
     """Build the dataclass `cls` from `mapping`, recursively; checks in `cls.__post_init__` run on the way.
 
     Args:
-        cls: a dataclass. Fields may be scalars, `X | None`, `tuple[X, ...]`, `Literal`, dict, or other dataclasses.
+        cls: a dataclass. Fields may be scalars, `X | None`, `tuple[X, ...]`, `Literal`, dict, other dataclasses, kinds of
+            parts (`pm.choice.Choice`; a plain string is the name of a part without settings), and each of them
+            `Annotated` with `Ge`, `Gt`, `Le`, `Lt`, `Interval` or `MinLen` of annotated_types.
         mapping: plain Python values, for example `OmegaConf.to_container(cfg, resolve=True)`.
         where: dotted path of `mapping` in the whole config, for messages.
 
     Raises:
-        ConfigError: an unknown key (names the valid ones), a missing key, or a value of the wrong type.
+        ConfigError: an unknown key (names the valid ones), a missing key, a value of the wrong type or out of range.
     """
+    if is_kind(cls) and isinstance(mapping, str):
+        mapping = {"name": mapping}
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"{where or cls.__name__} must be a mapping, got {mapping!r}")
-    hints = typing.get_type_hints(cls)
+    if is_kind(cls):
+        cls = _chosen(cls, mapping, where)
+    hints = typing.get_type_hints(cls, include_extras=True)
     names = [f.name for f in dataclasses.fields(cls)]
     for key in mapping:
         if key not in names:
@@ -51,8 +62,20 @@ def unknown_key(path: str, key: str, valid: Sequence[str]) -> str:
     return f"unknown config key {path!r}{hint or ';'} valid keys: {', '.join(sorted(valid))}"
 
 
+def _chosen(kind: Any, mapping: Mapping[str, Any], where: str) -> Any:
+    where = where or kind.group
+    if not isinstance(mapping.get("name"), str):
+        raise ConfigError(f"{where}.name is missing; choose one with {kind.group}=..., see conf/{kind.group}/")
+    return find_part(kind, mapping["name"], where)
+
+
 def _convert(hint: Any, value: Any, path: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        converted = _convert(args[0], value, path)
+        if converted is not None:
+            _check_range(converted, args[1:], path)
+        return converted
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None
@@ -73,6 +96,23 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
             raise ConfigError(f"{path} must be a mapping, got {value!r}")
         return dict(value)
     return _scalar(hint, value, path)
+
+
+def _check_range(value: Any, limits: Sequence[Any], path: str) -> None:
+    """Refuse a value outside the limits declared beside its field; lists are checked element by element."""
+    bounds: dict[str, Any] = {}
+    for limit in limits:
+        if isinstance(limit, MinLen) and len(value) < limit.min_length:
+            raise ConfigError(f"{path} needs {limit.min_length} entries at least, got {value!r}")
+        for name in ("ge", "gt", "le", "lt"):
+            if isinstance(limit, Ge | Gt | Le | Lt | Interval) and getattr(limit, name, None) is not None:
+                bounds[name] = getattr(limit, name)
+    holds = {"ge": operator.ge, "gt": operator.gt, "le": operator.le, "lt": operator.lt}
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    for each in value if isinstance(value, tuple) else (value,):
+        if not all(holds[name](each, bound) for name, bound in bounds.items()):  # NaN fails too
+            asked = " and ".join(f"{words[name]} {bound:g}" for name, bound in bounds.items())
+            raise ConfigError(f"{path}={each} must be {asked}")
 
 
 def _matching(hints: list, value: Any, path: str) -> Any:

@@ -1,9 +1,10 @@
 """YAML → dataclass: strict, and clear about what is wrong."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from pm.config import from_mapping
 from pm.errors import ConfigError
@@ -50,3 +51,33 @@ def test_errors_name_thing_value_and_way_out(change, message):
 def test_missing_key():
     with pytest.raises(ConfigError, match="limit is missing"):
         from_mapping(Outer, {k: v for k, v in GOOD.items() if k != "limit"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranges:
+    share: Annotated[float, Gt(0), Le(1)]
+    side: Annotated[int | None, Ge(8)]
+    betas: Annotated[tuple[float, ...], MinLen(2), Ge(0), Lt(1)]
+
+
+FITS = {"share": 1, "side": None, "betas": [0.9, 0.999]}
+
+
+def test_ranges_stand_beside_the_field():
+    assert from_mapping(Ranges, FITS) == Ranges(1.0, None, (0.9, 0.999))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"share": 0}, "^crop.share=0.0 must be above 0 and at most 1$"),
+        ({"share": 1.5}, "crop.share=1.5 must be above 0 and at most 1"),
+        ({"share": float("nan")}, "crop.share=nan must be above 0"),
+        ({"side": 7}, "crop.side=7 must be at least 8"),
+        ({"betas": [0.9, 1]}, "crop.betas=1.0 must be at least 0 and below 1"),
+        ({"betas": [0.9]}, "crop.betas needs 2 entries at least"),
+    ],
+)
+def test_out_of_range(change, message):
+    with pytest.raises(ConfigError, match=message):
+        from_mapping(Ranges, FITS | change, "crop")

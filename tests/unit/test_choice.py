@@ -1,0 +1,102 @@
+"""A part is found by its file's name, by an entry point or by its dotted name, and built with its own settings."""
+
+import dataclasses
+import importlib.metadata
+import sys
+from typing import Annotated
+
+import pytest
+from annotated_types import Ge
+
+from pm.choice import Choice, find_part, part_names
+from pm.config import from_mapping
+from pm.errors import ConfigError
+
+KIND = '''
+import dataclasses
+from pm.choice import Choice
+
+@dataclasses.dataclass(frozen=True)
+class Shape(Choice, group="shape", package="shapes"):
+    name: str
+'''
+SQUARE = '''
+import dataclasses
+from typing import Annotated
+from annotated_types import Ge
+from shapes import Shape
+
+@dataclasses.dataclass(frozen=True)
+class Square(Shape):
+    side: Annotated[int, Ge(1)]
+'''
+POINT = SQUARE.replace("Square", "Point").replace("    side: Annotated[int, Ge(1)]", "    pass")
+
+
+@pytest.fixture()
+def kind(tmp_path, monkeypatch):
+    """A kind `shape` with two parts, beside a helper that is none, and a part in another package."""
+    files = {"shapes/__init__.py": KIND, "shapes/square.py": SQUARE, "shapes/point.py": POINT, "shapes/area.py": ""}
+    for name, text in (files | {"others/__init__.py": "", "others/round.py": POINT.replace("Point", "Round")}).items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield __import__("shapes").Shape
+    for name in [n for n in sys.modules if n.partition(".")[0] in ("shapes", "others")]:
+        del sys.modules[name]
+
+
+def test_by_file_name_with_its_own_settings(kind):
+    square = from_mapping(kind, {"name": "square", "side": 3})
+    assert type(square).__name__ == "Square" and square.side == 3
+    assert type(from_mapping(kind, "point")).__name__ == "Point"
+    assert part_names(kind) == ["point", "square"]
+
+
+def test_by_dotted_name(kind):
+    assert type(from_mapping(kind, "others.round")).__name__ == "Round"
+
+
+def test_by_entry_point(kind, monkeypatch):
+    point = importlib.metadata.EntryPoint("disc", "others.round", "photomaker.shape")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point] if group == point.group else [])
+    assert type(from_mapping(kind, "disc")).__name__ == "Round"
+    assert part_names(kind) == ["disc", "point", "square"]
+
+
+@pytest.mark.parametrize(
+    "value, message",
+    [
+        ({"name": "circle"}, r"shape='circle' is not one of point, square; a part of your own"),
+        ({"name": "area"}, r"shape='area' is not one of point, square"),
+        ({"name": "os"}, r"shape='os' is not one of"),
+        ({"name": "os.path"}, r"shape='os.path' is not one of"),
+        ({"name": "no.such.module"}, r"shape='no.such.module' is not one of"),
+        ({"name": "../square"}, r"is not one of"),
+        ({"side": 3}, r"shape.name is missing; choose one with shape="),
+        ({"name": "square"}, r"shape.side is missing"),
+        ({"name": "square", "side": 0}, r"shape.side=0 must be at least 1"),
+        ({"name": "square", "sides": 1}, r"unknown config key 'shape.sides'; did you mean 'side'"),
+    ],
+)
+def test_errors(kind, value, message):
+    with pytest.raises(ConfigError, match=message):
+        from_mapping(kind, value, "shape")
+
+
+def test_a_part_whose_package_is_missing_says_so(kind, tmp_path):
+    (tmp_path / "shapes" / "broken.py").write_text("import no_such_library\n")
+    with pytest.raises(ConfigError, match="shape=broken cannot be imported .*no_such_library"):
+        find_part(kind, "broken")
+
+
+def test_kinds_nest(kind):
+    @dataclasses.dataclass(frozen=True)
+    class Picture:
+        shape: kind | None
+        layers: Annotated[int, Ge(0)]
+
+    assert from_mapping(Picture, {"shape": None, "layers": 1}).shape is None
+    assert from_mapping(Picture, {"shape": "point", "layers": 1}).shape.name == "point"
+    assert issubclass(kind, Choice)
