@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from pm.data.config import FaceConfig, SourceConfig, VerifyConfig
-from pm.data.faces import find_faces, make_detector, make_embedder
-from pm.data.ingest import ingest
-from pm.data.listing import Listing
 from pm.data.records import Face, Photo
-from pm.data.verify import verify
+from pm.data.source.listing import Listing
+from pm.data.stages.faces import find_faces, make_detector, make_embedder
+from pm.data.stages.ingest import ingest
+from pm.data.stages.verify import verify
 
 ROOT = Path(__file__).resolve().parents[1]
 PROBE = ROOT / "assets" / "toon" / "probe.safetensors"

@@ -23,11 +23,11 @@ from hydra import compose, initialize_config_dir  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
 from pm.config import from_mapping  # noqa: E402
-from pm.data.base_sizes import base_sizes  # noqa: E402
 from pm.data.config import PreprocessConfig  # noqa: E402
-from pm.data.listing import Listing  # noqa: E402
-from pm.data.plan import plan_shards, shard_limit  # noqa: E402
-from pm.data.steps import make_stages, stages_of  # noqa: E402
+from pm.data.run.shards import plan_shards, shard_limit  # noqa: E402
+from pm.data.run.steps import make_stages, stages_of  # noqa: E402
+from pm.data.source.listing import Listing  # noqa: E402
+from pm.model.base_sizes import base_sizes  # noqa: E402
 
 
 def load(overrides: list[str]) -> PreprocessConfig:
@@ -65,7 +65,7 @@ def on_ray(config: PreprocessConfig, workers: int, cpus: int) -> tuple[float, di
     """Seconds of `build`, Ray's own start not counted, and `dataset.json`'s stages."""
     import ray
 
-    from pm.data.build import build
+    from pm.data.run.graph import build
     from pm.ray_env import ray_init
 
     ray_init(num_cpus=cpus, address="local")
@@ -112,7 +112,7 @@ def main() -> None:
         seconds, growth = driver_cost(rows)
         print(f"| {rows:,} | {seconds:.1f} | {growth:.0f} MiB |", flush=True)
 
-    from pm.data.build import _absolute, _draw_toon
+    from pm.data.run.graph import _absolute, _draw_toon
 
     config = _absolute(config)
     _draw_toon(config)

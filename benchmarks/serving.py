@@ -33,7 +33,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pm.cpus import available_cpus  # noqa: E402
 from serving.config import ServeConfig  # noqa: E402
-from serving.schema import Job, Photo  # noqa: E402
+from serving.http.schema import Job, Photo  # noqa: E402
 from serving.settings import load  # noqa: E402
 
 PROMPT = "a {word} img wearing a red hoodie"
@@ -77,9 +77,9 @@ class InProcess:
     """The engine without HTTP and Ray."""
 
     def __init__(self, config: ServeConfig, persons: list[Person]) -> None:
-        from serving.engine import Engine
+        from serving.engine.core import Engine
+        from serving.http.photos import decode
         from serving.metrics import MemoryRecorder
-        from serving.photos import decode
 
         self.config, self.recorder = config, MemoryRecorder()
         self.engine = Engine(config, self.recorder)

@@ -120,7 +120,7 @@ def part(args: argparse.Namespace) -> None:
         bare_loop(args, Path(home))
         return
     from pm.ray_env import ray_init
-    from pm.train.launch import launch
+    from pm.train.run.launch import launch
 
     engine, workers = name.rsplit("-", 1)
     ray_init(address="local", num_cpus=args.cpus)
@@ -153,13 +153,13 @@ def parts(config: RunConfig):
     """Model, step and batches of a run, built by hand."""
     import torch
 
-    from pm.data.dataset import IdentityDataset
-    from pm.data.loader import Loader
+    from pm.data.dataset.reader import IdentityDataset
+    from pm.data.loading.loader import Loader
     from pm.model.base import load_base
     from pm.model.photomaker import PhotoMaker
     from pm.train.diffusion import noise_schedule
+    from pm.train.run.workers import samples_config
     from pm.train.step import Precision, TrainStep, train_in_float32
-    from pm.train.worker import samples_config
 
     base = load_base(
         config.base.path, ("unet", "text", "vae"), vision_path=config.base.vision_path, dtype=torch.float32

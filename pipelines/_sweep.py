@@ -18,9 +18,9 @@ from pm.config import from_mapping
 from pm.errors import Interrupted, PmError, reason
 from pm.tracking import WandbConfig
 from pm.train.callbacks import METRICS
-from pm.train.storage import RemoteFolder, folders
-from pm.train.summary import SUMMARY
-from pm.train.sweep import CELL, finish_sweep, write_cell
+from pm.train.run.storage import RemoteFolder, folders
+from pm.train.run.summary import SUMMARY
+from pm.train.run.sweep import CELL, finish_sweep, write_cell
 
 
 def in_sweep() -> bool:

@@ -12,7 +12,7 @@ from pm.data.config import BrowseConfig
 def main(cfg: dict) -> None:
     config = from_mapping(BrowseConfig, {"dataset": cfg.pop("data"), **cfg})
 
-    from pm.data.browse import write_page
+    from pm.data.dataset.browse import write_page
 
     print(f"page: {write_page(config)}")
 

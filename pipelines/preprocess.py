@@ -13,13 +13,13 @@ from pm.data.config import PreprocessConfig
 def main(cfg: dict) -> None:
     key = cfg.pop("forget")
     if key is not None:
-        from pm.data.forget import forget
+        from pm.data.dataset.forget import forget
 
         print(forget(cfg["output"], str(key)).text(cfg["output"]))
         return
     config = from_mapping(PreprocessConfig, cfg)
 
-    from pm.data.build import build
+    from pm.data.run.graph import build
 
     print(build(config).text(config.output))
 

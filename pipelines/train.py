@@ -18,8 +18,8 @@ def main(cfg: dict) -> None:
     config = from_mapping(RunConfig, fields | {"dataset": cfg["data"]})
 
     from pm.ray_env import ray_init
-    from pm.train.launch import launch
-    from pm.train.storage import folders
+    from pm.train.run.launch import launch
+    from pm.train.run.storage import folders
 
     ray_init(log_to_driver=config.workers.logs)
     if cfg["draw"] and not Path(cfg["data"], "dataset.json").exists():
@@ -33,8 +33,8 @@ def draw(cfg: dict) -> None:
     from hydra import compose
     from omegaconf import OmegaConf
 
-    from pm.data.build import build
     from pm.data.config import PreprocessConfig
+    from pm.data.run.graph import build
 
     data, base = cfg["data"], cfg["base"]
     values = {"dataset.identities": cfg["draw"], "dataset.photos_per_identity": 4, "dataset.root": f"{data}-photos"}

@@ -25,8 +25,8 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T
     """Build the dataclass `cls` from `mapping`, recursively; checks in `cls.__post_init__` run on the way.
 
     Args:
-        cls: a dataclass. Fields may be scalars, `X | None`, `tuple[X, ...]`, `Literal`, dict, other dataclasses, kinds of
-            parts (`pm.choice.Choice`; a plain string is the name of a part without settings), and each of them
+        cls: a dataclass. Fields may be scalars, `X | None`, `tuple[X, ...]`, `Literal`, dict, other dataclasses, kinds
+            of parts (`pm.choice.Choice`; a plain string is the name of a part without settings), and each of them
             `Annotated` with `Ge`, `Gt`, `Le`, `Lt`, `Interval` or `MinLen` of annotated_types.
         mapping: plain Python values, for example `OmegaConf.to_container(cfg, resolve=True)`.
         where: dotted path of `mapping` in the whole config, for messages.

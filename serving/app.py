@@ -13,14 +13,14 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from pm.errors import ConfigError, PmError
-from serving.backend import RayBackend
 from serving.config import ScaleConfig, ServeConfig
-from serving.keys import Key, KeyFile
+from serving.engine.backend import RayBackend
+from serving.http.keys import Key, KeyFile
+from serving.http.quota import LocalQuotas
+from serving.http.routes import create_app
+from serving.http.schema import Job, Photo
+from serving.http.service import Service
 from serving.metrics import RayRecorder
-from serving.quota import LocalQuotas
-from serving.routes import create_app
-from serving.schema import Job, Photo
-from serving.service import Service
 from serving.settings import load
 
 logger = logging.getLogger("ray.serve")
@@ -36,7 +36,7 @@ class EngineDeployment:
 
     def __init__(self, config: ServeConfig) -> None:
         # Only here: an ingress needs neither torch nor diffusers, and starts in a third of the time without.
-        from serving.engine import Engine
+        from serving.engine.core import Engine
 
         self.engine, self.configured = Engine(config, RayRecorder()), False
 

@@ -38,7 +38,7 @@ class HttpConfig:
 class KeysConfig:
     """Who may use the service."""
 
-    file: str | None  # written by `python -m serving.keys`; None: everybody who can connect
+    file: str | None  # written by `python -m serving.http.keys`; None: everybody who can connect
     anonymous: bool  # without a file, serve other machines too: say so, or the service does not start
 
 
@@ -165,7 +165,7 @@ class ServeConfig:
         if self.keys.file is None and not self.http.loopback and not self.keys.anonymous:
             raise ConfigError(
                 f"http.host={self.http.host} is reachable from other machines and keys.file is not set; make keys with "
-                "'python -m serving.keys', or say keys.anonymous=true"
+                "'python -m serving.http.keys', or say keys.anonymous=true"
             )
 
 

@@ -50,7 +50,7 @@ def check(config: ServeConfig) -> None:
         PmError: the first one.
     """
     from pm.model.files import fingerprint
-    from serving.keys import KeyFile
+    from serving.http.keys import KeyFile
 
     config.check_exposure()
     if config.keys.file is not None:

@@ -51,7 +51,7 @@ class WorkersConfig:
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """Everything `pm.data.build.build` needs."""
+    """Everything `pm.data.run.graph.build` needs."""
 
     dataset: SourceConfig
     base: BaseConfig

@@ -14,7 +14,7 @@ from pm.errors import DataError
 SCHEMA_VERSION = 2  # 2 added columns, features in bfloat16 and the noted removals
 READABLE_VERSIONS = (1, 2)
 META_FILE, INDEX_FILE, REJECTS_FILE = "dataset.json", "index.parquet", "rejects.parquet"
-FORGET, PLAN = "_forget", "plan.json"  # where `pm.data.forget` works, and what it has decided
+FORGET, PLAN = "_forget", "plan.json"  # where `pm.data.dataset.forget` works, and what it has decided
 
 PIXELS_AND_FEATURES = ("id_crop", "vae_mean", "vae_logvar", "text_embeds", "pooled") + (
     "repeat_embeds",
@@ -66,7 +66,7 @@ class Photo:
     mask: bytes = b""  # PNG L of the crop at working size, then at the dataset's resolution
     caption: str = ""
     class_word: str = ""
-    class_rule: str = ""  # how the class word was chosen, see `pm.data.captions`
+    class_rule: str = ""  # how the class word was chosen, see `pm.data.stages.captions`
     class_index: int = 0
     id_crop: bytes = b""  # PNG RGB at the vision tower's input size
     # Features, in the dataset's storage type; what was not asked for is empty.

@@ -152,7 +152,7 @@ class PhotoMaker(IdConditioner):
         Args:
             noisy: [B, C, h, w].
             timesteps: [B].
-            batch: `pm.data.batches.Batch`, on this module's device.
+            batch: `pm.data.loading.batches.Batch`, on this module's device.
 
         Returns:
             the U-Net's output [B, C, h, w].

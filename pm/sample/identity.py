@@ -8,9 +8,9 @@ from PIL import Image
 
 from pm.config import from_mapping
 from pm.data.config import CropConfig, FaceConfig, MaskConfig
-from pm.data.pixels import flatten
 from pm.errors import CheckpointError, PmError, RequestError
 from pm.model.adapter import AdapterMeta
+from pm.photo.pixels import flatten
 from pm.sample.references import Preparation, Prepare, Reference, load_photo, prepare_drawing, prepare_photo
 from pm.sample.wall import has_wall
 

@@ -10,15 +10,15 @@ import numpy as np
 from PIL import Image
 
 from pm.data.config import CropConfig, FaceConfig, MaskConfig
-from pm.data.crop import face_share, square_box
-from pm.data.faces import Detector, make_detector
-from pm.data.listing import PHOTO_SUFFIXES
-from pm.data.masks import Masker, face_in_crop, face_overlap, make_masker
-from pm.data.pixels import flatten, read_photo, resize, resize_mask
 from pm.data.records import Face, Photo
-from pm.data.sidecar import SidecarError
+from pm.data.source.listing import PHOTO_SUFFIXES
+from pm.data.stages.crop import face_share, square_box
+from pm.data.stages.faces import Detector, make_detector
+from pm.data.stages.masks import Masker, face_in_crop, face_overlap, make_masker
 from pm.errors import ConfigError, RequestError
 from pm.model.images import square
+from pm.photo.pixels import flatten, read_photo, resize, resize_mask
+from pm.photo.sidecar import SidecarError
 from pm.sample.wall import people_on_wall
 
 WAY_OUT = "use another photo, or preprocess=none to take it as it is"

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pm.errors import CheckpointError
-from pm.train.engine import MOMENTS, EngineState
+from pm.train.engine.base import MOMENTS, EngineState
 
 VERSION = 2
 WRITE_ERRORS = (OSError, SafetensorError)  # safetensors wraps a full disk in its own error

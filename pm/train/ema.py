@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from pm.train.engine import Engine
+from pm.train.engine.base import Engine
 
 
 class MovingAverage:

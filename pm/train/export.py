@@ -15,10 +15,10 @@ from pm.model.config import AdapterConfig, BaseConfig
 from pm.model.formats import save_diffusers, save_published
 from pm.model.photomaker import PhotoMaker
 from pm.train.checkpoint import best_complete, is_checkpoint, newest_complete, read_checkpoint
-from pm.train.engine import load_weights
+from pm.train.engine.base import load_weights
+from pm.train.run.summary import CHECKPOINTS
+from pm.train.run.workers import CROP_MODE, project_version
 from pm.train.step import train_in_float32
-from pm.train.summary import CHECKPOINTS
-from pm.train.worker import CROP_MODE, project_version
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from pm.errors import ConfigError
 from pm.train.callbacks import Callback
 from pm.train.checkpoint import Position, Restored, RngState, restore_rng, write_checkpoint, write_rng
 from pm.train.config import TrainConfig
-from pm.train.context import TrainContext
 from pm.train.ema import MovingAverage
-from pm.train.engine import Engine, world_size
+from pm.train.engine.base import Engine, world_size
 from pm.train.meter import Meter
-from pm.train.signals import Signals
+from pm.train.run.context import TrainContext
+from pm.train.run.signals import Signals
 
 
 def warmup(step: int, steps: int) -> float:

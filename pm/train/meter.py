@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pm.train.engine import world_size
+from pm.train.engine.base import world_size
 
 PARTS = ("data", "forward", "backward", "optimizer", "checkpoint")
 _WAITED = ("data", "checkpoint")  # the host waits for these itself; the rest is queued on a GPU

@@ -68,7 +68,7 @@ class TrainStep(nn.Module):
         self.precision, self.loss_weights, self.min_snr_gamma = precision, loss_weights, min_snr_gamma
 
     def forward(self, batch: Any) -> Tensor:
-        """Loss of each sample of a `pm.data.batches.Batch`, [B] float32; the mean over samples is what is minimised."""
+        """Loss of each sample of a `Batch`, [B] float32; the mean over samples is what is minimised."""
         device = batch.mean.device
         draws = draw(batch.seeds, tuple(batch.mean.shape[1:]), len(self.schedule))
         timesteps = draws.timesteps.to(device)

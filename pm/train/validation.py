@@ -8,14 +8,14 @@ import torch.distributed as dist
 from PIL import Image
 from torch import nn
 
-from pm.data.dataset import IdentityDataset
+from pm.data.dataset.reader import IdentityDataset
 from pm.model.base import BaseModel
 from pm.model.photomaker import PhotoMaker
 from pm.sample.grid import GridRow, labelled_grid, save_png
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.request import Request, request_of
 from pm.train.config import ValidationConfig
-from pm.train.context import TrainContext
+from pm.train.run.context import TrainContext
 from pm.train.step import Precision
 
 FOLDER = "validation"

@@ -21,8 +21,8 @@ from unit.train.support import run_config  # noqa: E402
 from pm.errors import Interrupted  # noqa: E402
 from pm.ray_env import ray_init  # noqa: E402
 from pm.train.checkpoint import newest_complete, read_checkpoint  # noqa: E402
-from pm.train.launch import launch  # noqa: E402
-from pm.train.summary import CHECKPOINTS, STOP  # noqa: E402
+from pm.train.run.launch import launch  # noqa: E402
+from pm.train.run.summary import CHECKPOINTS, STOP  # noqa: E402
 
 
 def main(dataset: str, base: str, run_dir: str, settings: str) -> None:

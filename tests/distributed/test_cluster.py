@@ -14,9 +14,9 @@ from unit.train.support import run_config
 from pm.errors import ConfigError
 from pm.train.callbacks import read_metrics
 from pm.train.checkpoint import newest_complete, read_checkpoint
-from pm.train.context import LocalContext
-from pm.train.plan import plan_workers
-from pm.train.worker import run_worker
+from pm.train.run.context import LocalContext
+from pm.train.run.plan import plan_workers
+from pm.train.run.workers import run_worker
 
 pytestmark = pytest.mark.timeout(900)
 # Eight passes of one sample: steps that last while nodes come and go. Of one worker DeepSpeed is not used.

@@ -26,8 +26,8 @@ from pm.config import from_mapping
 from pm.cpus import available_cpus
 from pm.train.callbacks import MetricsFile, read_metrics
 from pm.train.config import RunConfig
-from pm.train.context import LocalContext
-from pm.train.worker import run_worker
+from pm.train.run.context import LocalContext
+from pm.train.run.workers import run_worker
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 40

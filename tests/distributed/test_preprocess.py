@@ -17,19 +17,19 @@ from unit.data.support import found
 from unit.data.test_ingest import ODD_FILES
 from unit.data.test_plan import settings
 
-import pm.data.build as build_module
+import pm.data.run.graph as build_module
 from pm.config import from_mapping
-from pm.data import captions, crop, faces, ingest, masks, verify
-from pm.data.base_sizes import base_sizes
-from pm.data.build import build
 from pm.data.config import PreprocessConfig, SamplesConfig
-from pm.data.dataset import IdentityDataset
-from pm.data.output import finished_shards
-from pm.data.precompute import Precompute
+from pm.data.dataset.reader import IdentityDataset
+from pm.data.dataset.writer import finished_shards
 from pm.data.records import from_table, to_table
-from pm.data.runner import latest_checkpoint
-from pm.data.steps import IDENTITIES, steps_of
+from pm.data.run.graph import build
+from pm.data.run.steps import IDENTITIES, steps_of
+from pm.data.run.worker import latest_checkpoint
+from pm.data.stages import captions, crop, faces, ingest, masks, verify
+from pm.data.stages.precompute import Precompute
 from pm.errors import DataError
+from pm.model.base_sizes import base_sizes
 from pm.toon.world import write_photos
 
 DEFECTS = {"two_people": 0.15, "no_person": 0.1, "too_small": 0.1, "truncated": 0.1}
@@ -65,7 +65,7 @@ DRIVER = """
 import json, sys
 sys.path[:0] = json.loads(sys.argv[1])
 from pm.config import from_mapping
-from pm.data.build import build
+from pm.data.run.graph import build
 from pm.data.config import PreprocessConfig
 build(from_mapping(PreprocessConfig, json.loads(sys.argv[2])))
 """

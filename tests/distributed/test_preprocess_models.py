@@ -9,12 +9,12 @@ from unit.data.test_plan import settings
 from unit.data.tiny_models import write_blip2, write_mask2former
 
 from pm.config import from_mapping
-from pm.data.browse import write_page
-from pm.data.build import build
 from pm.data.config import BrowseConfig, PreprocessConfig
-from pm.data.forget import forget
-from pm.data.output import open_output
-from pm.data.steps import steps_of
+from pm.data.dataset.browse import write_page
+from pm.data.dataset.forget import forget
+from pm.data.dataset.writer import open_output
+from pm.data.run.graph import build
+from pm.data.run.steps import steps_of
 from pm.toon.world import write_photos
 
 

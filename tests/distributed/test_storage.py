@@ -15,10 +15,10 @@ from unit.train.support import run_config  # noqa: E402
 
 from pm.errors import ConfigError  # noqa: E402
 from pm.train.callbacks import read_metrics  # noqa: E402
-from pm.train.context import LocalContext  # noqa: E402
-from pm.train.launch import launch  # noqa: E402
-from pm.train.storage import RemoteFolder, followed, join, mirrored  # noqa: E402
-from pm.train.worker import run_worker  # noqa: E402
+from pm.train.run.context import LocalContext  # noqa: E402
+from pm.train.run.launch import launch  # noqa: E402
+from pm.train.run.storage import RemoteFolder, followed, join, mirrored  # noqa: E402
+from pm.train.run.workers import run_worker  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from unit.train.support import run_config, write_dataset  # noqa: E402
 
-from pm.data.dataset import IdentityDataset  # noqa: E402
-from pm.data.loader import Loader  # noqa: E402
+from pm.data.dataset.reader import IdentityDataset  # noqa: E402
+from pm.data.loading.loader import Loader  # noqa: E402
 from pm.errors import CheckpointError, ConfigError, DataError  # noqa: E402
 from pm.model.base import load_base  # noqa: E402
 from pm.model.photomaker import PhotoMaker  # noqa: E402
@@ -28,10 +28,10 @@ from pm.train.checkpoint import read_checkpoint  # noqa: E402
 from pm.train.config import ENGINES  # noqa: E402
 from pm.train.diffusion import noise_schedule  # noqa: E402
 from pm.train.export import ExportConfig, export  # noqa: E402
-from pm.train.launch import launch  # noqa: E402
-from pm.train.plan import plan_workers  # noqa: E402
+from pm.train.run.launch import launch  # noqa: E402
+from pm.train.run.plan import plan_workers  # noqa: E402
+from pm.train.run.workers import samples_config  # noqa: E402
 from pm.train.step import Precision, TrainStep  # noqa: E402
-from pm.train.worker import samples_config  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(900)
@@ -108,8 +108,8 @@ def test_engines_agree(ray_session, dataset, tiny_base, tmp_path):
     def train(job):
         import torch.distributed as dist
 
-        from pm.train.launch import RayContext
-        from pm.train.worker import run_worker
+        from pm.train.run.launch import RayContext
+        from pm.train.run.workers import run_worker
 
         class Context(RayContext):
             """Checkpoints are written by hand: one Ray run holds several of ours here."""
@@ -190,7 +190,7 @@ def test_gathering_takes_no_threads_from_the_computation(tmp_path):
     """In a process of its own: threads of OpenMP that are there once stay."""
     code = """
 import os, sys, torch, torch.distributed as dist
-from pm.train.zero import _all_gather, _join_process_group
+from pm.train.engine.zero import _all_gather, _join_process_group
 
 torch.set_num_threads(2)
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1)

@@ -22,8 +22,8 @@ from unit.train.support import run_config, write_dataset  # noqa: E402
 from pm.errors import CheckpointError, ConfigError  # noqa: E402
 from pm.model.adapter import load_adapter  # noqa: E402
 from pm.train.callbacks import read_metrics  # noqa: E402
-from pm.train.launch import launch  # noqa: E402
-from pm.train.plan import Shortage  # noqa: E402
+from pm.train.run.launch import launch  # noqa: E402
+from pm.train.run.plan import Shortage  # noqa: E402
 
 pytestmark = pytest.mark.timeout(900)
 STEPS = 30

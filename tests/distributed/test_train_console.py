@@ -11,7 +11,7 @@ import pytest
 
 from pm.tracking import WandbConfig, wandb_mode
 from pm.train.callbacks import PROGRESS, Progress
-from pm.train.console import _Bar, _Lines, watch
+from pm.train.run.console import _Bar, _Lines, watch
 
 ROOT = Path(__file__).resolve().parents[2]
 STATES = [
@@ -102,11 +102,11 @@ def test_wandb_is_offline_without_a_key(monkeypatch, tmp_path):
 def test_each_cell_of_a_sweep_is_a_run_of_its_own(tmp_path, arguments, folders):
     program = (
         "import sys, json; sys.path.insert(0, sys.argv.pop(1))\n"
-        "import pm.ray_env, pm.train.launch\n"
+        "import pm.ray_env, pm.train.run.launch\n"
         "pm.ray_env.ray_init = lambda **_: None\n"
         "def launch(config, run_dir, settings, storage):\n"
         "    print(json.dumps([str(run_dir), config.adapter.compose, config.dataset, config.seed]))\n"
-        "pm.train.launch.launch = launch\n"
+        "pm.train.run.launch.launch = launch\n"
         "import train; train.main()\n"
     )
     command = [sys.executable, "-c", program, str(ROOT / "pipelines"), *arguments, "data=some/data"]

@@ -10,10 +10,10 @@ from unit.train.test_train_loop import make_step, make_trainer
 from pm.train.callbacks import Callback, MetricsFile, read_metrics
 from pm.train.checkpoint import read_checkpoint
 from pm.train.config import EngineConfig
-from pm.train.context import LocalContext
-from pm.train.engine import build_engine
+from pm.train.engine.base import build_engine
 from pm.train.loop import Trainer
-from pm.train.summary import CHECKPOINTS
+from pm.train.run.context import LocalContext
+from pm.train.run.summary import CHECKPOINTS
 
 BATCH = 8
 

@@ -51,7 +51,7 @@ def config(tiny_base, adapter_files):
 
 @pytest.fixture(scope="session")
 def engine(config):
-    from serving.engine import Engine
+    from serving.engine.core import Engine
     from serving.metrics import MemoryRecorder
 
     engine = Engine(config, MemoryRecorder())
@@ -64,11 +64,11 @@ def make_client(engine, config):
     """HTTP clients of the application in this process, with changed limits or keys; `client.service` is its ingress."""
     import httpx
 
-    from serving.backend import LocalBackend
+    from serving.engine.backend import LocalBackend
+    from serving.http.quota import LocalQuotas
+    from serving.http.routes import create_app
+    from serving.http.service import Service
     from serving.metrics import MemoryRecorder
-    from serving.quota import LocalQuotas
-    from serving.routes import create_app
-    from serving.service import Service
 
     def make(keys=None, **limits) -> httpx.AsyncClient:
         changed = dataclasses.replace(config, limits=dataclasses.replace(config.limits, **limits))

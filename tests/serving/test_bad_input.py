@@ -11,8 +11,8 @@ from serving_support import PROMPT, photo
 from starlette.requests import Request
 
 from serving.errors import ApiError
-from serving.keys import Key, KeyFile, hash_key, write_keys
-from serving.service import request_id_of
+from serving.http.keys import Key, KeyFile, hash_key, write_keys
+from serving.http.service import request_id_of
 
 EDITS, GENERATIONS = "/v1/images/edits", "/v1/images/generations"
 PART = b'--x\r\nContent-Disposition: form-data; name="%b"\r\n\r\n'

@@ -9,10 +9,10 @@ import pytest
 
 from pm.errors import ConfigError
 from serving import keys as keys_module
-from serving.cache import TenantCache
 from serving.config import HttpConfig
-from serving.keys import Key, KeyFile, hash_key, read_keys, write_keys
-from serving.quota import LocalQuotas
+from serving.engine.cache import TenantCache
+from serving.http.keys import Key, KeyFile, hash_key, read_keys, write_keys
+from serving.http.quota import LocalQuotas
 from serving.settings import load
 
 
@@ -39,7 +39,7 @@ def test_a_key_is_made_found_and_removed(tmp_path, capsys):
 def test_the_same_name_is_not_given_twice(tmp_path):
     for _ in range(2):
         last = subprocess.run(
-            [sys.executable, "-m", "serving.keys", "add", "bob", "--file", str(tmp_path / "keys.yaml")],
+            [sys.executable, "-m", "serving.http.keys", "add", "bob", "--file", str(tmp_path / "keys.yaml")],
             capture_output=True,
             text=True,
         )

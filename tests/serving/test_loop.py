@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from serving_support import PROMPT, photo
 
+from serving.http.photos import decode
+from serving.http.schema import Job
 from serving.metrics import MemoryRecorder
-from serving.photos import decode
-from serving.schema import Job
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_eight_people_at_once_are_each_as_alone(engine, photos):
 
 
 def test_budget_of_pixels_and_rows_bounds_a_batch(config, engine, photos):
-    from serving.loop import Batcher
+    from serving.engine.loop import Batcher
 
     sizes = []
 
@@ -251,7 +251,7 @@ def test_a_wrong_user_config_stops_no_running_engine(engine, config, photos):
 
 
 def test_a_stopped_sampler_is_reported_and_ends_its_rows(config):
-    from serving.engine import Engine
+    from serving.engine.core import Engine
     from serving.errors import EngineStopped
 
     engine = Engine(config, MemoryRecorder())

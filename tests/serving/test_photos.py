@@ -11,7 +11,7 @@ from PIL import Image
 from serving_support import photo
 
 from serving.errors import ApiError
-from serving.photos import decode
+from serving.http.photos import decode
 from serving.settings import load
 
 

@@ -17,11 +17,11 @@ from PIL import Image
 from unit.data.support import source
 
 from pm.data.config import DownloadConfig
-from pm.data.download import Downloader, is_public
-from pm.data.ingest import ingest
-from pm.data.listing import Listing
-from pm.data.manifest import manifest_rows
-from pm.data.store import read_bytes
+from pm.data.source.download import Downloader, is_public
+from pm.data.source.listing import Listing
+from pm.data.source.manifest import manifest_rows
+from pm.data.source.store import read_bytes
+from pm.data.stages.ingest import ingest
 from pm.errors import DataError
 
 CONFIG = DownloadConfig(

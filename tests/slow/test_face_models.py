@@ -9,7 +9,7 @@ from PIL import Image
 from unit.data.support import ingested
 
 from pm.data.config import FaceConfig
-from pm.data.faces import SidecarDetector, dlib_model, find_faces, make_detector, make_embedder
+from pm.data.stages.faces import SidecarDetector, dlib_model, find_faces, make_detector, make_embedder
 
 REPO = Path(__file__).resolve().parents[2]
 REAL = REPO.parent / "shared" / "faces"
@@ -51,9 +51,9 @@ def test_dlib_tells_two_people_apart(tmp_path):
 @pytest.mark.skipif(not PROBE.is_file(), reason="the toon probe is not here")
 def test_the_probe_finds_planted_strangers_and_the_right_face_of_two(tmp_path):
     from pm.data.config import VerifyConfig
-    from pm.data.masks import face_overlap
-    from pm.data.sidecar import read_sidecar, sidecar_mask
-    from pm.data.verify import verify
+    from pm.data.stages.masks import face_overlap
+    from pm.data.stages.verify import verify
+    from pm.photo.sidecar import read_sidecar, sidecar_mask
     from pm.toon.world import write_photos
 
     root = tmp_path / "toon"

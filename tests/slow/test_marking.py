@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 from unit.data.tiny_models import write_sentence_model
 
-from pm.data.captions import caption_photos
+from pm.data.captioning.marking import make_marker
+from pm.data.captioning.paper_marker import PaperMarker, id_region, segments
 from pm.data.config import MarkingConfig
-from pm.data.marking import make_marker
-from pm.data.paper_marker import PaperMarker, id_region, segments
-from pm.data.pixels import encode_png
 from pm.data.records import Photo
+from pm.data.stages.captions import caption_photos
 from pm.errors import CheckpointError, ConfigError
+from pm.photo.pixels import encode_png
 
 # Not `importorskip`: the two take ten seconds to import, and every process collects every file.
 absent = [name for name in ("spacy", "sentence_transformers") if find_spec(name) is None]

@@ -12,7 +12,7 @@ from unit.train.test_train_loop import make_trainer
 from pm.errors import PmError
 from pm.tracking import WandbConfig
 from pm.train.callbacks import Callback, MetricsFile, Wandb, read_metrics
-from pm.train.sweep import finish_sweep, read_cells, sweep_table
+from pm.train.run.sweep import finish_sweep, read_cells, sweep_table
 
 
 def test_an_outage_of_wandb_stops_no_training(tmp_path, monkeypatch):

@@ -12,15 +12,15 @@ from pm.choice import Choice, find_part, part_names
 from pm.config import from_mapping
 from pm.errors import ConfigError
 
-KIND = '''
+KIND = """
 import dataclasses
 from pm.choice import Choice
 
 @dataclasses.dataclass(frozen=True)
 class Shape(Choice, group="shape", package="shapes"):
     name: str
-'''
-SQUARE = '''
+"""
+SQUARE = """
 import dataclasses
 from typing import Annotated
 from annotated_types import Ge
@@ -29,7 +29,7 @@ from shapes import Shape
 @dataclasses.dataclass(frozen=True)
 class Square(Shape):
     side: Annotated[int, Ge(1)]
-'''
+"""
 POINT = SQUARE.replace("Square", "Point").replace("    side: Annotated[int, Ge(1)]", "    pass")
 
 

@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from pm.data.config import SamplesConfig, SourceConfig
-from pm.data.ingest import ingest
-from pm.data.listing import Listing
-from pm.data.output import finish, open_output, write_shard
-from pm.data.pixels import encode_png
+from pm.data.dataset.writer import finish, open_output, write_shard
 from pm.data.records import SCHEMA_VERSION, Face, Photo
+from pm.data.source.listing import Listing
+from pm.data.stages.ingest import ingest
+from pm.photo.pixels import encode_png
 
 LATENT, TEXT, POOLED, VISION = (4, 8, 8), (7, 10), 6, 32
 SAMPLES = SamplesConfig(min_references=1, max_references=4, null_text=0.1, masked_loss=0.5)

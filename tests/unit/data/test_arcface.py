@@ -7,7 +7,7 @@ import pytest
 from unit.data.support import ingested, write_photo
 
 from pm.data.config import FaceConfig
-from pm.data.faces import find_faces, make_detector, make_embedder
+from pm.data.stages.faces import find_faces, make_detector, make_embedder
 from pm.errors import CheckpointError, ConfigError
 
 FACE = FaceConfig("insightface", min_size=1, upsample=None, max_side=64, pack="buffalo_l", threshold=0.2)

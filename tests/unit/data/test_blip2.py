@@ -6,12 +6,12 @@ import pytest
 import torch
 from unit.data.tiny_models import write_blip2
 
-from pm.data.blip2 import Blip2Captioner, _Draw
-from pm.data.captions import caption_photos, make_captioner, singular, words_in
+from pm.data.captioning.blip2 import Blip2Captioner, _Draw
 from pm.data.config import CaptionConfig
-from pm.data.pixels import encode_png
 from pm.data.records import Photo
+from pm.data.stages.captions import caption_photos, make_captioner, singular, words_in
 from pm.errors import CheckpointError, ConfigError
+from pm.photo.pixels import encode_png
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from unit.data.support import write_dataset
 
-from pm.data.browse import funnel, write_page
 from pm.data.config import BrowseConfig
-from pm.data.forget import forget
+from pm.data.dataset.browse import funnel, write_page
+from pm.data.dataset.forget import forget
 from pm.errors import ConfigError, DataError
 
 PLAIN = {"output": None, "photos": None, "people": (), "identities": 40, "photos_per_identity": 8, "rejects": 24}

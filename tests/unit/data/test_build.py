@@ -3,12 +3,12 @@
 import pytest
 from unit.data.test_plan import settings
 
-import pm.data.build as build_module
+import pm.data.run.graph as build_module
 from pm.config import from_mapping
-from pm.data.build import build
 from pm.data.config import PreprocessConfig
-from pm.data.output import write_shard
-from pm.data.plan import plan_shards
+from pm.data.dataset.writer import write_shard
+from pm.data.run.graph import build
+from pm.data.run.shards import plan_shards
 from pm.errors import CheckpointError, DataError
 
 

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from pm.data.captions import TemplateCaptioner, caption_photos, folder_class_word, make_captioner, singular
 from pm.data.config import CaptionConfig
 from pm.data.records import Photo
+from pm.data.stages.captions import TemplateCaptioner, caption_photos, folder_class_word, make_captioner, singular
 
 NONE = dict.fromkeys(("path", "prompt", "attempts", "max_tokens", "temperature"))
 SIDECAR = CaptionConfig(name="sidecar", templates=(), **NONE)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from pm.data.config import CropConfig
-from pm.data.crop import crop_photos, face_share, overlap_box, square_box
-from pm.data.pixels import decode_png
 from pm.data.records import Face, Photo
+from pm.data.stages.crop import crop_photos, face_share, overlap_box, square_box
+from pm.photo.pixels import decode_png
 
 
 def random_cases(count: int = 300):

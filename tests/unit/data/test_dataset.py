@@ -5,13 +5,13 @@ import pytest
 import torch
 from unit.data.support import LATENT, SAMPLES, write_dataset
 
-from pm.data.batches import collate
-from pm.data.cache import ByteCache
 from pm.data.config import SamplesConfig
-from pm.data.dataset import IdentityDataset
-from pm.data.pixels import decode_png
+from pm.data.dataset.reader import IdentityDataset
+from pm.data.loading.batches import collate
+from pm.data.loading.cache import ByteCache
 from pm.errors import ConfigError, DataError
 from pm.model.images import to_clip
+from pm.photo.pixels import decode_png
 
 
 def same(a, b) -> bool:

@@ -3,7 +3,7 @@ import json
 import pytest
 from unit.data.support import ingested, write_photo
 
-from pm.data.faces import SidecarDetector, find_faces
+from pm.data.stages.faces import SidecarDetector, find_faces
 
 
 def sidecar_faces_of(root, min_size=8):

@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 from unit.data.support import SAMPLES, kept_photo, write_dataset
 
-import pm.data.forget as forget_module
-from pm.data.dataset import IdentityDataset
-from pm.data.forget import forget
-from pm.data.provenance import origin, provenance_totals
+import pm.data.dataset.forget as forget_module
+from pm.data.dataset.forget import forget
+from pm.data.dataset.provenance import origin, provenance_totals
+from pm.data.dataset.reader import IdentityDataset
 from pm.data.records import REJECTS_SCHEMA
 from pm.errors import DataError
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from unit.data.support import found, ingested, source, write_photo
 
-from pm.data.ingest import ingest, near_duplicates, perceptual_hash
-from pm.data.pixels import read_photo
 from pm.data.records import Photo
+from pm.data.stages.ingest import ingest, near_duplicates, perceptual_hash
+from pm.photo.pixels import read_photo
 
 
 def noise(seed: int, side: int = 64, mode: str = "RGB") -> Image.Image:

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from unit.data.support import found, ingested, source, write_photo
 
-from pm.data.faces import SidecarDetector, find_faces
-from pm.data.listing import Listing
-from pm.data.store import read_bytes, read_pixels, size_of
+from pm.data.source.listing import Listing
+from pm.data.source.store import read_bytes, read_pixels, size_of
+from pm.data.stages.faces import SidecarDetector, find_faces
 from pm.errors import DataError
 
 

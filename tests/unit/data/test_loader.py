@@ -6,8 +6,8 @@ import pytest
 import torch
 from unit.data.support import SAMPLES, write_dataset
 
-from pm.data.dataset import IdentityDataset
-from pm.data.loader import Loader
+from pm.data.dataset.reader import IdentityDataset
+from pm.data.loading.loader import Loader
 from pm.errors import DataError
 
 

@@ -5,10 +5,10 @@ from unit.data.test_masks import photo_of
 from unit.data.tiny_models import write_mask2former
 
 from pm.data.config import MaskConfig
-from pm.data.mask2former import Mask2FormerMasker
-from pm.data.masks import make_masker, mask_photos
-from pm.data.pixels import decode_png
+from pm.data.stages.masks import make_masker, mask_photos
 from pm.errors import CheckpointError, ConfigError
+from pm.photo.masks.mask2former import Mask2FormerMasker
+from pm.photo.pixels import decode_png
 
 LABELS = {0: "tree", 1: "person", 2: "person-like statue"}
 

@@ -7,11 +7,11 @@ from PIL import Image, ImageDraw
 from unit.data.support import ingested
 
 from pm.data.config import CropConfig, MaskConfig
-from pm.data.crop import crop_photos
-from pm.data.faces import SidecarDetector, find_faces
-from pm.data.masks import face_in_crop, face_overlap, make_masker, mask_photos
-from pm.data.pixels import decode_png, encode_png
 from pm.data.records import Face, Photo
+from pm.data.stages.crop import crop_photos
+from pm.data.stages.faces import SidecarDetector, find_faces
+from pm.data.stages.masks import face_in_crop, face_overlap, make_masker, mask_photos
+from pm.photo.pixels import decode_png, encode_png
 
 FACES = Path(__file__).resolve().parents[4] / "shared" / "faces"
 NONE = dict.fromkeys(("iterations", "side", "max_share", "path", "label", "threshold"))
@@ -100,7 +100,7 @@ def test_grabcut_on_one_colour_does_not_fail():
 @pytest.mark.parametrize("seed", range(6))
 def test_grabcut_never_leaves_the_outline_around_the_face(seed):
     cv2 = pytest.importorskip("cv2")
-    from pm.data.grabcut import GrabCutMasker, grabcut_seed
+    from pm.photo.masks.grabcut import GrabCutMasker, grabcut_seed
 
     rng = np.random.default_rng(seed)
     # Blobs of few colours: the person's are all over the wall.

@@ -5,8 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 from unit.data.support import kept_photo, write_dataset
 
-from pm.data.output import finish, finished_shards, locked, open_output, settings_hash, write_shard
-from pm.data.preview import write_preview
+from pm.data.dataset.preview import write_preview
+from pm.data.dataset.writer import finish, finished_shards, locked, open_output, settings_hash, write_shard
 from pm.data.records import SCHEMA_VERSION, Photo, rejects_table
 from pm.errors import DataError
 
@@ -119,7 +119,7 @@ def test_pictures_open_no_photo_that_was_rejected_for_what_opening_it_costs(tmp_
         opened.append(photo)
         return np.zeros((9, 9, 3), np.uint8)
 
-    monkeypatch.setattr("pm.data.preview.read_pixels", read)
+    monkeypatch.setattr("pm.data.dataset.preview.read_pixels", read)
     path = write_dataset(tmp_path / "out", {"a": 1}, rejected=0)
     reasons = ("too_many_bytes", "too_many_pixels", "crashed", "no_face")
     rows = [Photo("a", f"a\n{reason}").rejected("ingest", reason, 1, 2) for reason in reasons]

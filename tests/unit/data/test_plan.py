@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 
 from pm.config import from_mapping
-from pm.data.base_sizes import BaseSizes
 from pm.data.config import PreprocessConfig
-from pm.data.plan import plan_shards, settings_of, shard_limit
 from pm.data.records import Photo
+from pm.data.run.shards import plan_shards, settings_of, shard_limit
 from pm.errors import ConfigError
+from pm.model.base_sizes import BaseSizes
 
 SPREAD = {"spread": "robust", "min_spread": {"dlib": 0.1}, "rounds": 4, "max_distance": None}
 SIMILARITY = {"rule": "similarity", "threshold": 5, **SPREAD}

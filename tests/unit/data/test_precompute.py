@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 import torch
 
-from pm.data.base_sizes import base_sizes
 from pm.data.config import FeaturesConfig
-from pm.data.features import from_bytes, to_bytes
-from pm.data.memory import Batcher, fitting_batch
-from pm.data.pixels import decode_png, encode_png
-from pm.data.precompute import Precompute, time_ids
+from pm.data.dataset.features import from_bytes, to_bytes
 from pm.data.records import Face, Photo
+from pm.data.stages.precompute import Precompute, time_ids
 from pm.errors import CheckpointError
 from pm.model.base import encode_images, encode_text
+from pm.model.base_sizes import base_sizes
+from pm.model.batching import Batcher, fitting_batch
 from pm.model.config import BaseConfig
 from pm.model.prompt import tokenize
+from pm.photo.pixels import decode_png, encode_png
 
 PLAIN = FeaturesConfig(storage="float16", repeat=0, noise_fills=0, train_layers=1)
 CAPTIONS = ["a man in a red hat", "a photo of a woman", "a man in a red hat", "portrait of a smiling woman"]

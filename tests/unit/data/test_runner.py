@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from unit.data.support import kept_photo
 
-from pm.data.output import WORK, finish, open_output
+from pm.data.dataset.writer import WORK, finish, open_output
 from pm.data.records import SCHEMA_VERSION, from_table, groups, to_table
-from pm.data.runner import Stage, StepRunner, latest_checkpoint
+from pm.data.run.worker import Stage, StepRunner, latest_checkpoint
 from pm.errors import ConfigError, DataError
 
 

@@ -8,17 +8,17 @@ import torch
 from unit.data.support import SAMPLES
 from unit.data.test_precompute import PLAIN
 
-from pm.data.base_sizes import base_sizes
-from pm.data.batches import collate
-from pm.data.dataset import IdentityDataset, Stored
-from pm.data.output import finish, open_output, write_shard
-from pm.data.pixels import encode_png
-from pm.data.plan import _features
-from pm.data.precompute import Precompute
+from pm.data.dataset.reader import IdentityDataset, Stored
+from pm.data.dataset.writer import finish, open_output, write_shard
+from pm.data.loading.batches import collate
 from pm.data.records import SCHEMA_VERSION, Face, Photo
+from pm.data.run.shards import _features
+from pm.data.stages.precompute import Precompute
 from pm.model.base import load_base
+from pm.model.base_sizes import base_sizes
 from pm.model.config import AdapterConfig, BaseConfig
 from pm.model.photomaker import PhotoMaker
+from pm.photo.pixels import encode_png
 
 SETTINGS = replace(PLAIN, repeat=4, noise_fills=2, storage="bfloat16")
 

@@ -6,7 +6,7 @@ import pytest
 
 from pm.data.config import VerifyConfig
 from pm.data.records import Face, Photo
-from pm.data.verify import deviations, select_faces, similarity_sums, verify
+from pm.data.stages.verify import deviations, select_faces, similarity_sums, verify
 
 ROBUST = VerifyConfig(
     rule="similarity", threshold=5.0, spread="robust", min_spread={"dlib": 0.03}, rounds=4, max_distance=None

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from pm.config import from_mapping
-from pm.data.batches import Batch
+from pm.data.loading.batches import Batch
 from pm.data.records import DATASET_SCHEMA, INDEX_SCHEMA, SCHEMA_VERSION
 from pm.model.base import fingerprint, load_base
 from pm.model.prompt import class_token_index, mark

@@ -8,8 +8,8 @@ import pytest
 from pm.errors import PmError
 from pm.markdown import mean_sd
 from pm.tracking import WandbConfig
-from pm.train.storage import is_uri, join
-from pm.train.sweep import finish_sweep, read_cells, sweep_table, write_cell
+from pm.train.run.storage import is_uri, join
+from pm.train.run.sweep import finish_sweep, read_cells, sweep_table, write_cell
 
 OFF = WandbConfig(enabled=False, mode="offline", project="p", entity=None, group=None, tags=())
 STEPS = 20

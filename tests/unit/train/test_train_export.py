@@ -8,10 +8,10 @@ from unit.train.support import run_config
 
 from pm.errors import CheckpointError
 from pm.model.adapter import load_adapter
-from pm.train.context import LocalContext
 from pm.train.export import ExportConfig, export, find_checkpoint
-from pm.train.summary import CHECKPOINTS
-from pm.train.worker import run_worker
+from pm.train.run.context import LocalContext
+from pm.train.run.summary import CHECKPOINTS
+from pm.train.run.workers import run_worker
 
 
 @pytest.fixture(scope="module")

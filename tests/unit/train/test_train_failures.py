@@ -10,13 +10,13 @@ import torch
 from unit.train.support import train_config
 from unit.train.test_train_loop import Batches, assert_same, make_trainer, resume
 
-from pm.data.loader import Loader
+from pm.data.loading.loader import Loader
 from pm.errors import CheckpointError, ConfigError
 from pm.train.callbacks import Callback, MetricsFile, read_metrics
 from pm.train.checkpoint import best_complete, check_origin, newest_complete, read_checkpoint
 from pm.train.meter import PARTS
 from pm.train.profiling import Profile
-from pm.train.summary import CHECKPOINTS, STOP
+from pm.train.run.summary import CHECKPOINTS, STOP
 
 
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on_as_if_it_had_not(tmp_path, monkeypatch):
@@ -28,7 +28,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_as_if_it_had_not(tmp_path
     straight = make_trainer(tmp_path / "straight", [MetricsFile(tmp_path / "straight")])
     straight.fit()
     trainer = make_trainer(tmp_path / "cut", [MetricsFile(tmp_path / "cut"), Ask()], checkpoint_every=None)
-    monkeypatch.setattr("pm.train.context._LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("pm.train.run.context._LOOK_SECONDS", 0.0)
     trainer.fit()
     assert trainer.stopped and trainer.step == 5
     assert newest_complete(tmp_path / "cut" / CHECKPOINTS).name == "step-00000005"
@@ -150,8 +150,8 @@ def test_no_sample_is_lost_or_repeated_when_workers_come_and_go(tiny_dataset_sam
 
 @pytest.fixture
 def tiny_dataset_samples(tiny_dataset):
-    from pm.data.dataset import IdentityDataset
-    from pm.train.worker import samples_config
+    from pm.data.dataset.reader import IdentityDataset
+    from pm.train.run.workers import samples_config
 
     return IdentityDataset(tiny_dataset, samples_config(train_config()))
 

@@ -11,13 +11,13 @@ from pm.errors import CheckpointError, ConfigError
 from pm.train.callbacks import Callback, MetricsFile, Progress, read_metrics
 from pm.train.checkpoint import is_complete, newest_complete, read_checkpoint, restore_rng, write_rng
 from pm.train.config import EngineConfig
-from pm.train.context import LocalContext
 from pm.train.diffusion import noise_schedule
 from pm.train.ema import MovingAverage
-from pm.train.engine import build_engine, load_weights, named_trainable, weights_replaced
+from pm.train.engine.base import build_engine, load_weights, named_trainable, weights_replaced
 from pm.train.loop import Trainer
+from pm.train.run.context import LocalContext
+from pm.train.run.summary import CHECKPOINTS
 from pm.train.step import Precision, TrainStep, choose_precision, train_in_float32
-from pm.train.summary import CHECKPOINTS
 
 DDP = EngineConfig("ddp", {})
 

@@ -9,8 +9,8 @@ from pm.config import from_mapping
 from pm.errors import ConfigError
 from pm.train.config import EngineConfig, RunConfig
 from pm.train.loop import warmup
-from pm.train.plan import fit_workers
-from pm.train.summary import is_finished, write_config, write_summary
+from pm.train.run.plan import fit_workers
+from pm.train.run.summary import is_finished, write_config, write_summary
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_run_is_finished_when_it_has_its_steps_and_its_adapter(tmp_path):
 def test_deepspeed_settings_are_derived_and_can_be_overridden_one_by_one():
     import torch
 
-    from pm.train.zero import deepspeed_config
+    from pm.train.engine.zero import deepspeed_config
 
     over = {"zero_optimization": {"offload_optimizer": {"device": "cpu"}}, "gradient_clipping": 0.5}
     config = deepspeed_config(

@@ -1,0 +1,282 @@
+"""The output folder: whose it is, what is finished, and the files that are written in it.
+
+While it runs, a preprocess keeps its settings and a note for each finished shard in `_work/`; `dataset.json`, written
+last, makes it a dataset. Every file appears under its name only when it is whole.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pm.data.dataset.provenance import provenance_totals
+from pm.data.records import (
+    FORGET,
+    INDEX_FILE,
+    INDEX_SCHEMA,
+    META_FILE,
+    REJECTS_FILE,
+    REJECTS_SCHEMA,
+    Photo,
+    dataset_table,
+    read_meta,
+    rejects_table,
+)
+from pm.errors import DataError
+
+WORK, SETTINGS_FILE, PREVIEW_FILE, BROWSE_FILE = "_work", "settings.json", "preview.png", "browse.html"
+_ROW_GROUP_BYTES = 2**20
+_OURS = (META_FILE, INDEX_FILE, REJECTS_FILE, PREVIEW_FILE, BROWSE_FILE, WORK, FORGET)
+
+
+def open_output(output: str | Path, settings: Mapping[str, Any], overwrite: bool) -> bool:
+    """Make the folder ready for these settings; True if it already holds the finished dataset.
+
+    Raises:
+        DataError: it holds a dataset made with other settings (named in the message), or something else.
+    """
+    output = Path(output)
+    if overwrite:
+        _clear(output)
+    if (output / META_FILE).exists():
+        _same_settings(read_meta(output)["settings"], settings, output, "holds a dataset")
+        shutil.rmtree(output / WORK, ignore_errors=True)
+        return True
+    started = output / WORK / SETTINGS_FILE
+    if started.exists():
+        _same_settings(json.loads(started.read_text()), settings, output, "holds an unfinished dataset")
+        return False
+    strange = sorted(p.name for p in output.iterdir() if not _is_ours(p)) if output.is_dir() else []
+    if strange or (output.exists() and not output.is_dir()):
+        raise DataError(
+            f"output={output} holds other files ({', '.join(strange[:3]) or 'it is one'}); choose another folder"
+        )
+    (output / WORK).mkdir(parents=True, exist_ok=True)
+    write_whole(started, json.dumps(settings, indent=1).encode())
+    return False
+
+
+@contextlib.contextmanager
+def locked(output: str | Path) -> Iterator[None]:
+    """Nobody else changes the folder, made if need be, meanwhile; the lock ends with the process.
+
+    Raises:
+        DataError: somebody else is at it, or it cannot be made.
+    """
+    try:
+        if not Path(output).exists():
+            Path(output).mkdir(parents=True)
+        handle = os.open(output, os.O_RDONLY)
+    except OSError as error:
+        raise DataError(f"output={output} cannot be opened: {error}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise DataError(f"another process is changing {output}; wait until it has finished") from None
+    except OSError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """16 hex digits of all settings that the dataset's content depends on."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write under a temporary name, then rename."""
+    partial = path.with_name(f"{path.name}.tmp{os.getpid()}")
+    partial.write_bytes(data)
+    partial.replace(path)
+
+
+def finished_shards(output: str | Path) -> set[int]:
+    """Numbers of the shards that an earlier run finished."""
+    return {int(p.stem.split("-")[1]) for p in Path(output, WORK).glob("shard-*.json")}
+
+
+def shard_note(output: str | Path, number: int) -> dict[str, Any] | None:
+    """What `write_shard` noted about a finished shard."""
+    path = _note(Path(output), number)
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def write_shard(
+    photos: Sequence[Photo], output: str | Path, stages: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Write one shard's kept photos, then its rejects, then the note that it is finished.
+
+    Args:
+        stages: what is known about each stage's work on the shard ("seconds", "run"), for the note.
+
+    Returns:
+        The note: {"shard", "found", "kept", "identities", "stages"}; `stages` as JSON text.
+    """
+    output, number = Path(output), photos[0].shard
+    kept = [p for p in photos if not p.reject]
+    part = output / f"part-{number:05d}.parquet"
+    if kept:
+        write_table(dataset_table(kept), part)
+    else:
+        part.unlink(missing_ok=True)
+    rejects = rejects_table([p for p in photos if p.reject])
+    write_table(rejects, output / WORK / f"rejects-{number:05d}.parquet")
+    note = {"shard": number, "found": len(photos), "kept": len(kept), "identities": len({p.identity for p in kept})}
+    note["stages"] = json.dumps(stages or {})
+    write_whole(_note(output, number), json.dumps(note).encode())
+    return note
+
+
+def _note(output: Path, number: int) -> Path:
+    return output / WORK / f"shard-{number:05d}.json"
+
+
+def finish(output: str | Path, stages: Sequence[str], meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Write rejects, index and, last, `dataset.json`; returns what that says.
+
+    Args:
+        stages: names in order, for the counts.
+        meta: what else `dataset.json` holds.
+    """
+    output = Path(output)
+    for leftover in output.glob("part-*.tmp*"):  # of a run that was killed
+        leftover.unlink()
+    totals, seconds = Counter(), Counter()
+    runs: dict[str, Counter[str]] = {}
+    for path in sorted(Path(output, WORK).glob("shard-*.json")):
+        note = json.loads(path.read_text())
+        totals.update({name: note[name] for name in ("found", "kept", "identities")})
+        for stage, entry in json.loads(note["stages"]).items():
+            seconds[stage] += entry["seconds"]
+            runs.setdefault(entry["run"], Counter())[stage] += note["found"]
+    reasons = _join_rejects(output)
+    parts = sorted(output.glob("part-*.parquet"))
+    rows, _ = write_index(parts, output / INDEX_FILE)
+    rejected = sum(reasons.values())
+    if totals["found"] != rows + rejected:
+        raise DataError(
+            f"{output} lost photos: {totals['found']} found, {rows} kept, {rejected} rejected; "
+            "preprocess again with overwrite=true"
+        )
+    counts = {name: totals[name] for name in ("found", "kept", "identities")}
+    counts["stages"] = stage_counts(totals["found"], reasons, stages, seconds)
+    by_run = {run: dict(done) for run, done in sorted(runs.items())}
+    whole = {**meta, "counts": counts, "runs": by_run, "origins": provenance_totals(parts)}
+    write_whole(output / META_FILE, json.dumps(whole, indent=1).encode())
+    shutil.rmtree(output / WORK, ignore_errors=True)
+    return whole
+
+
+def stage_counts(
+    found: int, reasons: Mapping[tuple[str, str], int], stages: Sequence[str], seconds: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
+    """For each stage how many photos came in, how many it kept, and how many it rejected for what reason.
+
+    Args:
+        reasons: number of rejects by (stage, reason).
+        seconds: what the stage's workers took for all photos together, where it was measured.
+    """
+    counts, left = {}, found
+    for stage in stages:
+        dropped = {reason: n for (where, reason), n in sorted(reasons.items()) if where == stage}
+        counts[stage] = {"in": left, "kept": left - sum(dropped.values()), "rejected": dropped}
+        if stage in seconds:
+            rate = left / seconds[stage] if seconds[stage] > 0 else 0.0
+            counts[stage] |= {"worker_seconds": round(seconds[stage], 3), "photos_per_worker_second": round(rate, 2)}
+        left = counts[stage]["kept"]
+    return counts
+
+
+def _join_rejects(output: Path) -> Counter[tuple[str, str]]:
+    """One file of all shards' rejects, a shard at a time; their number by stage and reason."""
+    reasons: Counter[tuple[str, str]] = Counter()
+    with _whole_parquet(output / REJECTS_FILE, REJECTS_SCHEMA) as writer:
+        for path in sorted(Path(output, WORK).glob("rejects-*.parquet")):
+            table = pq.read_table(path)
+            reasons.update(zip(*(table.column(name).to_pylist() for name in ("stage", "reason")), strict=True))
+            writer.write_table(table)
+    return reasons
+
+
+def write_index(parts: Sequence[Path], target: Path) -> tuple[int, int]:
+    """Where each photo of the part files is, a file at a time; how many photos and people there are."""
+    total, people = 0, 0
+    with _whole_parquet(target, INDEX_SCHEMA) as writer:
+        for path in parts:
+            file, rows = pq.ParquetFile(path), []
+            for group in range(file.num_row_groups):
+                names = file.read_row_group(group, columns=["identity", "photo"]).to_pylist()
+                rows += [{**name, "file": path.name, "row_group": group, "row": i} for i, name in enumerate(names)]
+            writer.write_table(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA))
+            total, people = total + len(rows), people + len({row["identity"] for row in rows})
+    return total, people
+
+
+@contextlib.contextmanager
+def _whole_parquet(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    partial = path.with_name(f"{path.name}.tmp{os.getpid()}")
+    with pq.ParquetWriter(partial, schema, compression="none", use_dictionary=False) as writer:
+        yield writer
+    partial.replace(path)
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """PNGs and float16 numbers do not compress; without compression a row group is read at the disk's speed."""
+    rows = max(1, round(_ROW_GROUP_BYTES / max(1, table.nbytes / max(1, table.num_rows))))
+    partial = path.with_name(f"{path.name}.tmp{os.getpid()}")
+    pq.write_table(
+        table,
+        partial,
+        row_group_size=rows,
+        compression="none",
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
+    )
+    partial.replace(path)
+
+
+def _clear(output: Path) -> None:
+    """Remove a dataset's own files and nothing else."""
+    for path in output.iterdir() if output.is_dir() else ():
+        if _is_ours(path):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_ours(path: Path) -> bool:
+    part = path.name.startswith("part-") and ".parquet" in path.name
+    return part or path.name in _OURS or any(path.name.startswith(f"{name}.tmp") for name in _OURS)
+
+
+def _same_settings(old: Mapping[str, Any], new: Mapping[str, Any], output: Path, what: str) -> None:
+    before, after = _flat(old), _flat(new)
+    different = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    if different:
+        changes = ", ".join(
+            f"{key}: {before.get(key)!r} there, {after.get(key)!r} now" for key in sorted(different)[:6]
+        )
+        raise DataError(
+            f"output={output} {what} made with other settings ({changes}); "
+            "use overwrite=true to replace it, or another output folder"
+        )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat

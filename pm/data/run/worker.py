@@ -1,0 +1,233 @@
+"""Runs some stages on one shard after the other, so that neither a bad photo nor a killed process costs much.
+
+A step is what one worker does at a time: one or more stages. Its result for a shard is kept in `_work/` until the next
+step's is; a run that was killed, or a worker that takes over from one that was, goes on from there. A photo that makes
+a stage fail is rejected with the error; one that kills the process is found by trying the photos one by one.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pm.data.dataset.writer import WORK, shard_note, write_shard, write_whole
+from pm.data.records import FLIGHT_SCHEMA, Photo, from_table, groups, to_table
+from pm.errors import DataError, PmError
+
+Report = Callable[[str, Mapping[str, float]], None]
+_DEATHS = 2  # a photo that was being looked at in so many deaths of a worker caused them
+_STARTS = 5  # workers that died while loading before the run gives up
+_SYSTEMATIC = 8  # so many photos and all of them failing: the fault is not theirs
+_STATS = b"stages"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as the runner sees it: photos → photos. `alone`: it judges each photo by itself, not whole identities."""
+
+    name: str
+    function: Callable[[list[Photo]], list[Photo]]
+    alone: bool
+
+
+class StepRunner:
+    """The stages of one step; called with a shard as an Arrow table (`FLIGHT_SCHEMA`).
+
+    Args:
+        step: its name and number; numbers grow along the graph.
+        make: builds the stages, once.
+        output: the dataset's folder.
+        run: name of this run; what a killed run left undone counts against nobody.
+        report: told (stage, counts) after each stage.
+        last: this step's result is the shard's file in the dataset; the call gives its note instead of photos.
+        workers: actors of this step, of which so many may be loading at a time; None: a task, which loads no model.
+    """
+
+    def __init__(
+        self,
+        step: tuple[str, int],
+        make: Callable[[], Sequence[Stage]],
+        output: str | Path,
+        run: str,
+        report: Report,
+        last: bool,
+        workers: int | None,
+    ):
+        (self.name, self.number), self.report, self.last = step, report, last
+        self.work, self.output, self.run = Path(output, WORK), output, run
+        self.attempts = self.work / "attempts" / run
+        self.attempts.mkdir(parents=True, exist_ok=True)
+        with contextlib.nullcontext() if workers is None else self._start_guard(workers):
+            self.stages = list(make())
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        shard = table.column("shard")[0].as_py()
+        note = shard_note(self.output, shard)
+        if note is not None:
+            return pa.Table.from_pylist([note]) if self.last else table
+        there = latest_checkpoint(self.work, shard)
+        if there >= self.number:
+            for stage in self.stages:
+                self.report(stage.name, {"seen": table.num_rows})
+            return _load(self.work, shard, there) if there == self.number else table
+        stats = _stats(self.work, shard, there)
+        with self._deaths(shard) as deaths:
+            photos = from_table(table)
+            for stage in self.stages:
+                photos = self._timed(stage, photos, stats, deaths)
+            return self._keep(photos, shard, stats)
+
+    def _timed(
+        self, stage: Stage, photos: list[Photo], stats: dict[str, dict[str, Any]], deaths: "_Deaths"
+    ) -> list[Photo]:
+        before, start = sum(not p.reject for p in photos), time.monotonic()
+        photos = _one_by_one(stage, photos, deaths) if deaths.careful else _together(stage, photos)
+        seconds = time.monotonic() - start
+        kept = sum(not p.reject for p in photos)
+        broken = sum(p.reject is not None and p.reject.reason in ("failed", "crashed") for p in photos)
+        entry = stats.setdefault(stage.name, {"seconds": 0.0, "run": self.run})
+        entry["seconds"] += seconds
+        counts = {"seen": len(photos), "in": before, "rejected": before - kept, "seconds": seconds}
+        self.report(stage.name, counts | {"failed": broken})
+        return photos
+
+    def _keep(self, photos: list[Photo], shard: int, stats: dict[str, dict[str, Any]]) -> pa.Table:
+        try:
+            if self.last:
+                table = pa.Table.from_pylist([write_shard(photos, self.output, stats)])
+            else:
+                table = to_table(photos)
+                _save(table, self.work, shard, self.number, stats)
+        except OSError as error:
+            raise DataError(f"output={self.output} cannot be written: {error}") from error
+        for path, number in _checkpoints(self.work, shard):
+            if self.last or number < self.number:
+                path.unlink(missing_ok=True)
+        return table
+
+    @contextlib.contextmanager
+    def _start_guard(self, workers: int) -> Iterator[None]:
+        """Count the workers that never came to the end of loading; `workers` of them may be loading now."""
+        mark = self.attempts / f"start-{self.name}-{os.getpid()}-{time.monotonic_ns()}"
+        if len(list(self.attempts.glob(f"start-{self.name}-*"))) >= _STARTS + workers:
+            raise DataError(
+                f"{_STARTS} workers for {self.name} were killed while they loaded, mostly for lack of memory; "
+                f"lower workers.{self.name} or use smaller models, then run the same command again"
+            )
+        mark.touch()
+        try:
+            yield
+        finally:  # an error is not a death
+            mark.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _deaths(self, shard: int) -> Iterator["_Deaths"]:
+        deaths = _Deaths(self.attempts / f"shard-{shard:05d}.{self.number}.json")
+        try:
+            yield deaths
+        finally:  # an error is not a death
+            deaths.path.unlink(missing_ok=True)
+
+
+class _Deaths:
+    """Which photo a worker was looking at when it died; survives the worker, not the run."""
+
+    def __init__(self, path: Path):
+        self.path, self.counts, self.careful = path, {}, path.exists()
+        if self.careful:
+            state = json.loads(path.read_text())
+            self.counts = state["counts"]
+            if state["current"]:
+                self.counts[state["current"]] = self.counts.get(state["current"], 0) + 1
+        self.look_at("")
+
+    def look_at(self, photo: str) -> None:
+        write_whole(self.path, json.dumps({"counts": self.counts, "current": photo}).encode())
+
+
+def latest_checkpoint(work: Path, shard: int) -> int:
+    """Number of the last step whose result for the shard is kept; -1: none."""
+    return max((number for _, number in _checkpoints(work, shard)), default=-1)
+
+
+def _checkpoints(work: Path, shard: int) -> list[tuple[Path, int]]:
+    return [(path, int(path.name.split(".")[1])) for path in work.glob(f"shard-{shard:05d}.*.parquet")]
+
+
+def _path(work: Path, shard: int, number: int) -> Path:
+    return work / f"shard-{shard:05d}.{number}.parquet"
+
+
+def _save(table: pa.Table, work: Path, shard: int, number: int, stats: Mapping[str, Any]) -> None:
+    path = _path(work, shard, number)
+    partial = path.with_name(f".{path.name}.tmp{os.getpid()}")
+    noted = table.replace_schema_metadata({_STATS: json.dumps(stats).encode()})
+    pq.write_table(noted, partial, compression="none", use_dictionary=False, write_statistics=False)
+    partial.replace(path)
+
+
+def _load(work: Path, shard: int, number: int) -> pa.Table:
+    return pq.read_table(_path(work, shard, number)).replace_schema_metadata(None).cast(FLIGHT_SCHEMA)
+
+
+def _stats(work: Path, shard: int, number: int) -> dict[str, dict[str, Any]]:
+    """What the steps before noted about their stages."""
+    if number < 0:
+        return {}
+    return json.loads((pq.read_schema(_path(work, shard, number)).metadata or {}).get(_STATS, b"{}"))
+
+
+def _together(stage: Stage, photos: list[Photo]) -> list[Photo]:
+    """All photos of a shard at once; if that fails, in the smallest groups that can be judged alone."""
+    try:
+        return stage.function(photos)
+    except PmError:
+        raise
+    except Exception as error:
+        first = error
+    result: dict[str, Photo] = {p.photo: p for p in photos}
+    failed = 0
+    for group in _groups(stage, photos):
+        try:
+            done = stage.function(group)
+        except PmError:
+            raise
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            logging.getLogger(__name__).warning("%s failed on %s: %s", stage.name, group[0].photo, said)
+            done = [p.rejected(stage.name, "failed", detail=said) for p in group]
+            failed += len(group)
+        result.update((p.photo, p) for p in done)
+    if failed >= _SYSTEMATIC and failed == sum(not p.reject for p in photos):
+        raise first
+    return [result[p.photo] for p in photos]
+
+
+def _one_by_one(stage: Stage, photos: list[Photo], deaths: _Deaths) -> list[Photo]:
+    """After a worker's death: note what is looked at, and leave out what was looked at in several deaths."""
+    result: dict[str, Photo] = {p.photo: p for p in photos}
+    for group in _groups(stage, photos):
+        key = f"{stage.name}:{group[0].photo}"
+        if deaths.counts.get(key, 0) >= _DEATHS:
+            detail = "the worker was killed each time it looked at this"
+            done = [p.rejected(stage.name, "crashed", deaths.counts[key], _DEATHS, detail) for p in group]
+        else:
+            deaths.look_at(key)
+            done = _together(stage, group)
+        result.update((p.photo, p) for p in done)
+    deaths.look_at("")
+    return [result[p.photo] for p in photos]
+
+
+def _groups(stage: Stage, photos: list[Photo]) -> list[list[Photo]]:
+    """The smallest groups of photos still in that the stage can judge."""
+    people = groups(photos).values()
+    return [[p] for members in people for p in members] if stage.alone else [list(members) for members in people]

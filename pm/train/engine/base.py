@@ -1,0 +1,250 @@
+"""One optimizer update on many workers, behind one small interface: plain data parallelism here, ZeRO in `zero.py`.
+
+Trainable parameters and optimizer states are float32 whatever the precision of the frozen parts, so no engine needs a
+second master copy. A state is named, whole tensors: a run may continue on another number of workers or another engine.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from pm.errors import CheckpointError
+from pm.train.config import EngineConfig, TrainConfig
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass
+class EngineState:
+    """Weights and AdamW moments by parameter name, float32 on the CPU; on ranks other than 0 the dicts are empty."""
+
+    updates: int  # optimizer updates made so far
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    moments: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # "exp_avg" | "exp_avg_sq" -> by name
+
+
+class Engine(Protocol):
+    """What the training loop sees. Every method is called by all ranks, equally often and in the same order."""
+
+    module: nn.Module
+    updates: int
+
+    def forward(self, *args: Any) -> Any:
+        """Run the module."""
+
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate the gradients of one micro-batch; `loss` is the mean over its samples."""
+
+    def step(self) -> Tensor | float:
+        """Average the gradients over workers and micro-batches, clip, update. Returns their norm before clipping."""
+
+    def set_lr(self, factor: float) -> None:
+        """Scale every group's learning rate by `factor`."""
+
+    def local_weights(self) -> list[Tensor]:
+        """The float32 tensors that this rank updates; what a moving average follows."""
+
+    def save(self) -> EngineState:
+        """Gather the state on rank 0."""
+
+    def load_moments(self, state: EngineState) -> None:
+        """Put gathered AdamW moments (whole on every rank) and the update count back."""
+
+    def gather_trainable(self, everywhere: bool = False) -> dict[str, Tensor]:
+        """The trainable weights by name, float32 on the CPU, whole; on rank 0, or `everywhere`; else an empty dict."""
+
+    def scatter_trainable(self, weights: Mapping[str, Tensor]) -> None:
+        """Put whole weights (given on every rank) into `local_weights`, for the moving average."""
+
+    def whole(self, parameters: Iterable[nn.Parameter], modify: bool = False) -> AbstractContextManager[None]:
+        """While open, `parameters` are whole on every rank; with `modify` what rank 0 wrote into them is kept."""
+
+
+def world_size() -> int:
+    """Number of workers; 1 without a process group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This worker's number; 0 without a process group."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def named_trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name, in the module's order."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy saved weights into a module, before an engine is built around it.
+
+    Raises:
+        CheckpointError: other names or shapes than the module's.
+    """
+    own = named_trainable(module)
+    wrong = sorted(own.keys() ^ weights.keys())
+    wrong += [name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape]
+    if wrong:
+        raise CheckpointError(
+            f"the checkpoint does not fit this adapter: {len(wrong)} parameters differ, e.g. {wrong[0]!r}; "
+            "train under another name= or with the settings the run was started with"
+        )
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(weights[name])
+
+
+def make_optimizer(groups: Mapping[str, list[nn.Parameter]], config: TrainConfig, device: torch.device):
+    """AdamW over the named groups, each with its own learning rate (kept as `base_lr`), fused."""
+    rates = {"lora": config.lr_lora, "id_encoder": config.lr_id_encoder}
+    settings = [
+        {"params": list(parameters), "lr": rates[name], "base_lr": rates[name], "name": name}
+        for name, parameters in groups.items()
+        if parameters
+    ]
+    return torch.optim.AdamW(
+        settings,
+        betas=tuple(config.betas),
+        weight_decay=config.weight_decay,
+        fused=device.type in ("cpu", "cuda"),
+    )
+
+
+def build_engine(
+    module: nn.Module,
+    groups: Mapping[str, list[nn.Parameter]],
+    engine: EngineConfig,
+    train: TrainConfig,
+    device: torch.device,
+) -> Engine:
+    """Wrap a module whose weights are final (initialised, or loaded with `load_weights`).
+
+    Args:
+        module: all trainable parameters are float32; it may hold frozen ones of any dtype.
+        groups: trainable parameters by group name, `PhotoMaker.parameter_groups()`.
+    """
+    module.to(device)
+    if engine.plain(world_size()):
+        return TorchEngine(module, make_optimizer(groups, train, device), train)
+    from pm.train.engine.zero import ZeroEngine  # DeepSpeed takes seconds to import
+
+    return ZeroEngine(module, make_optimizer(groups, train, device), engine, train, device)
+
+
+class TorchEngine:
+    """Data parallelism with one flat gradient buffer: one all-reduce, one norm and no buckets.
+
+    An adapter is small next to the frozen model's forward pass, so overlapping its reduction with the backward pass
+    would save little; the flat buffer makes accumulation, clipping and unused parameters plain arithmetic.
+    """
+
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, train: TrainConfig):
+        self.module, self.optimizer = module, optimizer
+        self.updates = 0
+        self._accumulation = train.accumulation(world_size())
+        self._grad_clip = train.grad_clip
+        self._named = named_trainable(module)
+        parameters = list(self._named.values())
+        self._grads = parameters[0].new_zeros(sum(p.numel() for p in parameters))
+        # Autograd adds in place into a gradient that is already there, so the views stay views.
+        for parameter, view in zip(parameters, self._grads.split([p.numel() for p in parameters]), strict=True):
+            parameter.grad = view.view_as(parameter)
+        if world_size() > 1:
+            with torch.no_grad():
+                flat = torch.cat([p.flatten() for p in parameters])
+                dist.broadcast(flat, 0)
+                for p, value in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+                    p.copy_(value.view_as(p))
+
+    def forward(self, *args: Any) -> Any:
+        return self.module(*args)
+
+    def backward(self, loss: Tensor) -> None:
+        (loss / self._accumulation).backward()
+
+    def step(self) -> Tensor:
+        if world_size() > 1:
+            dist.all_reduce(self._grads)
+            self._grads.div_(world_size())
+        norm = torch.linalg.vector_norm(self._grads)
+        if self._grad_clip is not None:
+            self._grads.mul_((self._grad_clip / (norm + 1e-6)).clamp(max=1.0))
+        self.optimizer.step()
+        self._grads.zero_()
+        self.updates += 1
+        return norm
+
+    def set_lr(self, factor: float) -> None:
+        scale_lr(self.optimizer, factor)
+
+    def local_weights(self) -> list[Tensor]:
+        return [p.data for p in self._named.values()]
+
+    def save(self) -> EngineState:
+        state = EngineState(self.updates, self.gather_trainable())
+        if rank() == 0 and self.updates > 0:
+            of = self.optimizer.state
+            state.moments = {k: {n: _cpu(of[p][k]) for n, p in self._named.items()} for k in MOMENTS}
+        return state
+
+    def load_moments(self, state: EngineState) -> None:
+        self.updates = state.updates
+        for name, parameter in self._named.items():
+            if state.updates > 0:
+                slot = fresh_moments(parameter, self.optimizer, state.updates)
+                for key in MOMENTS:
+                    slot[key].copy_(state.moments[key][name])
+                self.optimizer.state[parameter] = slot
+
+    def gather_trainable(self, everywhere: bool = False) -> dict[str, Tensor]:
+        return {name: _cpu(p) for name, p in self._named.items()} if rank() == 0 or everywhere else {}
+
+    def scatter_trainable(self, weights: Mapping[str, Tensor]) -> None:
+        load_weights(self.module, weights)
+
+    def whole(self, parameters: Iterable[nn.Parameter], modify: bool = False) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+@contextmanager
+def weights_replaced(engine: Engine, weights: Mapping[str, Tensor] | None) -> Iterator[None]:
+    """Run the module with other weights (whole, on every rank) for a while, then with its own again; None: its own."""
+    if weights is None:
+        yield
+        return
+    parameters = named_trainable(engine.module)
+
+    def write(values: Mapping[str, Tensor]) -> None:
+        with engine.whole(parameters.values(), modify=True), torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(values[name])
+
+    own = engine.gather_trainable(everywhere=True)
+    write(weights)
+    try:
+        yield
+    finally:
+        write(own)
+
+
+def scale_lr(optimizer: Any, factor: float) -> None:
+    """Set every parameter group's learning rate to `factor` times its base rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+
+
+def fresh_moments(parameter: Tensor, optimizer: torch.optim.Optimizer, updates: int) -> dict[str, Tensor]:
+    """AdamW's state of one parameter after `updates` updates, with zero moments."""
+    on_device = optimizer.defaults.get("fused") or optimizer.defaults.get("capturable")
+    device = parameter.device if on_device else torch.device("cpu")
+    step = torch.tensor(float(updates), dtype=torch.float32, device=device)
+    return {"step": step, **{key: torch.zeros_like(parameter.data) for key in MOMENTS}}
+
+
+def _cpu(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.float32, copy=True)

@@ -1,0 +1,299 @@
+"""Start a training run on Ray Train and follow it. The only place, besides the Ray context, that knows Ray."""
+
+import fcntl
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pm.cpus import available_cpus
+from pm.data.dataset.reader import IdentityDataset
+from pm.errors import CheckpointError, ConfigError, DataError, Interrupted, PmError
+from pm.model.base import fingerprint
+from pm.startup import collect_rarely
+from pm.train.checkpoint import is_complete, newest_complete
+from pm.train.config import RunConfig
+from pm.train.run.console import watch
+from pm.train.run.context import RayContext
+from pm.train.run.failures import cause, no_retry_of_users_errors
+from pm.train.run.plan import Shortage, plan_workers
+from pm.train.run.storage import RemoteFolder, followed, mirrored
+from pm.train.run.summary import ADAPTER, CHECKPOINTS, CONFIG, STOP, in_words, is_finished, label, write_config
+
+_SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of a run's checkpoints
+
+
+def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any], storage: str | None = None) -> Path:
+    """Train until `config.train.steps`, going on from the last checkpoint in `run_dir` if there is one.
+
+    Ray must be connected. Blocks, with a progress bar on standard error. SIGTERM saves a checkpoint and ends the run.
+
+    Args:
+        config: the run.
+        run_dir: where everything of the run goes; shared by all nodes of a cluster.
+        settings: the whole config as plain values, for Weights & Biases.
+        storage: URI where the run lives instead; `run_dir` then is this machine's copy, without the checkpoints.
+
+    Returns:
+        the adapter's path.
+
+    Raises:
+        ConfigError: the run was started with other settings, or the workers do not fit batch or cluster.
+        DataError: dataset missing or made for another base.
+        CheckpointError: base or checkpoints missing or damaged, or a checkpoint could not be written.
+        PmError: the run was interrupted.
+        ray.train.TrainingFailedError: a defect in a worker, with its traceback.
+    """
+    run_dir = Path(run_dir).absolute()
+    init = config.init and str(Path(config.init).expanduser().absolute())
+    config = replace(config, dataset=str(Path(config.dataset).absolute()), init=init)
+    workers, scaling = plan_workers(config.workers)
+    check_batch(config, workers)
+    check_dataset(config)
+    check_writable(run_dir)
+    remote = RemoteFolder(storage) if storage is not None else None
+    if remote is not None:
+        remote.check_writable()
+        remote.pull(run_dir)
+    write_config(run_dir, config)
+    if remote is not None:
+        remote.push_file(run_dir, CONFIG)  # so that another machine compares with it
+    if is_finished(run_dir, config):
+        print(f"{label(config, run_dir)}: already finished ({config.train.steps} steps): {run_dir / ADAPTER}")
+        return run_dir / ADAPTER
+    following = watch(run_dir, label(config, run_dir))
+    with _alone(run_dir), following, _saved_on_sigterm(run_dir), followed(remote, run_dir):
+        _repair_snapshot(run_dir)
+        _fit(config, run_dir, remote, settings, scaling)
+    if not is_finished(run_dir, config):
+        raise _interrupted(run_dir, remote)
+    print(f"{label(config, run_dir)}: {in_words(run_dir)}: {run_dir / ADAPTER}")
+    return run_dir / ADAPTER
+
+
+@contextmanager
+def _saved_on_sigterm(run_dir: Path) -> Iterator[None]:
+    """Inside, the first SIGTERM asks the workers to save and end; the next ends this process at once."""
+    stop = run_dir / STOP
+    stop.unlink(missing_ok=True)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(*_: object) -> None:
+        stop.touch()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        print("SIGTERM: saving a checkpoint after this step ...", file=sys.stderr, flush=True)
+
+    before = signal.signal(signal.SIGTERM, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        stop.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(run_dir: Path) -> Iterator[None]:
+    """Hold the run's lock; the system lets go of it when this process ends, however it ends.
+
+    Raises:
+        ConfigError: another process trains in this folder.
+    """
+    with (run_dir / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"run {run_dir} is being trained by another process; wait, or choose another name="
+            ) from None
+        yield
+
+
+def check_batch(config: RunConfig, workers: int) -> None:
+    """Fail when the global batch cannot be split over `workers`; an elastic run splits it unevenly where it must.
+
+    Raises:
+        ConfigError
+    """
+    if config.workers.min is None:
+        config.train.check_split(workers)
+    elif config.train.batch_size < workers:
+        raise ConfigError(
+            f"train.batch_size={config.train.batch_size} is less than workers.num={workers}; use workers.num="
+            f"{config.train.batch_size} or a larger batch"
+        )
+
+
+def check_writable(run_dir: Path) -> None:
+    """Make the run's folder.
+
+    Raises:
+        ConfigError: it cannot be made or written to.
+    """
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        probe = run_dir / f".writable.{os.getpid()}"
+        probe.write_text("x")
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"run folder {run_dir} cannot be written ({error.strerror}); choose another storage_path="
+        ) from error
+
+
+def check_dataset(config: RunConfig) -> None:
+    """Fail in the driver, before any worker starts, when the dataset is not there or not for this base.
+
+    Raises:
+        DataError, CheckpointError
+    """
+    from pm.train.run.workers import samples_config
+
+    if not Path(config.dataset).is_dir():
+        raise DataError(
+            f"dataset {config.dataset} does not exist; run pipelines/preprocess.py first: output={config.dataset}"
+        )
+    IdentityDataset(
+        config.dataset, samples_config(config.train), base_fingerprint=fingerprint(config.base.path), cache_mb=1
+    )
+
+
+def train_worker(job: Mapping[str, Any]) -> None:
+    """What Ray Train runs on each worker."""
+    collect_rarely()
+    import warnings
+
+    import torch
+
+    from pm.train.run.workers import run_worker
+
+    # Told, DeepSpeed does not look for accelerators and complain about what it does not find. Not told by a runtime
+    # environment: Ray's idle processes could then not be workers.
+    os.environ["DS_ACCELERATOR"] = job["accelerator"]
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    # Ray tells every checkpoint with all its metrics, by a logger that is named by its file.
+    for name in ("DeepSpeed", *filter(re.compile(r"ray/train/.*\.py$").search, logging.root.manager.loggerDict)):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    remote: RemoteFolder | None = job["remote"]
+    context = RayContext(job["run_dir"] if remote is None else remote.scratch(), remote)
+    torch.set_num_threads(max(1, available_cpus() // context.local_workers))
+    with mirrored(remote if context.rank == 0 else None, context.run_dir), context:
+        try:
+            run_worker(job["config"], context, job["settings"])
+        except PmError:  # it ends the run: what is still being written must not be lost
+            context.flush()
+            raise
+
+
+def _fit(
+    config: RunConfig,
+    run_dir: Path,
+    remote: RemoteFolder | None,
+    settings: Mapping[str, Any],
+    scaling: Mapping[str, Any],
+) -> None:
+    import ray.train
+
+    wait = max(60, config.workers.wait_seconds)
+    # Ray learns late that a node is dead. An elastic run, sized by what Ray believes to be there, asks again soon.
+    attempt = wait if config.workers.min is None else 5
+    # Ray's own account of every step goes to its log files; errors reach the driver as exceptions.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(attempt))
+    if len(ray.nodes()) == 1:  # nothing can be taken away; saves a process
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    home = run_dir if remote is None else PurePosixPath(remote.path)
+    trainer = _trainer_class()(
+        train_worker,
+        train_loop_config={
+            "config": config,
+            "run_dir": str(run_dir),
+            "remote": remote,
+            "settings": dict(settings),
+            "accelerator": "cuda" if scaling["use_gpu"] else "cpu",
+        },
+        scaling_config=ray.train.ScalingConfig(**scaling),
+        run_config=ray.train.RunConfig(
+            name=f"{home.name}/{CHECKPOINTS}",
+            storage_path=str(home.parent),
+            storage_filesystem=None if remote is None else remote.filesystem,
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=config.train.num_to_keep,
+                checkpoint_score_attribute=config.train.best_metric,
+                checkpoint_score_order=config.train.best_mode,
+            ),
+            failure_config=ray.train.FailureConfig(
+                max_failures=config.workers.max_failures,
+                controller_failure_limit=3 * wait // attempt,  # workers that did not come up within `attempt`
+            ),
+            callbacks=[no_retry_of_users_errors()],
+            logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),
+        ),
+    )
+    with Shortage(config.workers, give_up=lambda: os.kill(os.getpid(), signal.SIGINT)) as shortage:
+        try:
+            trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            raise cause(error) from error
+        except SystemExit:  # how Ray Train leaves after Ctrl-C, without a word
+            raise shortage.reason or _interrupted(run_dir, remote) from None
+
+
+def _trainer_class() -> type:
+    """`TorchTrainer` without helper processes that have nothing to do here and delay every (re)start by seconds.
+
+    One manages shards of Ray Data; the other cleans up after a dead controller, on a Ray that outlives this process.
+    """
+    from ray.train.torch import TorchTrainer
+
+    idle = {"DatasetsCallback"} | (set() if os.environ.get("RAY_ADDRESS") else {"PlacementGroupCleanerCallback"})
+
+    class Trainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            return [c for c in super()._create_default_callbacks() if type(c).__name__ not in idle]
+
+    return Trainer
+
+
+def _interrupted(run_dir: Path, remote: RemoteFolder | None) -> Interrupted:
+    whole = newest_complete(run_dir / CHECKPOINTS)
+    saved = remote.newest_checkpoint() if remote is not None else whole and whole.name
+    place = f"go on from {saved}" if saved is not None else "start again: there was no checkpoint yet"
+    return Interrupted(
+        f"run {run_dir if remote is None else remote.uri} was interrupted; run the same command again to {place}"
+    )
+
+
+def _repair_snapshot(run_dir: Path) -> None:
+    """Drop Ray's list of checkpoints if it was cut off in writing, or names one that is gone or damaged.
+
+    The workers then look at the folders themselves.
+
+    Raises:
+        CheckpointError: there are checkpoints, but none is whole.
+    """
+    root = run_dir / CHECKPOINTS
+    snapshot = root / _SNAPSHOT
+    if not snapshot.exists():
+        return
+    try:
+        results = json.loads(snapshot.read_text())["checkpoint_results"]
+        intact = all(is_complete(root / result["checkpoint_dir_name"]) for result in results)
+    except (ValueError, KeyError, TypeError):
+        intact = False
+    if intact:
+        return
+    if newest_complete(root) is None and any(root.glob("step-*")):
+        raise CheckpointError(f"no checkpoint in {root} is whole; delete {run_dir} to start again") from None
+    snapshot.unlink()

@@ -1,0 +1,136 @@
+"""A sweep: many runs side by side in one folder, and the one table at its end.
+
+Each cell leaves `cell.json` in its folder: the overrides that make it, and how it went. The table is read from the
+folders, so a cell that is run again alone takes its place in it.
+"""
+
+import json
+import shlex
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pm.errors import PmError
+from pm.markdown import mean_sd, table
+from pm.tracking import WandbConfig, start_run
+from pm.train.callbacks import METRICS, read_metrics, write_text
+from pm.train.run.summary import read_summary
+
+CELL, TABLE = "cell.json", "sweep.md"
+_SEED = "seed"
+# What a finished cell gives. One log line's loss is mostly noise, so it is the mean over the last tenth of the steps.
+COLUMNS = ("loss, last tenth", "samples/s", "minutes")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep."""
+
+    name: str  # its folder
+    overrides: tuple[str, ...]  # `key=value`, of the command line
+    error: str | None  # why it failed; None if it is finished
+    values: dict[str, float]  # of COLUMNS, empty if it failed
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The overrides as a mapping."""
+        return dict(o.lstrip("+~").split("=", 1) for o in self.overrides if "=" in o)
+
+
+def write_cell(folder: Path, overrides: Sequence[str], error: str | None) -> None:
+    """Note how a cell went; `error` None: it is finished."""
+    write_text(folder / CELL, json.dumps({"overrides": list(overrides), "error": error}, indent=2) + "\n")
+
+
+def read_cells(root: Path) -> list[Cell]:
+    """The cells in a sweep's folder, in the order of their names."""
+    cells = []
+    for path in sorted(root.glob(f"*/{CELL}")):
+        noted = json.loads(path.read_text())
+        folder, error = path.parent, noted["error"]
+        values = _values(folder) if error is None else {}
+        cells.append(Cell(folder.name, tuple(noted["overrides"]), error, values))
+    return cells
+
+
+def sweep_table(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: a row for each setting that was swept over, mean ± standard deviation over its seeds.
+
+    The deviation is the sample's (n − 1); a single seed has none. Settings that all cells share are no columns.
+    """
+    varied = _varied(cells)
+    groups: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(tuple(cell.settings.get(key, "–") for key in varied), []).append(cell)
+    rows = []
+    for group, members in groups.items():
+        done = [cell for cell in members if cell.error is None]
+        failed = f" ({len(members) - len(done)} failed)" if len(done) < len(members) else ""
+        measured = [mean_sd([c.values[column] for c in done if column in c.values]) for column in COLUMNS]
+        rows.append([*group, f"{len(done)} of {len(members)}{failed}" if failed else str(len(done)), *measured])
+    return [*varied, "seeds" if _swept_seeds(cells) else "runs", *COLUMNS], rows
+
+
+def finish_sweep(root: Path, name: str, tracker: WandbConfig, command: str) -> None:
+    """Write `sweep.md`, print and record the table, and say how to run what failed again.
+
+    Args:
+        root: the sweep's folder.
+        command: what stands before a cell's overrides to run it again alone.
+
+    Raises:
+        PmError: cells failed.
+    """
+    cells = read_cells(root)
+    header, rows = sweep_table(cells)
+    failed = [cell for cell in cells if cell.error is not None]
+    text = table(header, rows)
+    lines = [f"# Sweep {name}", text]
+    lines += ["## Failed", *(f"- `{c.name}`: {c.error}" for c in failed)] if failed else []
+    write_text(root / TABLE, "\n\n".join(lines) + "\n")
+    if tracker.enabled:
+        _record(root, name, tracker, header, rows, {"cells": len(cells), "failed": len(failed)})
+    print(f"\n{text}\n\ntable: {root / TABLE}", flush=True)
+    if failed:
+        for cell in failed:
+            again = shlex.join([*command.split(), *cell.overrides])
+            print(f"\n{cell.name} failed: {cell.error}\n  again: {again}", flush=True)
+        raise PmError(f"{len(failed)} of {len(cells)} cells failed; the others are finished")
+
+
+def _record(
+    root: Path,
+    name: str,
+    tracker: WandbConfig,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    counts: Mapping[str, int],
+) -> None:
+    import wandb
+
+    run = start_run(replace(tracker, group=name), root, name=f"{name} (table)", job_type="sweep")
+    run.log({"sweep": wandb.Table(columns=list(header), data=[list(row) for row in rows])})
+    run.summary.update(dict(counts))
+    run.finish()
+
+
+def _varied(cells: Sequence[Cell]) -> list[str]:
+    """Keys that differ between cells, the seed left out, in the order of the command line."""
+    keys = list(dict.fromkeys(key for cell in cells for key in cell.settings if key != _SEED))
+    return [key for key in keys if len({cell.settings.get(key) for cell in cells}) > 1]
+
+
+def _swept_seeds(cells: Sequence[Cell]) -> bool:
+    return any(_SEED in cell.settings for cell in cells)
+
+
+def _values(folder: Path) -> dict[str, float]:
+    summary: dict[str, Any] = read_summary(folder) or {}
+    lines = read_metrics(folder / METRICS)
+    if not summary or not lines:
+        return {}
+    last = [line for line in lines if line["step"] > 0.9 * summary["steps"]] or lines[-1:]
+    mean = lambda key: statistics.fmean(line[key] for line in last)  # noqa: E731
+    return dict(zip(COLUMNS, (mean("loss"), mean("samples_per_s"), summary["seconds"] / 60), strict=True))

@@ -1,0 +1,239 @@
+"""One worker's part of a run: build model, data and engine, train, export. The same with and without Ray."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pm.data.config import SamplesConfig
+from pm.data.dataset.reader import IdentityDataset, Stored
+from pm.data.loading.loader import PREFETCH, Loader
+from pm.errors import ConfigError
+from pm.model.adapter import adapter_parameters, adapter_state, meta_of, save_adapter, start_from
+from pm.model.base import BaseModel, load_base
+from pm.model.base_sizes import base_sizes
+from pm.model.photomaker import PhotoMaker
+from pm.train.callbacks import Callback, MetricsFile, Progress, Wandb
+from pm.train.checkpoint import Restored, check_origin, read_checkpoint
+from pm.train.config import RunConfig, TrainConfig
+from pm.train.diffusion import noise_schedule
+from pm.train.engine.base import Engine, build_engine, load_weights, weights_replaced
+from pm.train.loop import Trainer
+from pm.train.profiling import Profile
+from pm.train.run.context import TrainContext
+from pm.train.run.summary import ADAPTER, label, write_summary
+from pm.train.step import TrainStep, choose_precision, train_in_float32
+
+# How preprocess prepares ID photos: a square around the face, noise outside the person's mask.
+CROP_MODE = "face+mask"
+
+
+def run_worker(
+    config: RunConfig, context: TrainContext, settings: Mapping[str, Any], callbacks: list[Callback] | None = None
+) -> dict[str, Any]:
+    """Train, or go on training, and write `adapter.safetensors`. Called on every rank.
+
+    Args:
+        config: the run.
+        context: this worker's rank, and where checkpoints go.
+        settings: the whole config as plain values, for Weights & Biases.
+        callbacks: instead of the usual ones (metrics file, progress, Weights & Biases).
+
+    Returns:
+        the last metrics. Without `summary.json` if the run was asked to stop before its end.
+
+    Raises:
+        DataError: dataset missing, damaged, or made for another base.
+        CheckpointError: base or checkpoint missing, damaged, of another shape, base or dataset.
+        ConfigError: the loss is no number any more, or the GPU's memory is too small.
+    """
+    progress = Progress(context.run_dir) if context.rank == 0 else None
+    if callbacks is None:
+        callbacks = _callbacks(config, context, settings, progress)
+    base, dataset = _load(config, context, progress)
+    folder = context.restore()
+    saved = read_checkpoint(folder) if folder is not None else None
+    made_for = origin(config, base, dataset)
+    if saved is not None and folder is not None:
+        check_origin(folder, saved.position, made_for)
+    photomaker = _photomaker(config, base)
+    engine = _engine(config, context, base, photomaker, saved)
+    loader = _loader(config, context, dataset)
+    trainer = Trainer(config.train, context, engine, loader, callbacks, made_for=made_for, profiled=config.profile)
+    trainer.validate = _validation(config, context, base, photomaker, dataset, trainer)
+    if saved is not None and folder is not None:
+        trainer.restore(saved, folder)
+    try:
+        metrics = trainer.fit()
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"out of GPU memory with {config.train.micro_batch(context.workers)} samples a forward pass; lower "
+            "train.micro_batch_size, or use adapter.gradient_checkpointing=true, engine=zero3 or engine=zero3_offload"
+        ) from error
+    finally:
+        loader.close()
+    if trainer.stopped:
+        for callback in callbacks:
+            callback.on_stop(trainer.step)
+        return metrics
+    export(trainer, photomaker, context, step=trainer.step, run=config.name, preprocess=made_for["photos"])
+    if context.rank == 0:
+        write_summary(context.run_dir, config, metrics, trainer.seconds)
+    for callback in callbacks:
+        callback.on_end(metrics)
+    return metrics
+
+
+def export(trainer: Trainer, photomaker: PhotoMaker, context: TrainContext, **extra: Any) -> None:
+    """Write `adapter.safetensors`: the moving average of the weights if there is one, else the weights. Collective."""
+    average = trainer.ema.gather(everywhere=True) if trainer.ema is not None else None
+    engine = trainer.engine
+    # ZeRO-3 keeps partitions; the id encoder's frozen layers are part of the file, so they are gathered too.
+    with weights_replaced(engine, average), engine.whole(adapter_parameters(photomaker).values()):
+        if context.rank == 0:
+            meta = meta_of(photomaker, crop_mode=CROP_MODE, project_version=project_version(), **extra)
+            save_adapter(context.run_dir / ADAPTER, adapter_state(photomaker), meta)
+
+
+def origin(config: RunConfig, base: BaseModel, dataset: IdentityDataset) -> dict[str, Any]:
+    """What a checkpoint was made with; a run goes on only with the same base and dataset."""
+    settings = dataset.meta.get("settings", {})
+    return {
+        "base": base.fingerprint,
+        "dataset": dataset.fingerprint(),
+        "project": project_version(),
+        "config": asdict(config),
+        "photos": {name: settings[name] for name in ("face", "mask", "crop") if name in settings},
+    }
+
+
+def project_version() -> str:
+    """Version of the installed project; "0" when it runs from a checkout that is not installed."""
+    try:
+        return metadata.version("photomaker-ray")
+    except metadata.PackageNotFoundError:
+        return "0"
+
+
+def samples_config(train: TrainConfig) -> SamplesConfig:
+    """How the loader draws training samples."""
+    return SamplesConfig(
+        min_references=train.min_references,
+        max_references=train.max_references,
+        null_text=train.null_text,
+        masked_loss=train.masked_loss,
+    )
+
+
+def _load(config: RunConfig, context: TrainContext, progress: Progress | None) -> tuple[BaseModel, IdentityDataset]:
+    if progress is not None:
+        progress.phase("loading the base model")
+    precision = choose_precision(config.train.precision, context.device)
+    parts = ["unet"]
+    parts += ["text"] if config.adapter.merge == "repeat" or config.train.validate_every else []
+    parts += ["vae"] if config.train.validate_every else []
+    base = load_base(
+        config.base.path,
+        tuple(parts),
+        vision_path=config.base.vision_path,
+        device=context.device,
+        dtype=precision.dtype,
+    )
+    dataset = IdentityDataset(
+        config.dataset, samples_config(config.train), base_fingerprint=base.fingerprint, stored=_stored(config)
+    )
+    return base, dataset
+
+
+def _loader(config: RunConfig, context: TrainContext, dataset: IdentityDataset) -> Loader:
+    return Loader(
+        dataset,
+        config.train.micro_batch(context.workers),
+        seed=config.seed,
+        rank=context.rank,
+        world_size=context.workers,
+        update=config.train.batch_size,
+        # On a CPU the thread that loads ahead takes cores from the training, which waits for its slowest thread.
+        prefetch=0 if context.device.type == "cpu" else PREFETCH,
+    )
+
+
+def _stored(config: RunConfig) -> Stored:
+    """The optional features that fit this run; the dataset may or may not have them."""
+    adapter, sizes = config.adapter, base_sizes(config.base)
+    # An adapter to start from brings a tower of its own, which may differ from the base's in every layer.
+    frozen = 0 if config.init is not None else sizes.tower_layers - adapter.train_layers
+    return Stored(
+        repeat=None if adapter.merge != "repeat" else "stacked" if adapter.compose == "stacked" else "one",
+        tower=(sizes.vision_fingerprint, frozen) if frozen > 0 else None,  # else the embeddings are trained as well
+    )
+
+
+def _photomaker(config: RunConfig, base: BaseModel) -> PhotoMaker:
+    torch.manual_seed(config.seed)  # the same new weights on every rank
+    photomaker = PhotoMaker(base, config.adapter)
+    if config.init is not None:
+        start_from(photomaker, config.init)
+    train_in_float32(photomaker)
+    return photomaker.train()
+
+
+def _engine(
+    config: RunConfig, context: TrainContext, base: BaseModel, photomaker: PhotoMaker, saved: Restored | None
+) -> Engine:
+    step = TrainStep(
+        photomaker,
+        noise_schedule(base.scheduler_config),
+        base.scaling_factor,
+        choose_precision(config.train.precision, context.device),
+        config.train.loss_weights,
+        config.train.min_snr_gamma,
+    )
+    if saved is not None:
+        load_weights(step, saved.engine.weights)
+    groups = photomaker.parameter_groups()
+    engine = build_engine(step, groups, config.engine, config.train, context.device)
+    # ZeRO-3 flattens weights; and DeepSpeed's broadcast at the start takes only plain ones.
+    if config.engine.stage < 3 or config.engine.plain(context.workers):
+        photomaker.unet.to(memory_format=torch.channels_last)
+    torch.manual_seed(config.seed + 1 + context.rank)
+    return engine
+
+
+def _validation(
+    config: RunConfig,
+    context: TrainContext,
+    base: BaseModel,
+    photomaker: PhotoMaker,
+    dataset: IdentityDataset,
+    trainer: Trainer,
+) -> Callable[[int], Path | None] | None:
+    if config.train.validate_every is None:
+        return None
+    from pm.train.validation import Validation
+
+    precision = choose_precision(config.train.precision, context.device)
+    validation = Validation(config.validation, context, base, photomaker, dataset, precision)
+
+    def validate(step: int) -> Path | None:
+        average = trainer.ema.gather(everywhere=True) if trainer.ema is not None else None
+        with weights_replaced(trainer.engine, average):
+            return validation(step)
+
+    return validate
+
+
+def _callbacks(
+    config: RunConfig, context: TrainContext, settings: Mapping[str, Any], progress: Progress | None
+) -> list[Callback]:
+    if context.rank != 0 or progress is None:
+        return []
+    found: list[Callback] = [MetricsFile(context.run_dir), progress]
+    if config.profile:
+        found.append(Profile(context.run_dir))
+    if config.wandb.enabled:
+        found.append(Wandb(context.run_dir, label(config, context.run_dir), config.wandb, settings, progress.note))
+    return found

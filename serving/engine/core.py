@@ -1,0 +1,202 @@
+"""The GPU replica: photos and a prompt in, previews and a PNG out, many clients in one batch."""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from pm.errors import PmError, RequestError
+from pm.model.prompt import CLASS_WORDS
+from pm.sample import PhotoMakerPipeline, Request
+from pm.sample.grid import png_bytes
+from pm.sample.request import merge_step_of
+from pm.sample.run import pick_device, pick_dtype
+from pm.startup import collect_rarely
+from serving.config import ServeConfig, check_adapters
+from serving.engine.cache import TenantCache
+from serving.engine.loop import Batcher, Ticket
+from serving.errors import EngineStopped
+from serving.http.schema import Job, Photo
+from serving.metrics import Recorder
+
+logger = logging.getLogger("ray.serve")
+# The vocabulary of the IPTC for pictures that a model has made; viewers and platforms look for it.
+_XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" Iptc4xmpExt:DigitalSourceType='
+    '"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+class Engine:
+    """One base with its adapters and one batching loop. Knows nothing of Ray: `serving.app` deploys it."""
+
+    def __init__(self, config: ServeConfig, recorder: Recorder) -> None:
+        """Load the base and the adapters.
+
+        Raises:
+            CheckpointError: one of them cannot be used.
+        """
+        collect_rarely()
+        self.config, self.recorder = config, recorder
+        device = pick_device(config.engine.device)
+        self.pipeline = PhotoMakerPipeline.from_pretrained(
+            config.base.path,
+            device=device,
+            dtype=pick_dtype(config.engine.dtype, device),
+            schedule=config.sampler.schedule,
+            class_words=CLASS_WORDS | {word.lower() for word in config.class_words},
+            compile=config.engine.compile,
+        )
+        self.adapters: dict[str, tuple] = {}  # name -> which file, and as of when
+        self._swap(config.adapters)
+        self.cache = TenantCache(config.cache.photos, config.cache.tenants, config.cache.ttl_s)
+        self.batcher = Batcher(self.pipeline, config.engine, self.cache, recorder)
+        self._preparing: dict[tuple, asyncio.Future] = {}
+
+    async def swap_adapters(self, adapters: Mapping[str, str]) -> None:
+        """Serve exactly these adapters from now on, each read again if its file has changed; images on their way keep
+        theirs.
+
+        Raises:
+            ConfigError, CheckpointError: one cannot be used; it is served as before, and so are those after it.
+        """
+        check_adapters(adapters)
+        await asyncio.wrap_future(self.batcher.call(lambda: self._swap(adapters)))
+
+    def check(self) -> None:
+        """Raises if this replica cannot make images any more."""
+        if not self.batcher.alive:
+            raise RuntimeError(f"the sampler has stopped: {self.batcher.error!r}")
+
+    def stats(self) -> dict[str, int]:
+        """What it is doing right now."""
+        batcher = self.batcher
+        return {"pid": os.getpid(), "rows": len(batcher.sampler), "waiting": batcher.waiting, "steps": batcher.steps}
+
+    def stop(self) -> None:
+        self.batcher.stop()
+
+    async def generate(self, job: Job, photos: Sequence[Photo]) -> AsyncIterator[dict[str, Any]]:
+        """Make one image.
+
+        Yields:
+            {"type": "preview", "index", "png", "size"} and at last {"type": "image", "png", "size"}, or {"type":
+            "error", "kind", "message"}; errors are no exceptions, since those would be logged, prompts and all.
+            Closing the generator gives the image up.
+        """
+        loop, events = asyncio.get_running_loop(), asyncio.Queue()
+        try:
+            ticket = await self._ticket(job, photos, lambda e: loop.call_soon_threadsafe(events.put_nowait, e))
+        except PmError as error:
+            kind = "invalid" if isinstance(error, RequestError) else "failed"
+            yield {"type": "error", "kind": kind, "message": str(error)}
+            return
+        self.batcher.submit(ticket)
+        try:
+            while True:
+                kind, *rest = await events.get()
+                if kind == "preview":
+                    png = await asyncio.to_thread(png_bytes, rest[0], {})
+                    yield {"type": "preview", "index": rest[1], "png": png, "size": rest[0].size}
+                elif kind == "image":
+                    png = await asyncio.to_thread(png_bytes, rest[0], self._about(job))
+                    yield {"type": "image", "png": png, "size": rest[0].size}
+                    return
+                elif kind == "error":
+                    if rest[2] is not None:
+                        logger.error("request_id=%s failed in the sampler", job.request_id, exc_info=rest[2])
+                    yield {"type": "error", "kind": rest[0], "message": rest[1]}
+                    return
+                else:
+                    raise EngineStopped("the sampler has stopped")
+        finally:
+            self.batcher.cancel(ticket)
+
+    async def _ticket(self, job: Job, photos: Sequence[Photo], emit: Any) -> Ticket:
+        """Everything that needs no model of the sampler: checks, and the faces of photos that are new.
+
+        Raises:
+            RequestError: the job cannot be served.
+        """
+        request = Request(
+            prompt=job.prompt,
+            id_images=[Image.fromarray(photo.pixels) for photo in photos],
+            weights=job.weights,
+            seed=job.seed,
+            steps=job.steps,
+            guidance=job.guidance,
+            merge_step=self._merge_step(job),
+            negative_prompt=job.negative_prompt,
+            width=job.width,
+            height=job.height,
+            adapter=job.model,
+        )
+        self.pipeline.check(request)
+        ticket = Ticket(request, job.tenant, job.partials, emit)
+        if photos:
+            version = self.pipeline.digest_of(job.model)
+            ticket.keys = [(photo.digest, job.preprocess, job.model, version) for photo in photos]
+            ticket.embeds = [self.cache.get(job.tenant, key) for key in ticket.keys]
+            for embedding in ticket.embeds:
+                self.recorder.record("pm_identity_cache_total", result="miss" if embedding is None else "hit")
+            if any(embedding is None for embedding in ticket.embeds):
+                ticket.references = await self._references(job, ticket, request.id_images)
+        return ticket
+
+    async def _references(self, job: Job, ticket: Ticket, images: Sequence[Image.Image]) -> list[Any]:
+        """Find the faces, once for all images of a request, beside the running steps."""
+        key = (job.tenant, *ticket.keys)
+        task = self._preparing.get(key)
+        if task is None:
+            work = asyncio.to_thread(
+                self.pipeline.references, list(images), adapter=job.model, preprocess=job.preprocess
+            )
+            task = self._preparing[key] = asyncio.ensure_future(work)
+            task.add_done_callback(lambda _: self._preparing.pop(key, None))
+        return await asyncio.shield(task)
+
+    def _swap(self, adapters: Mapping[str, str]) -> None:
+        for name, file in adapters.items():
+            version = _version(file)
+            if self.adapters.get(name) != version:
+                self.pipeline.load_photomaker_adapter(file, adapter_name=name, check_base=self.config.check_base)
+                self.adapters[name] = version
+        for name in set(self.adapters) - set(adapters):
+            self.pipeline.unload_photomaker_adapter(name)
+            del self.adapters[name]
+
+    def _merge_step(self, job: Job) -> int:
+        if job.start_merge_step is None:
+            return round(self.config.sampler.merge_fraction * job.steps)
+        return merge_step_of(job.start_merge_step, job.steps)
+
+    def _about(self, job: Job) -> dict[str, object]:
+        """What a PNG says of itself."""
+        return {
+            "provenance": self.config.provenance,
+            "XML:com.adobe.xmp": _XMP,
+            "prompt": job.prompt,
+            "negative_prompt": job.negative_prompt or "",
+            "model": job.model,
+            "base": self.pipeline.base.fingerprint,
+            "seed": job.seed,
+            "steps": job.steps,
+            "guidance": job.guidance,
+            "merge_step": self._merge_step(job),
+            "weights": "1" if job.weights is None else ", ".join(map(str, job.weights)),
+            "schedule": self.config.sampler.schedule,
+            "request_id": job.request_id,
+        }
+
+
+def _version(file: str) -> tuple:
+    try:
+        stat = Path(file).stat()
+    except OSError:
+        return (file,)  # a repository's name; or missing, which loading it will say
+    return (file, stat.st_mtime_ns, stat.st_size)

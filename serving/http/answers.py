@@ -1,0 +1,124 @@
+"""From an engine's events to what goes over the wire: JSON, or server-sent events."""
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing
+from typing import Any
+
+from starlette.responses import StreamingResponse
+
+from serving.engine.backend import Backend
+from serving.errors import ApiError, invalid
+from serving.http.schema import ImageRequest, Job
+
+# OpenAI's clients read token counts of a finished stream; images here have none.
+_USAGE = {
+    "input_tokens": 0,
+    "output_tokens": 0,
+    "total_tokens": 0,
+    "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
+}
+
+
+async def run(backend: Backend, jobs: Sequence[Job], photos: Any) -> AsyncIterator[tuple[int, dict[str, Any]]]:
+    """All images of a request at once; events as they come, with the number of their image.
+
+    Closing the iterator gives up what is not finished.
+
+    Raises:
+        ApiError: one image failed; the others are given up.
+    """
+    events: asyncio.Queue = asyncio.Queue()
+
+    async def one(index: int, job: Job) -> None:
+        try:
+            async with aclosing(backend.generate(job, photos)) as stream:
+                async for event in stream:
+                    events.put_nowait((index, event))
+                    if event["type"] != "preview":
+                        return
+            raise ApiError(500, "the engine ended without an image", code="generation_failed")
+        except Exception as error:
+            events.put_nowait((index, error))
+
+    tasks = [asyncio.create_task(one(i, job)) for i, job in enumerate(jobs)]
+    try:
+        left = len(jobs)
+        while left:
+            index, event = await events.get()
+            if isinstance(event, Exception):
+                raise event
+            if event["type"] == "error":
+                raise _failure(event)
+            left -= event["type"] == "image"
+            yield index, event
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def as_json(request: ImageRequest, jobs: Sequence[Job], images: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """OpenAI's `ImagesResponse`; each image also names its seed."""
+    data = []
+    for job, image in zip(jobs, images, strict=True):
+        text = base64.b64encode(image["png"]).decode()
+        where = (
+            {"b64_json": text} if request.response_format == "b64_json" else {"url": f"data:image/png;base64,{text}"}
+        )
+        data.append(where | {"seed": job.seed})
+    return {
+        "created": int(time.time()),
+        "data": data,
+        "background": "opaque",
+        "output_format": "png",
+        "size": "{}x{}".format(*images[0]["size"]),
+    }
+
+
+def as_event(family: str, jobs: Sequence[Job], index: int, event: dict[str, Any]) -> bytes:
+    """One server-sent event. `family`: "image_edit" or "image_generation"."""
+    content = {
+        "b64_json": base64.b64encode(event["png"]).decode(),
+        "created_at": int(time.time()),
+        "size": "{}x{}".format(*event["size"]),
+        "quality": "auto",
+        "background": "opaque",
+        "output_format": "png",
+        "image_index": index,
+        "seed": jobs[index].seed,
+    }
+    if event["type"] == "preview":
+        return _sse(f"{family}.partial_image", content | {"partial_image_index": event["index"]})
+    return _sse(f"{family}.completed", content | {"usage": _USAGE})
+
+
+def as_error_event(error: ApiError) -> bytes:
+    """The last event of a stream that fails after it has begun."""
+    return _sse("error", error.body())
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events that let go of everything the request holds, also when the client left before the first."""
+
+    def __init__(self, content: AsyncGenerator[bytes, None], stack: AsyncExitStack, headers: dict[str, str]) -> None:
+        headers = headers | {"cache-control": "no-store", "x-accel-buffering": "no"}
+        super().__init__(content, media_type="text/event-stream", headers=headers)
+        self.content, self.stack = content, stack
+
+    async def __call__(self, scope, receive, send) -> None:
+        async with self.stack, aclosing(self.content):
+            await super().__call__(scope, receive, send)
+
+
+def _sse(kind: str, content: dict[str, Any]) -> bytes:
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **content})}\n\n".encode()
+
+
+def _failure(event: dict[str, Any]) -> ApiError:
+    if event["kind"] == "invalid":
+        return invalid(event["message"])
+    return ApiError(500, f"the image could not be made: {event['message']}", code="generation_failed")

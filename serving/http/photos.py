@@ -1,0 +1,87 @@
+"""Uploaded photos: what they are is decided by their bytes, before anything decodes them."""
+
+import hashlib
+import io
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pm.errors import reason
+from pm.photo.pixels import flatten
+from serving.config import LimitsConfig
+from serving.errors import ApiError, invalid
+from serving.http.schema import Photo
+
+_LEAST_SIDE = 16
+_FORMATS = {"PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8\xff"}
+# For the message only; the list of what is accepted is the one above and WebP.
+_OTHERS = {
+    b"GIF8": "a GIF",
+    b"%PDF": "a PDF",
+    b"BM": "a BMP",
+    b"II*\0": "a TIFF",
+    b"MM\0*": "a TIFF",
+    b"PK\3\4": "a ZIP file",
+    b"\x1f\x8b": "a gzip file",
+}
+_BROKEN = (OSError, SyntaxError, EOFError, ValueError, struct.error, zlib.error, OverflowError)
+
+
+def decode(data: bytes, limits: LimitsConfig, index: int) -> Photo:
+    """Check the format and the size, then decode upright as RGB, reduced to `limits.photo_side`.
+
+    Raises:
+        ApiError: not a PNG, JPEG or WebP, too large or too small, or damaged. `index` counts the photos from 0.
+    """
+    name, kind = f"image[{index}]", sniff(data)
+    if kind is None:
+        raise invalid(f"{name} is {_guess(data)}; send a PNG, JPEG or WebP photo", "image", code="invalid_image_format")
+    try:
+        with Image.open(io.BytesIO(data), formats=[kind]) as image:
+            width, height = image.size
+            if width * height > limits.photo_pixels:
+                raise _too_large(name, f"{width}x{height}", limits)
+            if min(width, height) < _LEAST_SIDE:
+                raise invalid(f"{name} has {width}x{height} pixels; send at least {_LEAST_SIDE} a side", "image")
+            pixels = np.asarray(_upright(image, limits.photo_side))
+    except Image.DecompressionBombError:  # Pillow's own limit, far above ours
+        raise _too_large(name, "far too many", limits) from None
+    except _BROKEN as error:
+        # Pillow would name the buffer.
+        said = "no header" if isinstance(error, UnidentifiedImageError) else reason(error)[:120]
+        raise invalid(f"{name} is damaged or cut short ({said})", "image", code="invalid_image") from None
+    return Photo(hashlib.sha256(data).hexdigest(), pixels)
+
+
+def sniff(data: bytes) -> str | None:
+    """Pillow's name of the format, from the first bytes; None: not one we read."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    return next((kind for kind, magic in _FORMATS.items() if data.startswith(magic)), None)
+
+
+def _upright(image: Image.Image, side: int) -> Image.Image:
+    # A JPEG decodes at an eighth to the whole of its size; less than we keep is never asked for.
+    image.draft("RGB", (side, side))
+    if max(image.size) > side:
+        # Also loads, and so finds what is cut short, before any copy is made.
+        image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return flatten(ImageOps.exif_transpose(image))
+
+
+def _too_large(name: str, size: str, limits: LimitsConfig) -> ApiError:
+    message = f"{name} has {size} pixels, at most {limits.photo_pixels} are read; send a smaller one"
+    return ApiError(413, message, code="image_too_large", param="image")
+
+
+def _guess(data: bytes) -> str:
+    if not data:
+        return "empty"
+    head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if head.startswith((b"<svg", b"<?xml")) or b"<svg" in head:
+        return "an SVG drawing"
+    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
+        return "a HEIC or AVIF photo"
+    return next((name for magic, name in _OTHERS.items() if data.startswith(magic)), "not a photo we know")

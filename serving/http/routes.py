@@ -1,0 +1,98 @@
+"""The FastAPI application."""
+
+import time
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from serving.config import BASE
+from serving.errors import ApiError
+from serving.http.schema import ImageRequest
+from serving.http.service import Service, answer_headers, request_id_of
+
+_STARTED = int(time.time())
+
+
+def create_app(service: Service) -> FastAPI:
+    """The routes around one service."""
+    app = FastAPI(
+        title="PhotoMaker on Ray",
+        description="Portraits of the person in your photos, in the shape of OpenAI's images API.",
+        version="1",
+    )
+
+    async def edits(request: Request):
+        """Portraits from 1-16 photos of a person and a prompt."""
+        return await service.answer(request, "edits")
+
+    async def generations(request: Request):
+        """Images from a prompt alone, by the base model."""
+        return await service.answer(request, "generations")
+
+    app.add_api_route("/v1/images/edits", edits, methods=["POST"], openapi_extra=_body("multipart/form-data"))
+    app.add_api_route("/v1/images/generations", generations, methods=["POST"], openapi_extra=_body("application/json"))
+    _add_models(app, service)
+    _add_probes(app, service)
+    _add_errors(app)
+    return app
+
+
+def _add_models(app: FastAPI, service: Service) -> None:
+    def described(name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": _STARTED, "owned_by": "photomaker"}
+
+    @app.get("/v1/models")
+    async def models(request: Request):
+        """Adapters by name, and the base alone."""
+        service.authenticate(request)
+        return {"object": "list", "data": [described(name) for name in (*service.adapters, BASE)]}
+
+    @app.get("/v1/models/{name:path}")
+    async def model(request: Request, name: str):
+        """One of them."""
+        service.authenticate(request)
+        if name != BASE and name not in service.adapters:
+            raise ApiError(404, f"model {name[:60]!r} is not here", code="model_not_found", param="model")
+        return described(name)
+
+
+def _add_probes(app: FastAPI, service: Service) -> None:
+    @app.api_route("/healthz", methods=["GET", "HEAD"])
+    async def healthz():
+        """This process answers."""
+        return {"status": "ok"}
+
+    @app.api_route("/readyz", methods=["GET", "HEAD"])
+    async def readyz():
+        """Requests are served; with no engine running because nobody asked, the first one starts it."""
+        if await service.backend.ready():
+            return {"status": "ready"}
+        raise ApiError(503, "the engines are not ready", code="not_ready", retry_after_s=service.limits.retry_after_s)
+
+
+def _add_errors(app: FastAPI) -> None:
+    """Everything that is not an answer has OpenAI's error shape."""
+
+    @app.exception_handler(ApiError)
+    async def refused(request: Request, error: ApiError):
+        headers = error.headers() | answer_headers(request, request_id_of(request))
+        return JSONResponse(error.body(), error.status, headers=headers)
+
+    @app.exception_handler(HTTPException)
+    async def routing(request: Request, error: HTTPException):
+        path = request.url.path[:80]
+        message = f"{request.method} {path}: {error.detail}; see /docs"
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+        return JSONResponse(ApiError(error.status_code, message, code=code).body(), error.status_code, error.headers)
+
+
+def _body(kind: str) -> dict[str, Any]:
+    """The request body for /docs; bodies are read by `serving.http.upload`, within limits."""
+    schema = ImageRequest.model_json_schema()
+    if kind.startswith("multipart"):
+        photos = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1, "maxItems": 16}
+        schema["properties"] = {"image[]": photos | {"description": "Photos of the person."}} | schema["properties"]
+        schema["required"] = ["image[]", *schema["required"]]
+    return {"requestBody": {"required": True, "content": {kind: {"schema": schema}}}}
