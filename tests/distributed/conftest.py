@@ -1,5 +1,5 @@
 import pytest
-from unit.train.support import write_dataset
+from support.training import write_dataset
 
 
 @pytest.fixture(scope="session")

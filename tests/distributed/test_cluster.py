@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from unit.train.support import run_config
+from support.training import run_config
 
 from pm.errors import ConfigError
 from pm.train.callbacks import read_metrics
@@ -27,7 +27,7 @@ SETTINGS |= {"train__lr_lora": 1e-3, "train__lr_id_encoder": 1e-3}
 def test_an_elastic_run_survives_the_loss_of_a_node_and_grows_onto_new_ones(tiny_dataset, tiny_base, tmp_path):
     """Two nodes with a worker each, then one, then three, over which the batch does not divide."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    script = Path(__file__).with_name("nodes.py")
+    script = Path(__file__).resolve().parents[1] / "support" / "nodes.py"
     done = subprocess.run(
         [sys.executable, script, tiny_dataset, tiny_base, tmp_path / "run", json.dumps(SETTINGS)],
         env=environment,

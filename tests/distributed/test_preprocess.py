@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from unit.data.support import found
-from unit.data.test_ingest import ODD_FILES
-from unit.data.test_plan import settings
+from support.odd_files import ODD_FILES
+from support.photos import found
+from support.preprocessing import settings
 
 import pm.data.run.graph as build_module
 from pm.config import from_mapping

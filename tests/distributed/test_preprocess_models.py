@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from unit.data.test_plan import settings
-from unit.data.tiny_models import write_blip2, write_mask2former
+from support.preprocessing import settings
+from support.tiny_models import write_blip2, write_mask2former
 
 from pm.config import from_mapping
 from pm.data.config import BrowseConfig, PreprocessConfig

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from unit.train.support import run_config  # noqa: E402
+from support.training import run_config  # noqa: E402
 
 from pm.errors import ConfigError  # noqa: E402
 from pm.train.callbacks import read_metrics  # noqa: E402

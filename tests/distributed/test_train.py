@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from unit.train.support import run_config, write_dataset  # noqa: E402
+from support.training import run_config, write_dataset  # noqa: E402
 
 from pm.data.dataset.reader import IdentityDataset  # noqa: E402
 from pm.data.loading.loader import Loader  # noqa: E402

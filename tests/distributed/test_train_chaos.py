@@ -17,7 +17,7 @@ import yaml
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from unit.train.support import run_config, write_dataset  # noqa: E402
+from support.training import run_config, write_dataset  # noqa: E402
 
 from pm.errors import CheckpointError, ConfigError  # noqa: E402
 from pm.model.adapter import load_adapter  # noqa: E402

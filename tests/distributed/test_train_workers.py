@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from unit.train.support import random_batch, rows, train_config
-from unit.train.test_train_loop import make_step, make_trainer
+from support.loops import make_step, make_trainer
+from support.training import random_batch, rows, train_config
 
 from pm.train.callbacks import Callback, MetricsFile, read_metrics
 from pm.train.checkpoint import read_checkpoint

@@ -7,8 +7,8 @@ import logging
 
 import psutil
 import pytest
-from serving_support import PROMPT, photo
 from starlette.requests import Request
+from support.requests import PROMPT, photo
 
 from serving.errors import ApiError
 from serving.http.keys import Key, KeyFile, hash_key, write_keys

@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from serving_support import PROMPT, photo
+from support.requests import PROMPT, photo
 
 from serving.http.photos import decode
 from serving.http.schema import Job

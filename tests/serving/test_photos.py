@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from serving_support import photo
+from support.requests import photo
 
 from serving.errors import ApiError
 from serving.http.photos import decode

@@ -13,7 +13,7 @@ import numpy as np
 import openai
 import pytest
 from PIL import Image
-from serving_support import PROMPT, photo
+from support.requests import PROMPT, photo
 
 
 @pytest.fixture

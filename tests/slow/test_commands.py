@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from unit.data.support import write_dataset
-from unit.data.test_browse import Page
+from support.pages import Page
+from support.photos import write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from unit.data.support import source
+from support.photos import source
 
 from pm.data.config import DownloadConfig
 from pm.data.source.download import Downloader, is_public

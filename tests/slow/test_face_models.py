@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from unit.data.support import ingested
+from support.photos import ingested
 
 from pm.data.config import FaceConfig
 from pm.data.stages.faces import SidecarDetector, dlib_model, find_faces, make_detector, make_embedder

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from PIL import Image
-from unit.data.tiny_models import write_sentence_model
+from support.tiny_models import write_sentence_model
 
 from pm.data.captioning.marking import make_marker
 from pm.data.captioning.paper_marker import PaperMarker, id_region, segments

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import psutil
 import pytest
-from unit.train.test_sweep import OFF, finished
-from unit.train.test_train_loop import make_trainer
+from support.loops import make_trainer
+from support.sweeps import OFF, finished
 
 from pm.errors import PmError
 from pm.tracking import WandbConfig

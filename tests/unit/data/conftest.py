@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from unit.data.support import write_dataset, write_photo
+from support.photos import write_dataset, write_photo
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from unit.data.support import ingested, write_photo
+from support.photos import ingested, write_photo
 
 from pm.data.config import FaceConfig
 from pm.data.stages.faces import find_faces, make_detector, make_embedder

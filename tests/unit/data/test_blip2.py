@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from unit.data.tiny_models import write_blip2
+from support.tiny_models import write_blip2
 
 from pm.data.captioning.blip2 import Blip2Captioner, _Draw
 from pm.data.config import CaptionConfig

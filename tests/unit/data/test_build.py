@@ -1,7 +1,7 @@
 """What `build` says before and after the graph; the graph itself runs in tests/distributed."""
 
 import pytest
-from unit.data.test_plan import settings
+from support.preprocessing import settings
 
 import pm.data.run.graph as build_module
 from pm.config import from_mapping

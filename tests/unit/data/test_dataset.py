@@ -3,7 +3,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
-from unit.data.support import LATENT, SAMPLES, write_dataset
+from support.photos import LATENT, SAMPLES, write_dataset
 
 from pm.data.config import SamplesConfig
 from pm.data.dataset.reader import IdentityDataset

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from unit.data.support import ingested, write_photo
+from support.photos import ingested, write_photo
 
 from pm.data.stages.faces import SidecarDetector, find_faces
 

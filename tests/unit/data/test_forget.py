@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from unit.data.support import SAMPLES, kept_photo, write_dataset
+from support.photos import SAMPLES, kept_photo, write_dataset
 
 import pm.data.dataset.forget as forget_module
 from pm.data.dataset.forget import forget

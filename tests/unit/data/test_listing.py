@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import pytest
 from PIL import Image
-from unit.data.support import found, ingested, source, write_photo
+from support.photos import found, ingested, source, write_photo
 
 from pm.data.source.listing import Listing
 from pm.data.source.store import read_bytes, read_pixels, size_of

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from unit.data.support import SAMPLES, write_dataset
+from support.photos import SAMPLES, write_dataset
 
 from pm.data.dataset.reader import IdentityDataset
 from pm.data.loading.loader import Loader

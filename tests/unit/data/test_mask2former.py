@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from unit.data.test_masks import photo_of
-from unit.data.tiny_models import write_mask2former
+from support.photos import photo_of
+from support.tiny_models import write_mask2former
 
 from pm.data.config import MaskConfig
 from pm.data.stages.masks import make_masker, mask_photos

@@ -4,14 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from unit.data.support import ingested
+from support.photos import ingested, photo_of
 
 from pm.data.config import CropConfig, MaskConfig
-from pm.data.records import Face, Photo
 from pm.data.stages.crop import crop_photos
 from pm.data.stages.faces import SidecarDetector, find_faces
 from pm.data.stages.masks import face_in_crop, face_overlap, make_masker, mask_photos
-from pm.photo.pixels import decode_png, encode_png
+from pm.photo.pixels import decode_png
 
 FACES = Path(__file__).resolve().parents[4] / "shared" / "faces"
 NONE = dict.fromkeys(("iterations", "side", "max_share", "path", "label", "threshold"))
@@ -23,12 +22,6 @@ def blob(box, size=64):
     mask = Image.new("L", (size, size))
     ImageDraw.Draw(mask).rectangle(box, fill=255)
     return np.asarray(mask)
-
-
-def photo_of(crop: np.ndarray, face=(20.0, 20.0, 40.0, 40.0)) -> Photo:
-    side = float(crop.shape[0])
-    faces = (Face(face, (), 1.0, ()),)
-    return Photo("a", "a/0.png", width=64, height=64, faces=faces, crop_box=(0, 0, side, side), crop=encode_png(crop))
 
 
 GREY = np.full((64, 64, 3), 128, np.uint8)

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from unit.data.support import kept_photo, write_dataset
+from support.photos import kept_photo, write_dataset
 
 from pm.data.dataset.preview import write_preview
 from pm.data.dataset.writer import finish, finished_shards, locked, open_output, settings_hash, write_shard

@@ -1,77 +1,13 @@
 from dataclasses import replace
 
 import pytest
+from support.preprocessing import CAPTION_FIELDS, FACE_FIELDS, MASK_FIELDS, SIMILARITY, SIZES, settings
 
 from pm.config import from_mapping
 from pm.data.config import PreprocessConfig
 from pm.data.records import Photo
 from pm.data.run.shards import plan_shards, settings_of, shard_limit
 from pm.errors import ConfigError
-from pm.model.base_sizes import BaseSizes
-
-SPREAD = {"spread": "robust", "min_spread": {"dlib": 0.1}, "rounds": 4, "max_distance": None}
-SIMILARITY = {"rule": "similarity", "threshold": 5, **SPREAD}
-SIZES = BaseSizes("f00", 32, (4, 8, 8), (77, 80), 32)
-
-FACE_FIELDS = ("upsample", "max_side", "pack", "threshold")
-MASK_FIELDS = ("iterations", "side", "max_share", "path", "label", "threshold")
-CAPTION_FIELDS = ("path", "prompt", "attempts", "max_tokens", "temperature")
-
-
-def settings(**changes) -> dict:
-    base = {
-        "dataset": {
-            "name": "toon",
-            "root": "photos",
-            "manifest": None,
-            "download": None,
-            "min_side": 32,
-            "max_pixels": 10**8,
-            "max_bytes": 10**8,
-            "near_duplicate": None,
-            "licence": None,
-            "provenance": None,
-            "identities": None,
-            "photos_per_identity": None,
-            "seed": None,
-            "split": None,
-            "defects": None,
-        },
-        "base": {"path": "base", "vision_path": "vision"},
-        "output": "out",
-        "overwrite": False,
-        "face": {"name": "sidecar", "min_size": 8, **dict.fromkeys(FACE_FIELDS)},
-        "embedder": "none",
-        "probe": None,
-        "verify": {
-            "rule": "none",
-            "threshold": None,
-            "spread": None,
-            "min_spread": None,
-            "rounds": None,
-            "max_distance": None,
-        },
-        "min_photos": 2,
-        "crop": {"face_share": 0.1, "working_side": 512, "max_upscale": 2},
-        "mask": {"name": "sidecar", "min_overlap": 0.3, **dict.fromkeys(MASK_FIELDS)},
-        "caption": {"name": "sidecar", "templates": [], **dict.fromkeys(CAPTION_FIELDS)},
-        "marking": {"rule": "simple", "parser": "none", "sentences": "none", "clip": "none"},
-        "features": {"storage": "float16", "repeat": 0, "noise_fills": 0, "train_layers": 1},
-        "dtype": "float32",
-        "workers": {
-            "download": 1,
-            "faces": None,
-            "masks": None,
-            "captions": None,
-            "precompute": None,
-            "actor_cpus": 0.3,
-            "task_cpus": 0.25,
-            "gpus": None,
-            "batch_size": 16,
-            "shard_photos": 128,
-        },
-    }
-    return {**base, **changes}
 
 
 @pytest.mark.parametrize("limit", [1, 4, 7, 1000])

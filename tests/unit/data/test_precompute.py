@@ -4,8 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.photos import PLAIN
 
-from pm.data.config import FeaturesConfig
 from pm.data.dataset.features import from_bytes, to_bytes
 from pm.data.records import Face, Photo
 from pm.data.stages.precompute import Precompute, time_ids
@@ -17,7 +17,6 @@ from pm.model.config import BaseConfig
 from pm.model.prompt import tokenize
 from pm.photo.pixels import decode_png, encode_png
 
-PLAIN = FeaturesConfig(storage="float16", repeat=0, noise_fills=0, train_layers=1)
 CAPTIONS = ["a man in a red hat", "a photo of a woman", "a man in a red hat", "portrait of a smiling woman"]
 
 

@@ -1,6 +1,6 @@
 import pyarrow.parquet as pq
 import pytest
-from unit.data.support import kept_photo
+from support.photos import kept_photo
 
 from pm.data.records import (
     DATASET_SCHEMA,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from unit.data.support import kept_photo
+from support.photos import kept_photo
 
 from pm.data.dataset.writer import WORK, finish, open_output
 from pm.data.records import SCHEMA_VERSION, from_table, groups, to_table

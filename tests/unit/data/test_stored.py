@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from unit.data.support import SAMPLES
-from unit.data.test_precompute import PLAIN
+from support.photos import PLAIN, SAMPLES
 
 from pm.data.dataset.reader import IdentityDataset, Stored
 from pm.data.dataset.writer import finish, open_output, write_shard

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from unit.sample.support import write_adapter
+from support.sampling import write_adapter
 
 
 @pytest.fixture(scope="session")

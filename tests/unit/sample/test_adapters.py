@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from unit.sample.support import worst
+from support.sampling import worst
 
 from pm.errors import CheckpointError, RequestError
 from pm.model.adapter import load_adapter, save_adapter

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from unit.sample.support import worst, write_adapter
+from support.sampling import worst, write_adapter
 
 from pm.errors import CheckpointError, ConfigError, RequestError
 from pm.model.adapter import apply_adapter, load_adapter

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
-from unit.sample.support import worst
+from support.sampling import worst
 
 from pm.errors import ConfigError, RequestError
 from pm.sample import BASE, PhotoMakerPipeline, Request

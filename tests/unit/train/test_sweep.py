@@ -1,28 +1,14 @@
 """A sweep's table: from the folders of its cells, over seeds."""
 
-import json
 import statistics
 
 import pytest
+from support.sweeps import OFF, finished
 
 from pm.errors import PmError
 from pm.markdown import mean_sd
-from pm.tracking import WandbConfig
 from pm.train.run.storage import is_uri, join
-from pm.train.run.sweep import finish_sweep, read_cells, sweep_table, write_cell
-
-OFF = WandbConfig(enabled=False, mode="offline", project="p", entity=None, group=None, tags=())
-STEPS = 20
-
-
-def finished(root, name, overrides, losses=None, error=None):
-    folder = root / name
-    folder.mkdir(parents=True)
-    if losses is not None:
-        lines = [{"step": i + 1, "loss": loss, "samples_per_s": 8.0} for i, loss in enumerate(losses)]
-        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        (folder / "summary.json").write_text(json.dumps({"steps": STEPS, "seconds": 120, "metrics": lines[-1]}))
-    write_cell(folder, overrides, error)
+from pm.train.run.sweep import finish_sweep, read_cells, sweep_table
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from unit.train.support import run_config
+from support.training import run_config
 
 from pm.errors import CheckpointError
 from pm.model.adapter import load_adapter

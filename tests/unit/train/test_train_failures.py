@@ -7,8 +7,8 @@ import time
 
 import pytest
 import torch
-from unit.train.support import train_config
-from unit.train.test_train_loop import Batches, assert_same, make_trainer, resume
+from support.loops import Batches, assert_same, make_trainer, resume
+from support.training import train_config
 
 from pm.data.loading.loader import Loader
 from pm.errors import CheckpointError, ConfigError

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from unit.train.support import run_config, settings, train_config
+from support.training import run_config, settings, train_config
 
 from pm.config import from_mapping
 from pm.errors import ConfigError

@@ -20,7 +20,7 @@ from pm.model.base import fingerprint, load_base
 from pm.model.prompt import class_token_index, mark
 from pm.train.config import RunConfig, TrainConfig
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def settings(dataset, base, **over) -> dict:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pm.data.config import SamplesConfig, SourceConfig
+from pm.data.config import FeaturesConfig, SamplesConfig, SourceConfig
 from pm.data.dataset.writer import finish, open_output, write_shard
 from pm.data.records import SCHEMA_VERSION, Face, Photo
 from pm.data.source.listing import Listing
@@ -102,3 +102,12 @@ def write_dataset(path: Path, photos_of: dict[str, int], *, fingerprint: str = "
     }
     finish(path, ("ingest", "faces"), meta)
     return path
+
+
+def photo_of(crop: np.ndarray, face=(20.0, 20.0, 40.0, 40.0)) -> Photo:
+    side = float(crop.shape[0])
+    faces = (Face(face, (), 1.0, ()),)
+    return Photo("a", "a/0.png", width=64, height=64, faces=faces, crop_box=(0, 0, side, side), crop=encode_png(crop))
+
+
+PLAIN = FeaturesConfig(storage="float16", repeat=0, noise_fills=0, train_layers=1)

@@ -16,13 +16,13 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 import ray  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
-from unit.train.support import run_config  # noqa: E402
 
 from pm.errors import Interrupted  # noqa: E402
 from pm.ray_env import ray_init  # noqa: E402
 from pm.train.checkpoint import newest_complete, read_checkpoint  # noqa: E402
 from pm.train.run.launch import launch  # noqa: E402
 from pm.train.run.summary import CHECKPOINTS, STOP  # noqa: E402
+from support.training import run_config  # noqa: E402
 
 
 def main(dataset: str, base: str, run_dir: str, settings: str) -> None:
