@@ -38,21 +38,21 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T
         mapping = {"name": mapping}
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"{where or cls.__name__} must be a mapping, got {mapping!r}")
-    if is_kind(cls):
-        cls = _chosen(cls, mapping, where)
-    hints = typing.get_type_hints(cls, include_extras=True)
-    names = [f.name for f in dataclasses.fields(cls)]
+    chosen: Any = _chosen(cls, mapping, where) if is_kind(cls) else cls
+    hints = typing.get_type_hints(chosen, include_extras=True)
+    fields = dataclasses.fields(chosen)
+    names = [f.name for f in fields]
     for key in mapping:
         if key not in names:
             raise ConfigError(unknown_key(f"{where}.{key}".lstrip("."), str(key), names))
     values = {}
-    for field in dataclasses.fields(cls):
+    for field in fields:
         path = f"{where}.{field.name}".lstrip(".")
         if field.name in mapping:
             values[field.name] = _convert(hints[field.name], mapping[field.name], path)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{path} is missing; set it in conf/ or on the command line ({path}=...)")
-    return cls(**values)
+    return chosen(**values)
 
 
 def unknown_key(path: str, key: str, valid: Sequence[str]) -> str:
@@ -81,7 +81,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
             return None
         rest = [a for a in args if a is not type(None)]
         return _convert(rest[0] if len(rest) == 1 else _matching(rest, value, path), value, path)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return from_mapping(hint, value, path)
     if origin is typing.Literal:
         if value not in args:

@@ -3,6 +3,7 @@
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -27,7 +28,7 @@ def ray_init(**overrides) -> None:
     path = os.pathsep.join(
         dict.fromkeys([str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
     )
-    settings = {"log_to_driver": True, "logging_level": logging.ERROR}
+    settings: dict[str, Any] = {"log_to_driver": True, "logging_level": logging.ERROR}
     if os.environ.get("RAY_ADDRESS"):
         settings["runtime_env"] = {"env_vars": {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}}
     else:
