@@ -4,6 +4,12 @@ Every one names the thing, the offending value and the way out. Entry points pri
 exit with status 1; anything that is not a `PmError` is a defect of ours and keeps its traceback.
 """
 
+import importlib.metadata
+import re
+from pathlib import Path
+
+_DISTRIBUTION = "photomaker-ray"
+
 
 class PmError(Exception):
     """Base of every error a user can fix."""
@@ -29,6 +35,38 @@ class Interrupted(PmError):
     """A run was asked to stop before its end; the same command goes on from where it saved itself."""
 
 
+class WriteError(PmError):
+    """A file cannot be written: the disk is full, or the place is not ours; made by `pm.files`."""
+
+    path: str  # absolute
+    errno: int | None  # the system's
+
+
+class LockedError(PmError):
+    """Another process is working on the same folder."""
+
+
 def reason(error: BaseException) -> str:
     """The first line of what an error says, or its type where it says nothing: for the brackets of our own messages."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def install_hint(extra: str) -> str:
+    """The command that installs the packages of an extra, for the brackets and ends of our own messages.
+
+    No index has this project, so its name is no help: for a checkout it is the checkout's folder, else the packages
+    themselves, as the installed wheel lists them.
+
+    Args:
+        extra: of `pyproject.toml`, for example "photos".
+    """
+    root = Path(__file__).resolve().parents[1]
+    if (root / "pyproject.toml").exists():
+        return f"pip install -e '{root}[{extra}]'"
+    try:
+        declared = importlib.metadata.requires(_DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:  # copied by hand
+        return f"pip install what pyproject.toml lists as {extra}"
+    marker = re.compile(rf"""\s*;.*\bextra\s*==\s*['"]{re.escape(extra)}['"].*""")
+    found = [marker.sub("", line) for line in declared if marker.search(line)]
+    return f"pip install {' '.join(map(repr, found))}"

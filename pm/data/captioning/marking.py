@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pm.data.config import MarkingConfig
 from pm.data.stages.captions import Marker
-from pm.errors import ConfigError
+from pm.errors import ConfigError, install_hint
 
 
 def make_marker(config: MarkingConfig) -> Marker | None:
@@ -30,7 +30,7 @@ def make_marker(config: MarkingConfig) -> Marker | None:
 def _missing(parser: str) -> str:
     """What is not installed, and how to get it; "" if nothing."""
     if any(importlib.util.find_spec(name) is None for name in ("spacy", "sentence_transformers")):
-        return "spaCy and sentence-transformers, run pip install 'photomaker-ray[captions]'"
+        return f"spaCy and sentence-transformers, run {install_hint('captions')}"
     if not Path(parser).is_dir() and not _is_installed(parser):
         return (
             f"the spaCy pipeline {parser}, run python -m spacy download {parser} or give a folder (marking.parser=...)"

@@ -14,13 +14,13 @@ from pm.data.config import FaceConfig
 from pm.data.records import Face, Photo, each_kept
 from pm.data.source.store import read_pixels
 from pm.data.stages.crop import square_box
-from pm.errors import ConfigError
+from pm.errors import ConfigError, install_hint
 from pm.photo.faces.insightface import ArcFaceEmbedder, InsightFaceDetector
 from pm.photo.sidecar import SidecarError, read_sidecar, sidecar_faces
 
 STAGE = "faces"
 _PROBE_SHARE = 0.2  # the least share of a photo that a toon face has when it is drawn alone
-_INSTALL = "run pip install 'photomaker-ray[photos]', or use face=sidecar and embedder=none"
+_OR = "or use face=sidecar and embedder=none"
 
 
 class Detector(Protocol):
@@ -137,7 +137,7 @@ def import_dlib() -> ModuleType:
     try:
         import dlib
     except ImportError:
-        raise ConfigError(f"dlib is not installed; {_INSTALL}") from None
+        raise ConfigError(f"dlib is not installed; run {install_hint('photos')}, {_OR}") from None
     return dlib
 
 
@@ -152,7 +152,7 @@ def dlib_model(file: str) -> str:
     spec = importlib.util.find_spec("face_recognition_models")
     path = Path(spec.origin).parent / "models" / file if spec and spec.origin else None
     if path is None or not path.is_file():
-        raise ConfigError(f"dlib's model file {file} is not installed; {_INSTALL}")
+        raise ConfigError(f"dlib's model file {file} is not installed; run {install_hint('photos')}, {_OR}")
     return str(path)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from pm.data.config import SourceConfig
 from pm.data.records import Photo, groups
 from pm.data.source.store import read_bytes, size_of
-from pm.errors import ConfigError
+from pm.errors import ConfigError, install_hint
 from pm.photo.pixels import open_photo, read_photo
 
 STAGE = "ingest"
@@ -100,7 +100,7 @@ def require_imagehash() -> None:
         import imagehash  # noqa: F401
     except ImportError:
         raise ConfigError(
-            "dataset.near_duplicate needs ImageHash; run pip install 'photomaker-ray[photos]', or set it to null"
+            f"dataset.near_duplicate needs ImageHash; run {install_hint('photos')}, or set it to null"
         ) from None
 
 

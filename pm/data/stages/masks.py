@@ -10,7 +10,7 @@ from PIL import Image
 
 from pm.data.config import MaskConfig
 from pm.data.records import Photo, each_kept
-from pm.errors import ConfigError
+from pm.errors import ConfigError, install_hint
 from pm.photo.pixels import decode_png, encode_png, resize_mask
 from pm.photo.sidecar import SidecarError, read_sidecar, sidecar_mask
 
@@ -60,7 +60,7 @@ def make_masker(
     try:
         from pm.photo.masks.grabcut import GrabCutMasker
     except ImportError:
-        raise ConfigError("mask=grabcut needs OpenCV; run pip install 'photomaker-ray[photos]'") from None
+        raise ConfigError(f"mask=grabcut needs OpenCV; run {install_hint('photos')}") from None
     return GrabCutMasker(config.iterations, config.side, config.max_share)
 
 

@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 
 from pm.data.records import Face, Photo
-from pm.errors import CheckpointError, ConfigError
-
-_INSTALL = "run pip install 'photomaker-ray[insightface]' (its weights are for non-commercial research only)"
+from pm.errors import CheckpointError, ConfigError, install_hint
 
 
 def load_models(pack: str, *, modules: Sequence[str], side: int, threshold: float, device: str) -> Any:
@@ -30,7 +28,10 @@ def load_models(pack: str, *, modules: Sequence[str], side: int, threshold: floa
     try:
         from insightface.app import FaceAnalysis
     except ImportError:
-        raise ConfigError(f"InsightFace is not installed; {_INSTALL}") from None
+        raise ConfigError(
+            f"InsightFace is not installed; run {install_hint('insightface')} "
+            "(its weights are for non-commercial research only)"
+        ) from None
     providers = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
     name = str(Path(pack).resolve()) if Path(pack).is_dir() else pack
     try:

@@ -41,7 +41,7 @@ class Mask2FormerMasker:
         batch_size: int | None = None,
     ):
         if importlib.util.find_spec("scipy") is None:
-            raise ConfigError("mask=mask2former needs SciPy; run pip install 'photomaker-ray[photos]'")
+            raise ConfigError("mask=mask2former needs SciPy; pip install scipy")
         self.path, self.threshold, self.dtype = path, threshold, dtype
         self.device = device or best_device()
         labels = read_json(resolve_folder(path) / "config.json").get("id2label", {})

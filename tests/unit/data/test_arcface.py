@@ -25,7 +25,7 @@ def installed() -> bool:
 @pytest.mark.skipif(installed(), reason="InsightFace is installed")
 def test_without_the_package_one_line_says_what_to_install(tmp_path):
     for make in (lambda: make_detector(FACE, tmp_path), lambda: make_embedder("insightface", None, FACE)):
-        with pytest.raises(ConfigError, match=r"photomaker-ray\[insightface\].*non-commercial") as caught:
+        with pytest.raises(ConfigError, match=r"pip install .*insightface.*.*non-commercial") as caught:
             make()
         assert "\n" not in str(caught.value)
 
