@@ -10,7 +10,7 @@ import ray
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def ray_init(**overrides) -> None:
+def ray_init(**overrides: Any) -> None:
     """Start a local Ray, or join the cluster that `RAY_ADDRESS` (or `ray job submit`) names; does nothing if connected.
 
     Workers find this project through PYTHONPATH, are silent unless something is wrong, and never phone home.

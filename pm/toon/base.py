@@ -8,6 +8,7 @@ import dataclasses
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -67,7 +68,7 @@ def build_tokenizer(pad_token: str) -> CLIPTokenizer:
         ]
     )
     bpe.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=4000, end_of_word_suffix="</w>", show_progress=False))
-    merges = [
+    merges: Any = [
         tuple(m) if not isinstance(m, str) else tuple(m.split(" ")) for m in json.loads(bpe.to_str())["model"]["merges"]
     ]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet(), key=lambda c: (c != "!", ord(c)))
@@ -166,12 +167,13 @@ def scheduler() -> DDIMScheduler:
 def write_parts(parts: ToonParts, path: Path | str, dtype: torch.dtype = torch.float16) -> None:
     """Write the diffusers SDXL layout plus `image_encoder/`; weights are stored as `dtype`."""
     path = Path(path)
-    text = CLIPTextModel(parts.clip.config.text_config)
+    config: Any = parts.clip.config  # transformers declares its parts as what they may be read from
+    text = CLIPTextModel(config.text_config)
     text.load_state_dict(parts.clip.text_model.state_dict())
-    vision = CLIPVisionModelWithProjection(parts.clip.config.vision_config)
+    vision = CLIPVisionModelWithProjection(config.vision_config)
     vision.vision_model.load_state_dict(parts.clip.vision_model.state_dict())
     vision.visual_projection.load_state_dict(parts.clip.visual_projection.state_dict())
-    modules = {
+    modules: dict[str, Any] = {
         "text_encoder": text,
         "text_encoder_2": parts.text_encoder_2,
         "vae": parts.vae,

@@ -31,13 +31,16 @@ LANDMARKS = (
 MIDDLE = Framing(scale=1.0, x=0.0, y=0.0, rotation=0.0)
 
 
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
+
+
 @dataclasses.dataclass(frozen=True)
 class Photo:
-    """`image` uint8 [S, S, 3]; `mask` uint8 [S, S], 255 on the person; boxes and landmarks in pixels."""
+    """`image` uint8 [S, S, 3]; `mask` uint8 [S, S], 255 on the person; box (None: nobody) and landmarks in pixels."""
 
     image: np.ndarray
     mask: np.ndarray
-    face_box: tuple[float, float, float, float]
+    face_box: Box | None
     landmarks: tuple[tuple[float, float], ...]
 
 
@@ -91,13 +94,13 @@ def _to_pixels(x: float, y: float, framing: Framing, size: int) -> tuple[float, 
     return px * size / CANVAS, py * size / CANVAS
 
 
-def face_geometry(framing: Framing, size: int) -> tuple[tuple[float, ...], tuple[tuple[float, float], ...]]:
+def face_geometry(framing: Framing, size: int) -> tuple[Box, tuple[tuple[float, float], ...]]:
     """(face box x0, y0, x1, y1; five landmarks) of a framing, in pixels, clipped to the photo."""
     x0, y0, x1, y1 = FACE_BOX
     corners = [_to_pixels(x, y, framing, size) for x, y in ((x0, y0), (x1, y0), (x0, y1), (x1, y1))]
     xs, ys = [c[0] for c in corners], [c[1] for c in corners]
-    box = tuple(float(np.clip(v, 0, size)) for v in (min(xs), min(ys), max(xs), max(ys)))
-    return box, tuple(_to_pixels(x, y, framing, size) for x, y in LANDMARKS)
+    x0, y0, x1, y1 = (float(np.clip(v, 0, size)) for v in (min(xs), min(ys), max(xs), max(ys)))
+    return (x0, y0, x1, y1), tuple(_to_pixels(x, y, framing, size) for x, y in LANDMARKS)
 
 
 def background(name: str, size: int) -> np.ndarray:

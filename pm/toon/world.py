@@ -112,13 +112,14 @@ def _write(job: _Job, root: Path) -> None:
     shown = job.stranger if job.defect == "intruder" else job.person
     path = root / job.folder / f"{job.name}.png"
     if job.defect == "no_person":
-        photo, faces = Photo(background(view.background, job.size), np.zeros((job.size,) * 2, np.uint8), (), ()), []
+        photo = Photo(background(view.background, job.size), np.zeros((job.size,) * 2, np.uint8), None, ())
+        faces: list[dict] = []
     elif job.defect == "two_people":
         photo, faces = _two_people(job, view, rng)
     else:
         size = SMALL if job.defect == "too_small" else job.size
         photo = render_photo(shown, view, frame, size)
-        faces = [_face(photo.face_box, photo.landmarks)]
+        faces = [_face(*face_geometry(frame, size))]
     Image.fromarray(photo.image).save(path)
     if job.defect == "truncated":
         data = path.read_bytes()

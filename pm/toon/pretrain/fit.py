@@ -35,7 +35,7 @@ def fit(
     params = [p for p in modules.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99))
     average = {k: v.clone() for k, v in modules.state_dict().items()} if ema else None
-    path, start, tail = work / f"{name}.pt", 0, []
+    path, start, tail = work / f"{name}.pt", 0, list[dict[str, float]]()
     if path.exists():
         start, average, tail = _restore(path, modules, optimizer)
 
@@ -55,7 +55,7 @@ def fit(
         nn.utils.clip_grad_norm_(params, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        if average is not None:
+        if average is not None and ema is not None:
             _blend(average, modules, min(ema, (step + 1) / (step + 10)))
         if step % 10 == 0:
             row = {k: v.item() for k, v in losses.items()}

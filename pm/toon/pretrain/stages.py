@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
+from transformers import CLIPTokenizer
 
 from pm.toon.attributes import ATTRIBUTES
 from pm.toon.base import ToonParts
@@ -166,7 +167,7 @@ def train_clip(parts: ToonParts, corpus: Corpus, settings: Settings, work: Path)
     return fit("clip", modules, loss_of, steps=settings.clip_steps, lr=1e-3, work=work, seed=settings.seed)
 
 
-def tokenize(tokenizer, texts: list[str]) -> Tensor:
+def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
     return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 

@@ -1,7 +1,9 @@
 """The denoiser's two stages: to draw what words say, then to draw a person whom a single token describes."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from pm.toon.pretrain.stages import Settings, pixels_of, random_rows, tokenize
 
 
 @torch.no_grad()
-def encode_corpus(vae: nn.Module, corpus: Corpus) -> Tensor:
+def encode_corpus(vae: Any, corpus: Corpus) -> Tensor:
     """Scaled latents [n, C, h, w] of all photos (posterior means)."""
     parts = []
     for start in range(0, len(corpus.images), 64):
@@ -71,7 +73,8 @@ def train_unet(parts: ToonParts, corpus: Corpus, settings: Settings, work: Path)
         the last losses of both stages.
     """
     latents, captions = encode_corpus(parts.vae, corpus), Captions(parts, corpus, settings.seed + 1)
-    alphas, side, unet = scheduler().alphas_cumprod, corpus.images.shape[1], parts.unet
+    alphas, side = scheduler().alphas_cumprod, corpus.images.shape[1]
+    unet: Any = parts.unet  # torch declares no `to` with a memory format
     unet.to(memory_format=torch.channels_last)
 
     def loss_of(kinds: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:
@@ -91,6 +94,9 @@ def train_unet(parts: ToonParts, corpus: Corpus, settings: Settings, work: Path)
         error, snr = error.mean((1, 2, 3)), (a / (1 - a)).flatten()
         return {"loss": (error * snr.clamp(max=5) / snr).mean(), "mse": error.mean()}
 
+    def on_kinds(kinds: tuple[int, ...]) -> Callable[[int, torch.Generator], dict[str, Tensor]]:
+        return lambda step, generator: loss_of(kinds, generator)
+
     modules, final = nn.ModuleDict({"unet": unet, "text_encoder_2": parts.text_encoder_2}), {}
     stages = (
         ("unet", (0, 1), settings.unet_steps, 8e-4, 0.998),
@@ -100,7 +106,7 @@ def train_unet(parts: ToonParts, corpus: Corpus, settings: Settings, work: Path)
         final[name] = fit(
             name,
             modules,
-            lambda step, generator, kinds=kinds: loss_of(kinds, generator),
+            on_kinds(kinds),
             steps=steps,
             lr=lr,
             work=work,
