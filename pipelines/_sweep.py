@@ -1,19 +1,19 @@
 """`train.py -m`: every cell of a sweep is a run of its own, whatever becomes of the others; one table at the end."""
 
-import os
 import sys
 import traceback
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-from _entry import fail
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from pipelines._cells import cell_name
+from pipelines._ending import fail
+from pipelines._entry import program
 from pm.config import from_mapping
 from pm.errors import Interrupted, PmError, reason
 from pm.tracking import WandbConfig
@@ -30,7 +30,10 @@ def in_sweep() -> bool:
 
 def run_name(cfg: dict) -> str:
     """`<name>`, and below it a folder for each cell, named after its overrides: `ablation/compose-average_seed-0`."""
-    return os.path.join(cfg["name"], HydraConfig.get().job.override_dirname) if in_sweep() else cfg["name"]
+    hydra = HydraConfig.get()
+    if not in_sweep():
+        return cfg["name"]
+    return f"{cfg['name']}/{cell_name(hydra.overrides.task, hydra.job.config.override_dirname.exclude_keys)}"
 
 
 def run_cell(main: Callable[[dict], Any], cfg: dict) -> None:
@@ -39,7 +42,6 @@ def run_cell(main: Callable[[dict], Any], cfg: dict) -> None:
         return main(cfg)
     hydra, error = HydraConfig.get(), None
     if "RayLauncher" in hydra.launcher._target_:  # a worker of Ray, wherever it runs
-        os.chdir(hydra.runtime.cwd if Path(hydra.runtime.cwd).is_dir() else ".")
         cfg["workers"]["wait_seconds"] = 10**7  # cells side by side wait for each other's workers
     cfg["wandb"]["group"] = cfg["wandb"]["group"] or cfg["name"]
     try:
@@ -74,8 +76,6 @@ class Sweep(Callback):
 
             if find_spec("hydra_plugins") is None or find_spec("hydra_plugins.hydra_ray_launcher") is None:
                 fail("hydra/launcher=ray is not installed; pip install --no-deps hydra-ray-launcher")
-            here = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-            os.environ["PYTHONPATH"] = os.pathsep.join(here)  # a cell's driver imports this file too
             ray_init(log_to_driver=True)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
@@ -84,6 +84,6 @@ class Sweep(Callback):
         try:
             if uri is not None:
                 RemoteFolder(uri).pull(root, names=(CELL, METRICS, SUMMARY))
-            finish_sweep(root, config.name, tracker, f"python {os.path.relpath(sys.argv[0])} -m")
+            finish_sweep(root, config.name, tracker, f"{program()} -m")
         except PmError as error:
             fail(str(error))

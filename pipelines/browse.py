@@ -1,23 +1,24 @@
-"""Look at a dataset: `python pipelines/browse.py dataset=data/mine` writes data/mine/browse.html."""
+"""Look at a dataset: one HTML page with its counts, people, masks, captions and rejects.
 
-import sys
+photomaker browse dataset=data/mine
+"""
 
-from _entry import entry
+from pathlib import Path
 
+from pipelines._entry import entry
 from pm.config import from_mapping
 from pm.data.config import BrowseConfig
 
 
-@entry("browse")
+# `dataset` is also preprocess's config group, so Hydra would take the folder for a choice in it.
+@entry("browse", BrowseConfig, extra={"data": str}, renamed={"dataset": "data"})
 def main(cfg: dict) -> None:
     config = from_mapping(BrowseConfig, {"dataset": cfg.pop("data"), **cfg})
 
     from pm.data.dataset.browse import write_page
 
-    print(f"page: {write_page(config)}")
+    print(f"page: {Path(write_page(config)).absolute()}")
 
 
 if __name__ == "__main__":
-    # `dataset` is also preprocess's config group, so Hydra would take the folder for a choice in it.
-    sys.argv[1:] = [arg.replace("dataset=", "data=", 1) if arg.startswith("dataset=") else arg for arg in sys.argv[1:]]
     main()

@@ -1,19 +1,24 @@
-"""Measure adapters on held-out people: `python pipelines/evaluate.py adapters=[runs/toon/adapter.safetensors]`."""
+"""Measure adapters on people they have never seen: identity, prompt and diversity, with a report and a picture.
 
-from _entry import entry
+photomaker evaluate adapters=[runs/toon/adapter.safetensors]
+"""
 
+from pathlib import Path
+
+from pipelines._entry import entry
 from pm.config import from_mapping
 from pm.evaluate.config import EvaluateConfig
 
 
-@entry("evaluate")
+@entry("evaluate", EvaluateConfig)
 def main(cfg: dict) -> None:
     config = from_mapping(EvaluateConfig, cfg)
 
     from pm.evaluate.run import evaluate
 
     print(evaluate(config))
-    print(f"\nreport: {config.output}/report.md\npicture: {config.output}/grid.png")
+    folder = Path(config.output).absolute()
+    print(f"\nreport: {folder}/report.md\npicture: {folder}/grid.png")
 
 
 if __name__ == "__main__":

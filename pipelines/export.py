@@ -1,16 +1,20 @@
-"""Checkpoint → adapter: `python pipelines/export.py checkpoint=runs/toon format=native|published|diffusers`."""
+"""Checkpoint → adapter: ours, the authors' format, or the one of diffusers.
 
-from _entry import entry
+photomaker export checkpoint=runs/toon format=diffusers
+"""
 
+from pipelines._entry import entry
 from pm.config import from_mapping
+from pm.train.config import ExportConfig
 
 
-@entry("export")
+@entry("export", ExportConfig)
 def main(cfg: dict) -> None:
-    from pm.train.export import ExportConfig, export
-
     config = from_mapping(ExportConfig, cfg)
-    print(f"{config.format} adapter: {export(config)}")
+
+    from pm.train.export import export
+
+    print(f"{config.format} adapter: {export(config).absolute()}")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,23 @@
-"""Portraits: `python pipelines/generate.py id_images=[a.png,b.png] prompt="a man img wearing a red hoodie"`."""
+"""Photos of a person and a prompt → portraits, and a grid of them with the photos.
 
-from _entry import entry
+photomaker generate id_images=[a.png,b.png] prompt="a man img wearing a red hoodie, smiling"
+"""
 
+from pathlib import Path
+
+from pipelines._entry import entry
 from pm.config import from_mapping
 from pm.sample.config import GenerateConfig
 
 
-@entry("generate", sentences=("prompt", "sampler.negative_prompt"))
+@entry("generate", GenerateConfig)
 def main(cfg: dict) -> None:
-    if isinstance(cfg["id_images"], str):
-        cfg["id_images"] = [cfg["id_images"]]
     config = from_mapping(GenerateConfig, cfg)
 
     from pm.sample.run import generate
 
     folder = generate(config)
-    print(f"{config.images} images and grid.png in {folder}")
+    print(f"{config.images} images and grid.png in {Path(folder).absolute()}")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,20 @@
-"""Photos → dataset: `python pipelines/preprocess.py dataset=folder dataset.root=<photos> output=<folder>`.
+"""Photos → dataset: faces, masks, captions and features of every photo, and why the others were left out.
 
-`forget=<person or sha256>` removes a person or a photo from the dataset at `output` instead.
+photomaker preprocess dataset=folder dataset.root=photos output=data/mine
 """
 
-from _entry import entry
-
+from pipelines._entry import entry
 from pm.config import from_mapping
 from pm.data.config import PreprocessConfig
 
 
-@entry("preprocess", sentences=("forget",))
+@entry("preprocess", PreprocessConfig, extra={"forget": str})
 def main(cfg: dict) -> None:
     key = cfg.pop("forget")
-    if key is not None:
+    if key is not None:  # as `photomaker forget`, kept for those who know it here
         from pm.data.dataset.forget import forget
 
-        print(forget(cfg["output"], str(key)).text(cfg["output"]))
+        print(forget(cfg["output"], key).text(cfg["output"]))
         return
     config = from_mapping(PreprocessConfig, cfg)
 

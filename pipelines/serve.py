@@ -1,13 +1,15 @@
-"""The HTTP service on this machine: `python pipelines/serve.py`, then paste one of the examples it prints."""
+"""The HTTP service on this machine; it prints examples to paste.
 
-from _entry import entry
+photomaker serve http.port=9000 +adapters.mine=runs/toon/adapter.safetensors
+"""
 
+from pipelines._entry import entry
 from pm.config import from_mapping
+from serving.config import ServeConfig
 
 
-@entry("serve")
+@entry("serve", ServeConfig)
 def main(cfg: dict) -> None:
-    from serving.config import ServeConfig
     from serving.run import run
 
     run(from_mapping(ServeConfig, cfg))

@@ -1,18 +1,21 @@
-"""Dataset → adapter: `python pipelines/train.py data=<folder> name=<run>`; the same command again goes on."""
+"""Dataset → adapter; the same command again goes on where the run ended, `-m` sweeps.
+
+photomaker train data=data/mine name=mine
+"""
 
 from pathlib import Path
 
-from _entry import entry
-from _sweep import run_cell, run_name
-
+from pipelines._command_line import as_typed
+from pipelines._entry import entry, was_given
+from pipelines._sweep import run_cell, run_name
 from pm.config import from_mapping
 from pm.train.config import RunConfig
 
 # Keys of the command line alone: short names for what is in `adapter` and `dataset`, and where things are.
-ALIASES = ("compose", "merge", "data", "draw", "wild", "storage_path")
+ALIASES = {"compose": None, "merge": None, "data": str, "draw": int, "wild": str, "storage_path": str}
 
 
-@entry("train", run=run_cell)
+@entry("train", RunConfig, extra=ALIASES, run=run_cell)
 def main(cfg: dict) -> None:
     fields = {k: v for k, v in cfg.items() if k not in ALIASES}
     config = from_mapping(RunConfig, fields | {"dataset": cfg["data"]})
@@ -22,7 +25,8 @@ def main(cfg: dict) -> None:
     from pm.train.run.storage import folders
 
     ray_init(log_to_driver=config.workers.logs)
-    if cfg["draw"] and not Path(cfg["data"], "dataset.json").exists():
+    # Only into the experiment's own place: a folder that was named and is not there is a mistake.
+    if cfg["draw"] and not was_given("data") and not Path(cfg["data"], "dataset.json").exists():
         draw(cfg)
     run_dir, storage = folders(cfg["storage_path"], run_name(cfg))
     launch(config, run_dir, cfg, storage)
@@ -30,19 +34,17 @@ def main(cfg: dict) -> None:
 
 def draw(cfg: dict) -> None:
     """Make a small dataset of drawn people for this run's base."""
-    from hydra import compose
-    from omegaconf import OmegaConf
-
     from pm.data.config import PreprocessConfig
     from pm.data.run.graph import build
+    from serving.compose import composed
 
     data, base = cfg["data"], cfg["base"]
     values = {"dataset.identities": cfg["draw"], "dataset.photos_per_identity": 4, "dataset.root": f"{data}-photos"}
     values |= {"output": data, "base.path": base["path"], "base.vision_path": base["vision_path"]}
-    composed = compose("preprocess", ["dataset=toon", *(f"{key}={value}" for key, value in values.items())])
-    cfg = OmegaConf.to_container(composed, resolve=True)
-    del cfg["forget"]  # of the command alone
-    print(build(from_mapping(PreprocessConfig, cfg)).text(data), flush=True)
+    typed = [as_typed(f"{key}={value}", PreprocessConfig, {}) for key, value in values.items()]
+    preprocess = composed("preprocess", ["dataset=toon", *typed])
+    del preprocess["forget"]  # of the command alone
+    print(build(from_mapping(PreprocessConfig, preprocess)).text(data), flush=True)
 
 
 if __name__ == "__main__":

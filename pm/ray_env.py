@@ -2,18 +2,19 @@
 
 import logging
 import os
-from pathlib import Path
+import signal
+import threading
 from typing import Any
 
 import ray
 
-ROOT = Path(__file__).resolve().parents[1]
+from pm.resources import checkout
 
 
 def ray_init(**overrides: Any) -> None:
     """Start a local Ray, or join the cluster that `RAY_ADDRESS` (or `ray job submit`) names; does nothing if connected.
 
-    Workers find this project through PYTHONPATH, are silent unless something is wrong, and never phone home.
+    Workers find a checkout through PYTHONPATH, are silent unless something is wrong, and never phone home.
     """
     if ray.is_initialized():
         return
@@ -25,9 +26,9 @@ def ray_init(**overrides: Any) -> None:
         "TOKENIZERS_PARALLELISM": "false",
     }.items():
         os.environ.setdefault(key, value)
-    path = os.pathsep.join(
-        dict.fromkeys([str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
-    )
+    # An installed project is found like any other package.
+    root, given = checkout(), os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    path = os.pathsep.join(dict.fromkeys(filter(None, [str(root or ""), *given])))
     settings: dict[str, Any] = {"log_to_driver": True, "logging_level": logging.ERROR}
     if os.environ.get("RAY_ADDRESS"):
         settings["runtime_env"] = {"env_vars": {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}}
@@ -36,4 +37,7 @@ def ray_init(**overrides: Any) -> None:
         os.environ["PYTHONPATH"] = path
         # Not any address: Ray would look for a cluster on this machine, and wait for one that has stopped.
         settings |= {"address": "local", "include_dashboard": False}
+    before = signal.getsignal(signal.SIGTERM)
     ray.init(**{**settings, **overrides})
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # Ray puts its own in place, which ends this process without a word

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 from pm.errors import CheckpointError, ConfigError
+from pm.resources import resource
 from serving.config import ServeConfig
 
-_ROOT = Path(__file__).resolve().parents[1]
 _PHOTO = "assets/toon/examples/woman_1.png"
 # Whole sentences are what the toon base knows.
 _PROMPT = "a woman img wearing a red hoodie, smiling, in front of a blue wall"
@@ -116,7 +116,7 @@ def greeting(config: ServeConfig, seconds: float) -> str:
     url = f"http://{config.http.host}:{config.http.port}"
     model, secret = next(iter(config.adapters)), "not-needed" if config.keys.file is None else "YOUR-KEY"
     auth = "" if config.keys.file is None else f'  -H "Authorization: Bearer {secret}" \\\n'
-    photo, metrics = _ROOT / _PHOTO, config.http.metrics_port
+    photo, metrics = resource(_PHOTO), config.http.metrics_port
     return f"""
 Serving {model} at {url} after {seconds:.0f} s; Ctrl-C stops it. API: {url}/docs, Prometheus: port {metrics}.
 

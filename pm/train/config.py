@@ -191,6 +191,16 @@ class RunConfig:
             )
 
 
+@dataclass(frozen=True)
+class ExportConfig:
+    """What to export (`conf/export.yaml`)."""
+
+    checkpoint: str  # a checkpoint, a run's folder, or an adapter file
+    pick: Literal["newest", "best"]  # of a run's checkpoints; best by its train.best_metric
+    format: Literal["native", "published", "diffusers"]
+    output: str | None  # None: beside the checkpoint's run, or the adapter file
+
+
 def _at_least(name: str, value: float, least: float, room: str = "train") -> None:
     if value < least:
         raise ConfigError(f"{room}.{name}={value} must be at least {least}")

@@ -1,6 +1,5 @@
 """An adapter from a checkpoint, after the fact and without a cluster; and adapters in the formats of others."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,20 +14,11 @@ from pm.model.config import AdapterConfig, BaseConfig
 from pm.model.formats import save_diffusers, save_published
 from pm.model.photomaker import PhotoMaker
 from pm.train.checkpoint import best_complete, is_checkpoint, newest_complete, read_checkpoint
+from pm.train.config import ExportConfig
 from pm.train.engine.base import load_weights
 from pm.train.run.summary import CHECKPOINTS
 from pm.train.run.workers import CROP_MODE, project_version
 from pm.train.step import train_in_float32
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """What to export (`conf/export.yaml`)."""
-
-    checkpoint: str  # a checkpoint, a run's folder, or an adapter file
-    pick: Literal["newest", "best"]  # of a run's checkpoints; best by its train.best_metric
-    format: Literal["native", "published", "diffusers"]
-    output: str | None  # None: beside the checkpoint's run, or the adapter file
 
 
 def export(config: ExportConfig) -> Path:

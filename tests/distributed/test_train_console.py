@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -101,16 +102,18 @@ def test_wandb_is_offline_without_a_key(monkeypatch, tmp_path):
 )
 def test_each_cell_of_a_sweep_is_a_run_of_its_own(tmp_path, arguments, folders):
     program = (
-        "import sys, json; sys.path.insert(0, sys.argv.pop(1))\n"
+        "import json\n"
         "import pm.ray_env, pm.train.run.launch\n"
         "pm.ray_env.ray_init = lambda **_: None\n"
         "def launch(config, run_dir, settings, storage):\n"
         "    print(json.dumps([str(run_dir), config.adapter.compose, config.dataset, config.seed]))\n"
         "pm.train.run.launch.launch = launch\n"
-        "import train; train.main()\n"
+        "from pipelines import train; train.main()\n"
     )
-    command = [sys.executable, "-c", program, str(ROOT / "pipelines"), *arguments, "data=some/data"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    command = [sys.executable, "-c", program, *arguments, "data=some/data"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=240
+    )
     assert done.returncode == 0, done.stderr
     cells = [
         json.loads(line)

@@ -136,8 +136,7 @@ def _run(config: PreprocessConfig, sizes: BaseSizes, listing: Listing) -> int:
                     for note in _graph(config, sizes, window, run, board).iter_rows():
                         display.finished(note)
         except KeyboardInterrupt:
-            print("\nstopped; the same command goes on where this one was", file=sys.stderr)
-            raise
+            raise KeyboardInterrupt("the same command goes on where this one was") from None
         finally:
             ray.kill(board)
     return count

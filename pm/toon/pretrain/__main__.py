@@ -8,6 +8,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+from pm.resources import resource
 from pm.toon import base
 from pm.toon.corpus import people_of, render_corpus
 from pm.toon.pretrain import stages
@@ -15,13 +16,11 @@ from pm.toon.pretrain.align import train_id_encoder
 from pm.toon.pretrain.unet import train_unet
 from pm.toon.probe import save_probe
 
-ROOT = Path(__file__).resolve().parents[3]
-
 
 def _settings() -> tuple[stages.Settings, argparse.Namespace]:
     parser = argparse.ArgumentParser(prog="python -m pm.toon.pretrain", description=__doc__)
-    parser.add_argument("--out", type=Path, default=ROOT / "assets" / "toon", help="where the base is written")
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "pretrain", help="resumable state")
+    parser.add_argument("--out", type=Path, default=resource("assets/toon"), help="where the base is written")
+    parser.add_argument("--work", type=Path, default=Path("runs/pretrain"), help="resumable state")
     for field in dataclasses.fields(stages.Settings):
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=int, default=field.default)
     args = parser.parse_args()

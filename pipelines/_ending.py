@@ -1,0 +1,40 @@
+"""How a command ends: a user's error, Ctrl-C and SIGTERM are one line each; a defect keeps its traceback."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from pipelines._mistakes import hydra_message
+from pm.errors import PmError
+
+
+@contextmanager
+def ended_in_one_line(config_name: str) -> Iterator[None]:
+    """Inside, errors of the user and of Hydra end the process with status 1, Ctrl-C with 130, SIGTERM with 143."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints errors over several lines and exits
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        yield
+    except PmError as error:
+        fail(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(hydra_message(error, config_name))
+    except KeyboardInterrupt as interrupt:
+        print(": ".join(["interrupted", *map(str, interrupt.args)]), file=sys.stderr, flush=True)
+        sys.exit(128 + signal.SIGINT)
+
+
+def fail(message: str) -> NoReturn:
+    """End the command with one line on stderr and status 1."""
+    sys.exit(f"error: {' '.join(message.split())}")
+
+
+def _terminated(*_: object) -> NoReturn:
+    print("stopped by SIGTERM", file=sys.stderr, flush=True)
+    sys.exit(128 + signal.SIGTERM)
