@@ -58,8 +58,8 @@ def run_cell(main: Callable[[dict], Any], cfg: dict) -> None:
     folder, uri = folders(cfg["storage_path"], run_name(cfg))
     try:
         write_cell(folder, hydra.overrides.task, error)
-    except OSError as problem:
-        fail(f"folder {folder} cannot be written ({problem.strerror}); choose another storage_path=")
+    except PmError as problem:
+        fail(str(problem))
     if uri is not None:
         RemoteFolder(uri).push_file(folder, CELL)
 

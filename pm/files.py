@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -123,14 +123,14 @@ def target_name(name: str) -> str | None:
     return None if found is None else found["name"]
 
 
-def remove_leftovers(folder: str | Path, pattern: str = "*") -> None:
-    """Remove temporary files whose names-to-be match `pattern`, of processes that were killed.
+def remove_leftovers(folder: str | Path, ours: Callable[[str], bool]) -> None:
+    """Remove temporary files and folders of processes that were killed, where `ours` knows the name they would have.
 
     Only where nobody else writes meanwhile: for holders of the folder's lock.
     """
     for path in Path(folder).iterdir():
         name = target_name(path.name)
-        if name is not None and Path(name).match(pattern):
+        if name is not None and ours(name):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 

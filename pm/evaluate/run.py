@@ -1,7 +1,6 @@
 """Run an evaluation: base, adapters and drawings through the protocol, then write the report."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 from pm.errors import CheckpointError, ConfigError
@@ -10,6 +9,8 @@ from pm.evaluate.config import EvaluateConfig
 from pm.evaluate.picture import grid
 from pm.evaluate.protocol import ReportRow, Trial
 from pm.evaluate.record import record
+from pm.files import write_json, write_text, writing
+from pm.sample.grid import save_png
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.run import pick_device, pick_dtype
 from pm.toon.probe import load_probe
@@ -106,20 +107,12 @@ def _write(config: EvaluateConfig, trials: list[Trial], rows: list[ReportRow]) -
         report["adapter"] = _json(adapters[len(counts.references) - 1])
     report |= {"protocol": dataclasses.asdict(counts), "sampler": dataclasses.asdict(config.sampler)}
     output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
-    _replace(output / "report.json", json.dumps(report, indent=2).encode())
-    _replace(output / "report.md", "\n\n".join(document).encode() + b"\n")
-    partial = output / "grid.partial.png"
-    grid(trials, shown, config.grid_identities).save(partial)
-    partial.replace(output / "grid.png")
+    with writing(output, "output="):
+        write_json(output / "report.json", report, indent=2)
+        write_text(output / "report.md", "\n\n".join(document) + "\n")
+        save_png(output / "grid.png", grid(trials, shown, config.grid_identities), {})
     record(config.wandb, output, shown)
     return "\n\n".join([text, *filter(None, [seeds, composing])])
-
-
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    partial.replace(path)
 
 
 def _json(row: ReportRow) -> dict:

@@ -5,7 +5,6 @@ The published loader reads it as it is. We also read the published `.bin` ({"id_
 
 import hashlib
 import json
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pm.errors import CheckpointError, reason
+from pm.files import replace_file
 from pm.model.config import AdapterConfig
 from pm.model.id_encoder import PUBLISHED_VISION
 from pm.model.lora import load_lora, lora_parameters, lora_shape, normalise_lora
@@ -92,16 +92,10 @@ def save_adapter(path: str | Path, state: Mapping[str, Tensor], meta: AdapterMet
     """Write the adapter file, whole or not at all."""
     from safetensors.torch import save_file
 
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     strings = {k: v if isinstance(v, str) else json.dumps(v) for k, v in asdict(meta).items()}
-    try:
+    # safetensors writes for the owner alone; a server may run as somebody else.
+    with replace_file(path, mode=0o644) as temporary:
         save_file({k: v.contiguous() for k, v in state.items()}, temporary, metadata={"format": FORMAT, **strings})
-        temporary.chmod(0o644)  # safetensors writes for the owner alone; a server may run as somebody else
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_adapter(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor], AdapterMeta]:

@@ -1,7 +1,5 @@
 """Adapters for other people's loaders."""
 
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pm.errors import CheckpointError
+from pm.files import open_atomic, replace_folder
 from pm.model.adapter import ID_PREFIX, LORA_PREFIX, AdapterMeta, save_adapter, strip
 
 ID_ENCODER = "id_encoder.safetensors"
@@ -19,17 +18,9 @@ def save_published(path: str | Path, state: Mapping[str, Tensor]) -> None:
 
     It holds tensors in plain dicts only, so `torch.load(weights_only=True)` reads it.
     """
-    target = Path(path)
     content = {"id_encoder": strip(state, ID_PREFIX), "lora_weights": strip(state, LORA_PREFIX)}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        torch.save(
-            {part: {k: v.contiguous() for k, v in tensors.items()} for part, tensors in content.items()}, temporary
-        )
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with open_atomic(path, "wb") as stream:
+        torch.save({part: {k: v.contiguous() for k, v in tensors.items()} for part, tensors in content.items()}, stream)
 
 
 def save_diffusers(path: str | Path, state: Mapping[str, Tensor], meta: AdapterMeta) -> None:
@@ -46,16 +37,9 @@ def save_diffusers(path: str | Path, state: Mapping[str, Tensor], meta: AdapterM
     target = Path(path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise CheckpointError(f"{target} is there already; remove it or give another output=")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
-    try:
+    with replace_folder(target) as temporary:
         lora = strip(strip(state, LORA_PREFIX), "unet.")
         StableDiffusionXLLoraLoaderMixin.save_lora_weights(temporary, unet_lora_layers=lora)
         save_adapter(temporary / ID_ENCODER, {k: v for k, v in state.items() if k.startswith(ID_PREFIX)}, meta)
         for file in temporary.iterdir():
             file.chmod(0o644)
-        if target.exists():
-            target.rmdir()
-        temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,7 +1,6 @@
 """Labelled picture grids, and PNG files that say how they were made."""
 
 import io
-import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
+
+from pm.files import write_bytes
 
 _GROUND, _INK, _FAINT = (255, 255, 255), (30, 30, 30), (120, 120, 120)
 _GAP, _GUTTER = 6, 24
@@ -66,13 +67,7 @@ def labelled_grid(rows: Sequence[GridRow], *, tile: int = 192, title: str = "") 
 
 def save_png(path: str | Path, image: Image.Image, about: Mapping[str, object]) -> None:
     """Write a PNG with text entries (`about`), whole or not at all."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(png_bytes(image, about))
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, png_bytes(image, about), sync=False)
 
 
 def png_bytes(image: Image.Image, about: Mapping[str, object]) -> bytes:

@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pm.cpus import process_map
+from pm.files import open_atomic
 from pm.toon import captions
 from pm.toon.attributes import ATTRIBUTES, Identity, Scene, visible_attributes
 from pm.toon.identities import all_identities, framing, scene, split_of
@@ -66,10 +67,8 @@ def render_corpus(people: list[Identity], photos_each: int, seed: int, size: int
     images, masks, labels = (np.stack([r[i] for r in rows]) for i in range(3))
     views = [r[3] for r in rows]
     if cache:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        partial = cache.with_suffix(".partial.npz")
-        np.savez(partial, key=key, images=images, masks=masks, labels=labels, scenes=json.dumps(views))
-        partial.replace(cache)
+        with open_atomic(cache, "wb", sync=False) as stream:
+            np.savez(stream, key=key, images=images, masks=masks, labels=labels, scenes=json.dumps(views))
     return Corpus(images, masks, labels, each, [Scene(**v) for v in views])
 
 

@@ -9,7 +9,6 @@ import dataclasses
 import io
 import json
 import random
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from pm.cpus import process_map
 from pm.errors import ConfigError, DataError
+from pm.files import remove_leftovers, replace_folder
 from pm.toon import captions
 from pm.toon import identities as people_of
 from pm.toon.attributes import Framing, Identity, Scene, visible_attributes
@@ -90,20 +90,18 @@ def write_photos(
 
 def _write_all(jobs: list[_Job], root: Path, progress: bool, notes: dict[str, dict]) -> None:
     # A half-drawn world must never look finished, so it is drawn beside its place and moved there at the end.
-    partial = root.with_name(root.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    for folder in {j.folder for j in jobs}:
-        (partial / folder).mkdir(parents=True)
-    targets = [partial] * len(jobs)
-    with process_map(chunksize=32) as draw:
-        drawn = draw(_write, jobs, targets)
-        for _ in tqdm(drawn, total=len(jobs), desc="drawing toon photos", unit="photo", disable=not progress):
-            pass
-    for name, content in notes.items():
-        (partial / name).write_text(json.dumps(content, indent=1))
-    if root.exists():
-        root.rmdir()
-    partial.replace(root)
+    if root.parent.is_dir():
+        remove_leftovers(root.parent, lambda name: name == root.name)  # of a drawing that was killed
+    with replace_folder(root, sync=False) as partial:
+        for folder in {j.folder for j in jobs}:
+            (partial / folder).mkdir(parents=True)
+        targets = [partial] * len(jobs)
+        with process_map(chunksize=32) as draw:
+            drawn = draw(_write, jobs, targets)
+            for _ in tqdm(drawn, total=len(jobs), desc="drawing toon photos", unit="photo", disable=not progress):
+                pass
+        for name, content in notes.items():
+            (partial / name).write_text(json.dumps(content, indent=1))
 
 
 def _write(job: _Job, root: Path) -> None:

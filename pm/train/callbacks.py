@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import secrets
 import threading
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pm.errors import reason
+from pm.files import write_json, write_text
 from pm.tracking import WandbConfig, start_run, wandb_mode
 
 METRICS, PROGRESS = "metrics.jsonl", ".progress.json"
@@ -101,7 +101,7 @@ class Progress(Callback):
         self._write()
 
     def _write(self) -> None:
-        write_text(self._path, json.dumps(self._state))
+        write_json(self._path, self._state, sync=False)
         self._written = time.monotonic()
 
 
@@ -192,11 +192,3 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return found
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name.lstrip('.')}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
-from pm.train.callbacks import Callback, write_text
+from pm.files import write_text
+from pm.train.callbacks import Callback
 
 FOLDER = "profile"
 _SKIP, _WARM, _STEPS = 2, 1, 3  # steps left out (first ones allocate), run unrecorded, recorded

@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import hmac
-import os
 import secrets
 import sys
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ import yaml
 
 from pm.config import from_mapping
 from pm.errors import ConfigError, PmError, reason
+from pm.files import write_text, writing
 
 ANONYMOUS = "anonymous"
 _MAKE = "make it with 'python -m serving.http.keys add NAME'"
@@ -91,13 +91,8 @@ def read_keys(path: Path) -> dict[str, Key]:
 
 def write_keys(path: Path, keys: dict[str, Key]) -> None:
     """Write a key file for its owner alone, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.touch(mode=0o600)
-        temporary.write_text(yaml.safe_dump({n: asdict(k) for n, k in keys.items()}), encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path, "--file"):
+        write_text(path, yaml.safe_dump({n: asdict(k) for n, k in keys.items()}), mode=0o600)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support.training import run_config, write_dataset  # noqa: E402
 
-from pm.errors import CheckpointError, ConfigError  # noqa: E402
+from pm.errors import CheckpointError, WriteError  # noqa: E402
 from pm.model.adapter import load_adapter  # noqa: E402
 from pm.train.callbacks import read_metrics  # noqa: E402
 from pm.train.run.launch import launch  # noqa: E402
@@ -157,7 +157,7 @@ def test_a_run_that_everything_happens_to_ends_where_an_undisturbed_one_does(und
 
 def test_a_folder_that_cannot_be_written_is_named_before_any_worker_starts(ray_session, dataset, tiny_base, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"file/run cannot be written \(Not a directory\); choose another"):
+    with pytest.raises(WriteError, match=r"file/run\S* cannot be written \(Not a directory\); choose another storage_path="):
         launch(run_config(dataset, tiny_base), tmp_path / "file/run", {})
 
 

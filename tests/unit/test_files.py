@@ -138,7 +138,7 @@ def test_leftovers_of_this_and_of_earlier_versions_are_known(tmp_path):
         assert files.target_name(mine) is None
     for name in (ours, "part-00001.parquet.tmp9", "part-00001.parquet", "mine.tmp7"):
         (tmp_path / name).touch()
-    files.remove_leftovers(tmp_path, "part-*.parquet")
+    files.remove_leftovers(tmp_path, lambda name: name.startswith("part-"))
     assert names(tmp_path) == ["mine.tmp7", "part-00001.parquet"]
 
 

@@ -5,7 +5,6 @@ Reads the index and the rejects in batches and writes the page as it goes: a lar
 
 import base64
 import io
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from pm.data.dataset.preview import crop_and_person, raw_picture
 from pm.data.dataset.writer import BROWSE_FILE
 from pm.data.records import INDEX_FILE, REJECTS_FILE, read_meta
 from pm.errors import DataError
+from pm.files import open_atomic, writing
 from pm.model.prompt import mark
 
 _ROW = ("photo", "id_crop", "mask", "caption", "class_word", "face_box", "crop_box", "class_rule", "source", "licence")
@@ -50,14 +50,8 @@ def write_page(config: BrowseConfig) -> Path:
         root=root,
     )
     path = Path(config.output) if config.output else dataset / BROWSE_FILE
-    partial = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            stream.dump(file)
-        partial.replace(path)
-    except OSError as error:
-        raise DataError(f"output={path} cannot be written: {error}") from error
+    with writing(path, "output="), open_atomic(path, sync=False) as file:
+        stream.dump(file)
     return path
 
 

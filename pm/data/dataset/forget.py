@@ -28,10 +28,10 @@ from pm.data.dataset.writer import (
     stage_counts,
     write_index,
     write_table,
-    write_whole,
 )
 from pm.data.records import FORGET, INDEX_FILE, META_FILE, PLAN, REJECTS_FILE, REJECTS_SCHEMA, read_meta
 from pm.errors import DataError, reason
+from pm.files import write_json
 
 _HASH = re.compile(r"[0-9a-f]{12,64}")
 
@@ -165,8 +165,8 @@ def _remove(
     counts = _counts(stages, table, kept, people)
     new_meta = {**meta, "counts": counts, "origins": provenance_totals(parts)}
     new_meta["removals"] = [*meta.get("removals", ()), record]
-    write_whole(new / META_FILE, json.dumps(new_meta, indent=1).encode())
-    write_whole(new / PLAN, json.dumps({"old": [path.name for path in changed]}).encode())
+    write_json(new / META_FILE, new_meta, indent=1)
+    write_json(new / PLAN, {"old": [path.name for path in changed]})
     _finish_interrupted(output)
     return Removal(tuple(gone), len(extra), record)
 

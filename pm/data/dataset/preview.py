@@ -12,6 +12,7 @@ from pm.data.dataset.writer import PREVIEW_FILE
 from pm.data.records import INDEX_FILE, REJECTS_FILE
 from pm.data.source.store import read_pixels
 from pm.errors import PmError
+from pm.files import open_atomic
 from pm.photo.pixels import decode_png, resize_mask
 
 _TILE, _CAPTION, _COLUMNS, _ROWS = 128, 30, 8, 3
@@ -26,9 +27,8 @@ def write_preview(output: str | Path, root: str | Path) -> Path:
     bad = [_rejected_tile(root, row) for row in _one_of_each(pq.ParquetFile(Path(output, REJECTS_FILE)))]
     sheet = _stack([_grid("kept: the person as the model sees it, background dimmed", tiles), _grid("rejected", bad)])
     path = Path(output, PREVIEW_FILE)
-    partial = path.with_name(f"{PREVIEW_FILE}.tmp")
-    sheet.save(partial, "PNG")
-    partial.replace(path)
+    with open_atomic(path, "wb", sync=False) as stream:
+        sheet.save(stream, "PNG")
     return path
 
 

@@ -5,7 +5,6 @@ last, makes it a dataset. Every file appears under its name only when it is whol
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pm import files
 from pm.data.dataset.provenance import provenance_totals
 from pm.data.records import (
     FORGET,
@@ -32,6 +32,7 @@ from pm.data.records import (
     rejects_table,
 )
 from pm.errors import DataError
+from pm.files import write_json, writing
 
 WORK, SETTINGS_FILE, PREVIEW_FILE, BROWSE_FILE = "_work", "settings.json", "preview.png", "browse.html"
 _ROW_GROUP_BYTES = 2**20
@@ -61,46 +62,25 @@ def open_output(output: str | Path, settings: Mapping[str, Any], overwrite: bool
             f"output={output} holds other files ({', '.join(strange[:3]) or 'it is one'}); choose another folder"
         )
     (output / WORK).mkdir(parents=True, exist_ok=True)
-    write_whole(started, json.dumps(settings, indent=1).encode())
+    write_json(started, settings, indent=1)
     return False
 
 
-@contextlib.contextmanager
-def locked(output: str | Path) -> Iterator[None]:
+def locked(output: str | Path) -> contextlib.AbstractContextManager[None]:
     """Nobody else changes the folder, made if need be, meanwhile; the lock ends with the process.
 
     Raises:
-        DataError: somebody else is at it, or it cannot be made.
+        LockedError: somebody else is at it.
+        WriteError: it cannot be made.
     """
-    try:
-        if not Path(output).exists():
-            Path(output).mkdir(parents=True)
-        handle = os.open(output, os.O_RDONLY)
-    except OSError as error:
-        raise DataError(f"output={output} cannot be opened: {error}") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise DataError(f"another process is changing {output}; wait until it has finished") from None
-    except OSError:  # a file system without locks
-        pass
-    try:
-        yield
-    finally:
-        os.close(handle)
+    with writing(output, "output="):
+        Path(output).mkdir(parents=True, exist_ok=True)
+    return files.locked(output, f"output={os.path.abspath(output)}")
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:
     """16 hex digits of all settings that the dataset's content depends on."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write under a temporary name, then rename."""
-    partial = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    partial.write_bytes(data)
-    partial.replace(path)
 
 
 def finished_shards(output: str | Path) -> set[int]:
@@ -136,7 +116,7 @@ def write_shard(
     write_table(rejects, output / WORK / f"rejects-{number:05d}.parquet")
     note = {"shard": number, "found": len(photos), "kept": len(kept), "identities": len({p.identity for p in kept})}
     note["stages"] = json.dumps(stages or {})
-    write_whole(_note(output, number), json.dumps(note).encode())
+    write_json(_note(output, number), note)
     return note
 
 
@@ -152,8 +132,7 @@ def finish(output: str | Path, stages: Sequence[str], meta: Mapping[str, Any]) -
         meta: what else `dataset.json` holds.
     """
     output = Path(output)
-    for leftover in output.glob("part-*.tmp*"):  # of a run that was killed
-        leftover.unlink()
+    files.remove_leftovers(output, _is_our_name)  # of a run that was killed
     totals, seconds = Counter(), Counter()
     runs: dict[str, Counter[str]] = {}
     for path in sorted(Path(output, WORK).glob("shard-*.json")):
@@ -175,7 +154,7 @@ def finish(output: str | Path, stages: Sequence[str], meta: Mapping[str, Any]) -
     counts["stages"] = stage_counts(totals["found"], reasons, stages, seconds)
     by_run = {run: dict(done) for run, done in sorted(runs.items())}
     whole = {**meta, "counts": counts, "runs": by_run, "origins": provenance_totals(parts)}
-    write_whole(output / META_FILE, json.dumps(whole, indent=1).encode())
+    write_json(output / META_FILE, whole, indent=1)
     shutil.rmtree(output / WORK, ignore_errors=True)
     return whole
 
@@ -227,26 +206,26 @@ def write_index(parts: Sequence[Path], target: Path) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _whole_parquet(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    partial = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    with pq.ParquetWriter(partial, schema, compression="none", use_dictionary=False) as writer:
+    with (
+        files.replace_file(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="none", use_dictionary=False) as writer,
+    ):
         yield writer
-    partial.replace(path)
 
 
 def write_table(table: pa.Table, path: Path) -> None:
     """PNGs and float16 numbers do not compress; without compression a row group is read at the disk's speed."""
     rows = max(1, round(_ROW_GROUP_BYTES / max(1, table.nbytes / max(1, table.num_rows))))
-    partial = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    pq.write_table(
-        table,
-        partial,
-        row_group_size=rows,
-        compression="none",
-        use_dictionary=False,
-        write_statistics=False,
-        write_page_checksum=True,
-    )
-    partial.replace(path)
+    with files.replace_file(path) as temporary:
+        pq.write_table(
+            table,
+            temporary,
+            row_group_size=rows,
+            compression="none",
+            use_dictionary=False,
+            write_statistics=False,
+            write_page_checksum=True,
+        )
 
 
 def _clear(output: Path) -> None:
@@ -257,8 +236,11 @@ def _clear(output: Path) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    part = path.name.startswith("part-") and ".parquet" in path.name
-    return part or path.name in _OURS or any(path.name.startswith(f"{name}.tmp") for name in _OURS)
+    return _is_our_name(files.target_name(path.name) or path.name)
+
+
+def _is_our_name(name: str) -> bool:
+    return name in _OURS or (name.startswith("part-") and name.endswith(".parquet"))
 
 
 def _same_settings(old: Mapping[str, Any], new: Mapping[str, Any], output: Path, what: str) -> None:

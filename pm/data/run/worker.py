@@ -18,9 +18,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pm.data.dataset.writer import WORK, shard_note, write_shard, write_whole
+from pm.data.dataset.writer import WORK, shard_note, write_shard
 from pm.data.records import FLIGHT_SCHEMA, Photo, from_table, groups, to_table
 from pm.errors import DataError, PmError
+from pm.files import replace_file, write_json, writing
 
 Report = Callable[[str, Mapping[str, float]], None]
 _DEATHS = 2  # a photo that was being looked at in so many deaths of a worker caused them
@@ -100,14 +101,12 @@ class StepRunner:
         return photos
 
     def _keep(self, photos: list[Photo], shard: int, stats: dict[str, dict[str, Any]]) -> pa.Table:
-        try:
+        with writing(self.output, "output="):
             if self.last:
                 table = pa.Table.from_pylist([write_shard(photos, self.output, stats)])
             else:
                 table = to_table(photos)
                 _save(table, self.work, shard, self.number, stats)
-        except OSError as error:
-            raise DataError(f"output={self.output} cannot be written: {error}") from error
         for path, number in _checkpoints(self.work, shard):
             if self.last or number < self.number:
                 path.unlink(missing_ok=True)
@@ -150,7 +149,7 @@ class _Deaths:
         self.look_at("")
 
     def look_at(self, photo: str) -> None:
-        write_whole(self.path, json.dumps({"counts": self.counts, "current": photo}).encode())
+        write_json(self.path, {"counts": self.counts, "current": photo}, sync=False)
 
 
 def latest_checkpoint(work: Path, shard: int) -> int:
@@ -167,11 +166,9 @@ def _path(work: Path, shard: int, number: int) -> Path:
 
 
 def _save(table: pa.Table, work: Path, shard: int, number: int, stats: Mapping[str, Any]) -> None:
-    path = _path(work, shard, number)
-    partial = path.with_name(f".{path.name}.tmp{os.getpid()}")
     noted = table.replace_schema_metadata({_STATS: json.dumps(stats).encode()})
-    pq.write_table(noted, partial, compression="none", use_dictionary=False, write_statistics=False)
-    partial.replace(path)
+    with replace_file(_path(work, shard, number)) as temporary:
+        pq.write_table(noted, temporary, compression="none", use_dictionary=False, write_statistics=False)
 
 
 def _load(work: Path, shard: int, number: int) -> pa.Table:

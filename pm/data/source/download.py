@@ -24,6 +24,8 @@ from urllib3.util.retry import Retry
 from pm.data.config import DownloadConfig
 from pm.data.records import Photo
 from pm.data.source.store import read_bytes, size_of, write_bytes
+from pm.errors import WriteError
+from pm.files import is_full
 
 STAGE = "download"
 _CHUNK = 2**16
@@ -78,7 +80,9 @@ class Downloader:
                 write_bytes(self.root, photo.photo, data)
         except DownloadError as error:
             return photo.rejected(STAGE, error.reason, error.value, error.threshold, error.detail)
-        except OSError as error:
+        except (OSError, WriteError) as error:
+            if is_full(error):  # so would all that come after
+                raise
             return photo.rejected(STAGE, "not_written", detail=str(error))
         return replace(photo, expected_sha256="")
 

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs
 
+from pm import files
 from pm.errors import DataError
 from pm.photo.pixels import read_photo
 
@@ -91,15 +92,11 @@ def read_pixels(root: str | Path, name: str) -> np.ndarray:
 def write_bytes(root: str | Path, name: str, data: bytes) -> None:
     """Put a file there, whole or not at all."""
     if is_remote(root):
-        files, base = filesystem(str(root))
-        with files.open_output_stream(f"{base}/{name}") as file:  # an object appears when it is closed
+        storage, base = filesystem(str(root))
+        with storage.open_output_stream(f"{base}/{name}") as file:  # an object appears when it is closed
             file.write(data)
         return
-    path = Path(root, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.tmp{os.getpid()}")
-    partial.write_bytes(data)
-    partial.replace(path)
+    files.write_bytes(Path(root, name), data, sync=False)
 
 
 @functools.lru_cache(maxsize=64)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from pm.files import open_atomic
+
 SAVE_SECONDS = 60.0
 
 
@@ -41,9 +43,8 @@ def fit(
 
     def save(step: int) -> None:
         state = {"modules": modules.state_dict(), "optimizer": optimizer.state_dict()}
-        partial = path.with_suffix(".partial")
-        torch.save(state | {"step": step, "average": average, "tail": tail}, partial)
-        partial.replace(path)
+        with open_atomic(path, "wb") as stream:
+            torch.save(state | {"step": step, "average": average, "tail": tail}, stream)
 
     modules.train()
     last = min(steps, stop or steps)

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 import torch
 
-from pm.errors import CheckpointError
+from pm.errors import CheckpointError, WriteError
+from pm.files import replace_folder
 from pm.train.checkpoint import WRITE_ERRORS, is_complete, newest_complete
 from pm.train.run.summary import CHECKPOINTS, STOP
 
@@ -64,15 +65,10 @@ class LocalContext:
 
     def report(self, step: int, metrics: Mapping[str, Any], write: Callable[[Path], None]) -> None:
         root = self.run_dir / CHECKPOINTS
-        partial = root / f".{checkpoint_name(step)}"
         try:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            write(partial)
-            shutil.rmtree(root / checkpoint_name(step), ignore_errors=True)
-            partial.rename(root / checkpoint_name(step))
-        except WRITE_ERRORS as error:
-            shutil.rmtree(partial, ignore_errors=True)
+            with replace_folder(root / checkpoint_name(step)) as folder:
+                write(folder)
+        except (WriteError, *WRITE_ERRORS) as error:
             raise not_written(root / checkpoint_name(step), error) from error
         for old in self._found()[: -self._keep] if self._keep else []:
             shutil.rmtree(old)

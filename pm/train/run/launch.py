@@ -1,6 +1,5 @@
 """Start a training run on Ray Train and follow it. The only place, besides the Ray context, that knows Ray."""
 
-import fcntl
 import json
 import logging
 import os
@@ -17,6 +16,7 @@ from typing import Any
 from pm.cpus import available_cpus
 from pm.data.dataset.reader import IdentityDataset
 from pm.errors import CheckpointError, ConfigError, DataError, Interrupted, PmError
+from pm.files import locked, write_text, writing
 from pm.model.base import fingerprint
 from pm.startup import collect_rarely
 from pm.train.checkpoint import is_complete, newest_complete
@@ -70,7 +70,8 @@ def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any], 
         print(f"{label(config, run_dir)}: already finished ({config.train.steps} steps): {run_dir / ADAPTER}")
         return run_dir / ADAPTER
     following = watch(run_dir, label(config, run_dir))
-    with _alone(run_dir), following, _saved_on_sigterm(run_dir), followed(remote, run_dir):
+    alone = locked(run_dir / ".lock", f"run {run_dir}", "wait, or choose another name=")
+    with alone, following, _saved_on_sigterm(run_dir), followed(remote, run_dir):
         _repair_snapshot(run_dir)
         _fit(config, run_dir, remote, settings, scaling)
     if not is_finished(run_dir, config):
@@ -101,23 +102,6 @@ def _saved_on_sigterm(run_dir: Path) -> Iterator[None]:
         stop.unlink(missing_ok=True)
 
 
-@contextmanager
-def _alone(run_dir: Path) -> Iterator[None]:
-    """Hold the run's lock; the system lets go of it when this process ends, however it ends.
-
-    Raises:
-        ConfigError: another process trains in this folder.
-    """
-    with (run_dir / ".lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"run {run_dir} is being trained by another process; wait, or choose another name="
-            ) from None
-        yield
-
-
 def check_batch(config: RunConfig, workers: int) -> None:
     """Fail when the global batch cannot be split over `workers`; an elastic run splits it unevenly where it must.
 
@@ -137,17 +121,11 @@ def check_writable(run_dir: Path) -> None:
     """Make the run's folder.
 
     Raises:
-        ConfigError: it cannot be made or written to.
+        WriteError: it cannot be made or written to.
     """
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        probe = run_dir / f".writable.{os.getpid()}"
-        probe.write_text("x")
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(
-            f"run folder {run_dir} cannot be written ({error.strerror}); choose another storage_path="
-        ) from error
+    with writing(run_dir, "storage_path="):
+        write_text(run_dir / ".writable", "x", sync=False)
+        (run_dir / ".writable").unlink()
 
 
 def check_dataset(config: RunConfig) -> None:

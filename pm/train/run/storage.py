@@ -15,7 +15,8 @@ from pathlib import Path
 from pyarrow import fs
 from pyarrow.lib import ArrowInvalid
 
-from pm.errors import ConfigError
+from pm.errors import ConfigError, reason
+from pm.files import replace_file
 from pm.train.callbacks import PROGRESS
 from pm.train.run.summary import CHECKPOINTS, STOP
 
@@ -74,7 +75,7 @@ class RemoteFolder:
             self.filesystem.delete_file(probe)
         except Exception as error:  # each file system has its own
             raise ConfigError(
-                f"storage {self.uri} cannot be written ({_first_line(error)}); check storage_path, that the bucket "
+                f"storage {self.uri} cannot be written ({reason(error)}); check storage_path, that the bucket "
                 "exists, and the credentials (for S3: AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, ...)"
             ) from None
 
@@ -88,18 +89,13 @@ class RemoteFolder:
 
     def pull_file(self, folder: Path, name: str) -> None:
         """Copy one file, whole or not at all."""
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.pulled.tmp")
-        with self.filesystem.open_input_stream(f"{self.path}/{name}") as source, partial.open("wb") as stream:
-            shutil.copyfileobj(source, stream)
-        partial.replace(target)
+        with replace_file(folder / name, sync=False) as temporary:
+            fs.copy_files(f"{self.path}/{name}", str(temporary), self.filesystem, fs.LocalFileSystem())
 
     def push_file(self, folder: Path, name: str) -> None:
         """Copy one file to the storage."""
         self.filesystem.create_dir(f"{self.path}/{name}".rsplit("/", 1)[0], recursive=True)
-        with (folder / name).open("rb") as source, self.filesystem.open_output_stream(f"{self.path}/{name}") as stream:
-            shutil.copyfileobj(source, stream)
+        fs.copy_files(str(folder / name), f"{self.path}/{name}", fs.LocalFileSystem(), self.filesystem)
 
     def has(self, name: str) -> bool:
         return self.filesystem.get_file_info(f"{self.path}/{name}").type == fs.FileType.File
@@ -200,7 +196,7 @@ def _open(uri: str) -> tuple[fs.FileSystem, str]:
         return fs.PyFileSystem(fs.FSSpecHandler(found)), path
     except (ImportError, ValueError, OSError):
         raise ConfigError(
-            f"storage_path {uri} cannot be opened ({_first_line(unknown)}); use a folder, s3://bucket/folder, or a "
+            f"storage_path {uri} cannot be opened ({reason(unknown)}); use a folder, s3://bucket/folder, or a "
             "protocol whose fsspec package is installed"
         ) from None
 
@@ -221,7 +217,3 @@ def _stamp(path: Path) -> tuple[int, int]:
     except FileNotFoundError:  # replaced just now
         return 0, 0
     return status.st_mtime_ns, status.st_size
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pm.errors import ConfigError
-from pm.train.callbacks import write_text
+from pm.files import write_json, write_text
 from pm.train.config import RunConfig
 
 ADAPTER, CONFIG, SUMMARY = "adapter.safetensors", "config.yaml", "summary.json"
@@ -35,7 +35,7 @@ def label(config: RunConfig, run_dir: Path) -> str:
 def write_summary(run_dir: Path, config: RunConfig, metrics: Mapping[str, Any], seconds: float) -> None:
     """Mark a run as finished."""
     summary = {"steps": config.train.steps, "seconds": round(seconds, 3), "metrics": dict(metrics)}
-    write_text(run_dir / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    write_json(run_dir / SUMMARY, summary, indent=2)
 
 
 def read_summary(run_dir: Path) -> dict[str, Any] | None:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from pm.errors import PmError
+from pm.files import write_json, write_text
 from pm.markdown import mean_sd, table
 from pm.tracking import WandbConfig, start_run
-from pm.train.callbacks import METRICS, read_metrics, write_text
+from pm.train.callbacks import METRICS, read_metrics
 from pm.train.run.summary import read_summary
 
 CELL, TABLE = "cell.json", "sweep.md"
@@ -41,7 +42,7 @@ class Cell:
 
 def write_cell(folder: Path, overrides: Sequence[str], error: str | None) -> None:
     """Note how a cell went; `error` None: it is finished."""
-    write_text(folder / CELL, json.dumps({"overrides": list(overrides), "error": error}, indent=2) + "\n")
+    write_json(folder / CELL, {"overrides": list(overrides), "error": error}, indent=2)
 
 
 def read_cells(root: Path) -> list[Cell]:

@@ -121,7 +121,7 @@ def test_a_killed_removal_is_all_or_nothing(path, monkeypatch):
             return call
 
         with monkeypatch.context() as patch:
-            for name in ("write_table", "write_index", "write_whole"):
+            for name in ("write_table", "write_index", "write_json"):
                 patch.setattr(forget_module, name, counted(getattr(forget_module, name)))
             for name in ("replace", "unlink"):
                 patch.setattr(Path, name, counted(getattr(Path, name)))

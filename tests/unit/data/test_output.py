@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -8,7 +9,7 @@ from support.photos import kept_photo, write_dataset
 from pm.data.dataset.preview import write_preview
 from pm.data.dataset.writer import finish, finished_shards, locked, open_output, settings_hash, write_shard
 from pm.data.records import SCHEMA_VERSION, Photo, rejects_table
-from pm.errors import DataError
+from pm.errors import DataError, LockedError, WriteError
 
 SETTINGS = {"base": "f00", "crop": {"face_share": 0.1}, "photos": "abc"}
 META = {"schema_version": SCHEMA_VERSION, "settings": SETTINGS}
@@ -129,9 +130,10 @@ def test_pictures_open_no_photo_that_was_rejected_for_what_opening_it_costs(tmp_
 
 
 def test_two_runs_do_not_write_one_dataset(tmp_path):
-    with locked(tmp_path / "out"), pytest.raises(DataError, match="another process"), locked(tmp_path / "out"):
+    busy = f"output={tmp_path}/out is in use by process {os.getpid()}"
+    with locked(tmp_path / "out"), pytest.raises(LockedError, match=busy), locked(tmp_path / "out"):
         raise AssertionError("both are in")
     with locked(tmp_path / "out"):
         (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="cannot be opened"), locked(tmp_path / "file" / "out"):
+    with pytest.raises(WriteError, match="cannot be written.*choose another output="), locked(tmp_path / "file" / "out"):
         pass
