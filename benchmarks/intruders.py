@@ -15,12 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from pm.data.config import FaceConfig, SourceConfig, VerifyConfig
+from pm.data.config import SourceConfig, VerifyConfig
 from pm.data.records import Face, Photo
 from pm.data.source.listing import Listing
-from pm.data.stages.faces import find_faces, make_detector, make_embedder
+from pm.data.stages.faces import find_faces
 from pm.data.stages.ingest import ingest
 from pm.data.stages.verify import verify
+from pm.photo.embedders.dlib import Dlib as DlibEmbedding
+from pm.photo.embedders.embed import EmbedderChoice
+from pm.photo.embedders.probe import Probe
+from pm.photo.faces.detect import FaceChoice
+from pm.photo.faces.dlib import Dlib
+from pm.photo.faces.sidecar import Sidecar
 
 ROOT = Path(__file__).resolve().parents[1]
 PROBE = ROOT / "assets" / "toon" / "probe.safetensors"
@@ -35,7 +41,7 @@ RULES = {
 MIN_SPREAD = {"probe": 0.1, "dlib": 0.03}  # as in conf/verify/similarity.yaml
 
 
-def embeddings(root: Path, face: FaceConfig, embedder: str, min_side: int) -> dict[str, np.ndarray]:
+def embeddings(root: Path, face: FaceChoice, embedder: EmbedderChoice, min_side: int) -> dict[str, np.ndarray]:
     """The largest face of every photo, [photos, E] for each person."""
     unset = dict.fromkeys(
         ("manifest", "download", "near_duplicate", "licence", "provenance", "identities")
@@ -44,7 +50,7 @@ def embeddings(root: Path, face: FaceConfig, embedder: str, min_side: int) -> di
     source = SourceConfig("folder", str(root), min_side=min_side, max_pixels=10**8, max_bytes=10**8, **unset)
     with Listing(source) as listing:
         photos = ingest(list(listing.photos()), root, source)
-    models = make_detector(face, root), make_embedder(embedder, str(PROBE))
+    models = face.build(), embedder.build()
     people: dict[str, list] = {}
     for photo in find_faces(photos, root, *models, face.min_size):
         if not photo.reject:
@@ -126,18 +132,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    unset = {"pack": None, "threshold": None}
     if args.faces:
-        face = FaceConfig("dlib", min_size=60, upsample=1, max_side=640, **unset)
-        people, embedder = embeddings(args.faces, face, "dlib", 100), "dlib"
+        face = Dlib("dlib", min_size=60, upsample=1, max_side=640)
+        people, embedder = embeddings(args.faces, face, DlibEmbedding("dlib"), 100), "dlib"
     else:
         from pm.toon.world import write_photos
 
         with tempfile.TemporaryDirectory() as folder:
             wanted = {"identities": args.people, "photos_per_identity": args.photos, "seed": args.seed}
             write_photos(Path(folder, "toon"), **wanted, split="eval")
-            face = FaceConfig("sidecar", min_size=8, upsample=None, max_side=None, **unset)
-            people, embedder = embeddings(Path(folder, "toon"), face, "probe", 32), "probe"
+            face = Sidecar("sidecar", min_size=8)
+            people, embedder = embeddings(Path(folder, "toon"), face, Probe("probe", str(PROBE)), 32), "probe"
     most = min(map(len, people.values()))
     sizes = tuple(size for size in args.sizes if round(size * (1 - min(SHARES))) <= most)
     print(f"{len(people)} people, {most} photos or more each, embedder {embedder}, {args.trials} groups a row\n")

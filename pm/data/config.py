@@ -3,20 +3,21 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pm.data.source_config import DownloadConfig, FaceConfig, SourceConfig, VerifyConfig
-from pm.data.stages_config import CaptionConfig, CropConfig, FeaturesConfig, MarkingConfig, MaskConfig, at_least
+from pm.data.source_config import DownloadConfig, SourceConfig, VerifyConfig
+from pm.data.stages_config import CaptionConfig, FeaturesConfig, MarkingConfig, at_least
 from pm.errors import ConfigError
 from pm.model.config import BaseConfig
+from pm.photo.crop import CropConfig
+from pm.photo.embedders.embed import EmbedderChoice
+from pm.photo.faces.detect import FaceChoice
+from pm.photo.masks.select import MaskChoice
 
 __all__ = [
     "BrowseConfig",
     "CaptionConfig",
-    "CropConfig",
     "DownloadConfig",
-    "FaceConfig",
     "FeaturesConfig",
     "MarkingConfig",
-    "MaskConfig",
     "PreprocessConfig",
     "SamplesConfig",
     "SourceConfig",
@@ -57,13 +58,12 @@ class PreprocessConfig:
     base: BaseConfig
     output: str
     overwrite: bool
-    face: FaceConfig
-    embedder: Literal["none", "dlib", "insightface", "probe"]
-    probe: str | None  # folder of the toon attribute probe, for embedder=probe
+    face: FaceChoice
+    embedder: EmbedderChoice
     verify: VerifyConfig
     min_photos: int  # an identity with fewer is dropped whole
     crop: CropConfig
-    mask: MaskConfig
+    mask: MaskChoice
     caption: CaptionConfig
     marking: MarkingConfig
     features: FeaturesConfig
@@ -72,18 +72,14 @@ class PreprocessConfig:
 
     def __post_init__(self) -> None:
         at_least("min_photos", self.min_photos, 1)
-        if self.verify.rule == "similarity" and self.embedder == "none":
+        name = self.embedder.name
+        if self.verify.rule == "similarity" and name == "none":
             raise ConfigError(
                 "verify=similarity compares faces; choose embedder=dlib, insightface or probe, or verify=none"
             )
-        if self.verify.rule == "similarity" and self.embedder not in self.verify.min_spread:
-            raise ConfigError(
-                f"verify.min_spread has no value for embedder={self.embedder}; add verify.min_spread.{self.embedder}=0"
-            )
-        if self.embedder == "insightface" and self.face.name != "insightface":
-            raise ConfigError("embedder=insightface needs the landmarks of face=insightface; choose both")
-        if self.embedder == "probe" and not self.probe:
-            raise ConfigError("embedder=probe needs probe=<file of the toon probe>")
+        if self.verify.rule == "similarity" and name not in self.verify.min_spread:
+            raise ConfigError(f"verify.min_spread has no value for embedder={name}; add verify.min_spread.{name}=0")
+        self.embedder.check(self.face)
 
 
 @dataclass(frozen=True)

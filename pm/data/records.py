@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pm.errors import DataError
+from pm.photo.types import Face, Refusal
 
 SCHEMA_VERSION = 2  # 2 added columns, features in bfloat16 and the noted removals
 READABLE_VERSIONS = (1, 2)
@@ -21,16 +22,6 @@ PIXELS_AND_FEATURES = ("id_crop", "vae_mean", "vae_logvar", "text_embeds", "pool
     "repeat_pooled",
     "tower",
 )
-
-
-@dataclass(frozen=True)
-class Face:
-    """A detected face, in pixels of the upright photo."""
-
-    box: tuple[float, ...]  # x0, y0, x1, y1
-    landmarks: tuple[float, ...]  # x, y of each point, flat
-    score: float
-    embedding: tuple[float, ...]  # () without an embedder
 
 
 @dataclass(frozen=True)
@@ -91,6 +82,11 @@ class Photo:
         values = [None if v is None else float(v) for v in (value, threshold)]
         empty = {name: b"" for name in ("crop", "mask", *PIXELS_AND_FEATURES)}
         return dataclasses.replace(self, reject=Reject(stage, reason, *values, detail[:200]), **empty)
+
+
+def refused(photo: Photo, refusal: Refusal) -> Photo:
+    """This photo, dropped for what `pm.photo` says."""
+    return photo.rejected(refusal.stage, refusal.reason, refusal.value, refusal.threshold)
 
 
 def each_kept(photos: Iterable[Photo], function: Callable[[Photo], Photo]) -> list[Photo]:

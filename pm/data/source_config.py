@@ -76,31 +76,6 @@ class SourceConfig:
 
 
 @dataclass(frozen=True)
-class FaceConfig:
-    """Where faces come from. Every choice has its own fields; those of the others are null."""
-
-    name: Literal["sidecar", "dlib", "insightface"]
-    min_size: int  # pixels, shorter side of the box
-    upsample: int | None  # dlib: how often to double the photo before looking; 1 finds faces from about 40 pixels
-    max_side: int | None  # larger photos are scaled down for detection; insightface: to a square of this side
-    pack: str | None  # insightface: name of a model pack, or its folder
-    threshold: float | None  # insightface: least score of a face
-
-    def __post_init__(self) -> None:
-        at_least("face.min_size", self.min_size, 1)
-        if self.name == "dlib":
-            needs("face=dlib", "face", self, "upsample", "max_side")
-            at_least("face.upsample", self.upsample, 0)
-            at_least("face.max_side", self.max_side, 64)
-        if self.name == "insightface":
-            needs("face=insightface", "face", self, "pack", "threshold", "max_side")
-            if self.max_side < 64 or self.max_side % 32:
-                raise ConfigError(
-                    f"face.max_side={self.max_side} must be a multiple of 32 and at least 64 (usual: 640)"
-                )
-
-
-@dataclass(frozen=True)
 class VerifyConfig:
     """Do the photos of a folder show one person? (paper section 3.3)"""
 

@@ -7,49 +7,6 @@ from pm.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class CropConfig:
-    """The square around the face."""
-
-    face_share: float  # the face fills at least this share of the crop's area
-    working_side: int  # pixels; masks are made at this size where the photo has it
-    max_upscale: float  # photos whose crop would have to be enlarged more than this are rejected
-
-    def __post_init__(self) -> None:
-        if not 0 < self.face_share < 1:
-            raise ConfigError(f"crop.face_share={self.face_share} must lie between 0 and 1 (the paper: 0.1)")
-        at_least("crop.working_side", self.working_side, 8)
-        at_least("crop.max_upscale", self.max_upscale, 1)
-
-
-@dataclass(frozen=True)
-class MaskConfig:
-    """Where the person is. Every choice has its own fields; those of the others are null."""
-
-    name: Literal["sidecar", "grabcut", "mask2former"]
-    min_overlap: float  # share of the face box that the mask must cover
-    iterations: int | None  # grabcut
-    side: int | None  # grabcut: pixels it works at; its time grows with the area
-    max_share: float | None  # grabcut: a mask that keeps more of the crop has told nothing apart
-    path: str | None  # mask2former: Hub id or folder of a panoptic model
-    label: str | None  # mask2former: the class of people
-    threshold: float | None  # mask2former: least probability of a segment
-
-    def __post_init__(self) -> None:
-        if not 0 < self.min_overlap <= 1:
-            raise ConfigError(f"mask.min_overlap={self.min_overlap} must lie above 0 and not above 1")
-        if self.name == "grabcut":
-            needs("mask=grabcut", "mask", self, "iterations", "side", "max_share")
-            at_least("mask.iterations", self.iterations, 1)
-            at_least("mask.side", self.side, 16)
-            if not 0 < self.max_share <= 1:
-                raise ConfigError(f"mask.max_share={self.max_share} must lie above 0 and not above 1 (1: keep all)")
-        if self.name == "mask2former":
-            needs("mask=mask2former", "mask", self, "path", "label", "threshold")
-            if not 0 <= self.threshold < 1:
-                raise ConfigError(f"mask.threshold={self.threshold} is a probability, from 0 to below 1")
-
-
-@dataclass(frozen=True)
 class MarkingConfig:
     """Which word a caption is marked at when it lacks the class word of its group (paper section 3.3)."""
 

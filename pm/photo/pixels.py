@@ -8,6 +8,12 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+# Photo formats by name. Some of them Pillow cannot read; those photos are rejected with a row, not overlooked.
+PHOTO_SUFFIXES = frozenset(
+    f".{name}"
+    for name in ("png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "tif", "tiff", "gif", "avif", "heic")
+    + ("heif", "jp2", "ppm", "tga", "raw", "dng", "cr2", "nef")
+)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `dataset.max_pixels` is asked before
 
 
@@ -20,7 +26,7 @@ def read_photo(file: str | Path | BinaryIO) -> np.ndarray:
     """
     try:
         with open_photo(file) as image:
-            return np.asarray(flatten(_upright(image)))
+            return np.asarray(flatten(upright(image)))
     except Image.DecompressionBombError as error:
         raise ValueError(str(error)) from error
     except OSError:
@@ -55,7 +61,7 @@ def flatten(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     """Turned as its EXIF data say; as it is where those are broken."""
     image.load()
     try:
@@ -83,6 +89,11 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
         except (ImageCms.PyCMSError, OSError):
             pass
     return image.convert("RGB")
+
+
+def bgr(image: np.ndarray) -> np.ndarray:
+    """RGB → BGR [H, W, 3], as OpenCV and InsightFace have it."""
+    return np.ascontiguousarray(image[..., ::-1])
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pm.data.config import CropConfig, FaceConfig, MaskConfig
 from pm.errors import ConfigError
 from pm.model.config import BaseConfig
+from pm.photo.crop import CropConfig
+from pm.photo.faces.detect import FaceChoice
+from pm.photo.masks.select import MaskChoice
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class GenerateConfig:
     seed: int  # of the first image; the next have seed + 1, ...
     width: int | None  # pixels; None: what the base was trained for
     height: int | None
-    face: FaceConfig | None  # None: sidecars where there are any, else as `preprocess` says
-    mask: MaskConfig | None
+    face: FaceChoice | None  # None: sidecars where there are any, else as `preprocess` says
+    mask: MaskChoice | None
     preprocess: Literal["auto", "none", "photo", "drawing"]  # of photos that face and mask leave alone
     crop: CropConfig
     class_words: tuple[str, ...]  # allowed before the trigger, besides the usual ones

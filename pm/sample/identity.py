@@ -6,22 +6,22 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pm.config import from_mapping
-from pm.data.config import CropConfig, FaceConfig, MaskConfig
 from pm.errors import CheckpointError, PmError, RequestError
 from pm.model.adapter import AdapterMeta
+from pm.photo.crop import CropConfig
+from pm.photo.faces.dlib import Dlib
+from pm.photo.masks.grabcut import GrabCut
 from pm.photo.pixels import flatten
-from pm.sample.references import Preparation, Prepare, Reference, load_photo, prepare_drawing, prepare_photo
+from pm.photo.stored import Preparation, read_preparation
+from pm.sample.references import Prepare, Reference, load_photo, prepare_drawing, prepare_photo
 from pm.sample.wall import has_wall
 
 AnyPhoto = Image.Image | np.ndarray | str | Path  # arrays: uint8 [H, W, 3]
 PREPROCESS = ("auto", "none", "photo", "drawing")
 # For `photo` where no metadata says otherwise: the values of conf/face/dlib.yaml, conf/mask/grabcut.yaml and conf/crop.
 PHOTO = Preparation(
-    face=FaceConfig(name="dlib", min_size=80, upsample=1, max_side=1280, pack=None, threshold=None),
-    mask=MaskConfig(
-        name="grabcut", min_overlap=0.3, iterations=5, side=256, max_share=0.95, path=None, label=None, threshold=None
-    ),
+    face=Dlib(name="dlib", min_size=80, upsample=1, max_side=1280),
+    mask=GrabCut(name="grabcut", min_overlap=0.3, max_share=0.95, iterations=5, side=256),
     crop=CropConfig(face_share=0.1, working_side=512, max_upscale=2),
 )
 
@@ -83,7 +83,7 @@ def _settings(meta: AdapterMeta | None) -> Preparation | None:
     if not values:
         return None
     try:
-        return from_mapping(Preparation, values)
+        return read_preparation(values)
     except PmError as error:
         raise CheckpointError(f"adapter metadata about ID photos is damaged ({error}); use preprocess=none") from None
 

@@ -6,10 +6,10 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from pm.errors import reason
-from pm.photo.pixels import flatten
+from pm.photo.pixels import flatten, upright
 from serving.config import LimitsConfig
 from serving.errors import ApiError, invalid
 from serving.http.schema import Photo
@@ -45,7 +45,7 @@ def decode(data: bytes, limits: LimitsConfig, index: int) -> Photo:
                 raise _too_large(name, f"{width}x{height}", limits)
             if min(width, height) < _LEAST_SIDE:
                 raise invalid(f"{name} has {width}x{height} pixels; send at least {_LEAST_SIDE} a side", "image")
-            pixels = np.asarray(_upright(image, limits.photo_side))
+            pixels = np.asarray(_decoded(image, limits.photo_side))
     except Image.DecompressionBombError:  # Pillow's own limit, far above ours
         raise _too_large(name, "far too many", limits) from None
     except _BROKEN as error:
@@ -62,13 +62,13 @@ def sniff(data: bytes) -> str | None:
     return next((kind for kind, magic in _FORMATS.items() if data.startswith(magic)), None)
 
 
-def _upright(image: Image.Image, side: int) -> Image.Image:
+def _decoded(image: Image.Image, side: int) -> Image.Image:
     # A JPEG decodes at an eighth to the whole of its size; less than we keep is never asked for.
     image.draft("RGB", (side, side))
     if max(image.size) > side:
         # Also loads, and so finds what is cut short, before any copy is made.
         image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    return flatten(ImageOps.exif_transpose(image))
+    return flatten(upright(image))
 
 
 def _too_large(name: str, size: str, limits: LimitsConfig) -> ApiError:

@@ -32,6 +32,7 @@ GROUPS = {
     "base": ("preprocess", "train", "generate", "evaluate", "serve"),
     "dataset": ("preprocess",),
     "face": ("preprocess", "generate"),
+    "embedder": ("preprocess",),
     "mask": ("preprocess", "generate"),
     "verify": ("preprocess",),
     "caption": ("preprocess",),
@@ -46,8 +47,12 @@ GROUPS = {
     "protocol": ("evaluate",),
 }
 
-# choice → what a user has to give with it
-NEEDS = {"urls": ["dataset.manifest=people.csv"]}
+# (group, choice) → what a user has to give with it
+NEEDS = {
+    ("dataset", "urls"): ["dataset.manifest=people.csv"],
+    ("embedder", "insightface"): ["face=insightface"],
+    ("embedder", "none"): ["verify=none"],
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -74,7 +79,7 @@ CHOICES = [(e, g, p.stem) for g, entries in GROUPS.items() for e in entries for 
 
 @pytest.mark.parametrize("entry, group, choice", CHOICES)
 def test_choice_composes_and_builds(entry, group, choice):
-    build(entry, [f"{group}={choice}", *NEEDS.get(choice, [])])
+    build(entry, [f"{group}={choice}", *NEEDS.get((group, choice), [])])
 
 
 def test_no_yaml_is_left_out():

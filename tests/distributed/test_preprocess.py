@@ -158,9 +158,9 @@ def test_every_planted_defect_is_rejected_for_its_reason_and_nothing_disappears(
 def test_the_graph_gives_what_its_stages_give_one_after_the_other(config, report):
     root, sizes = Path(config.dataset.root), base_sizes(config.base)
     photos = ingest.ingest(found(root), root, config.dataset)
-    photos = faces.find_faces(photos, root, faces.make_detector(config.face, root), None, config.face.min_size)
+    photos = faces.find_faces(photos, root, config.face.build(), None, config.face.min_size)
     photos = crop.crop_photos(verify.verify(photos, config.verify, "none", 2), root, config.crop, sizes.least_side)
-    photos = masks.mask_photos(photos, masks.make_masker(config.mask, root), 0.3, sizes.resolution)
+    photos = masks.mask_photos(photos, root, config.mask, config.mask.build(), sizes.resolution)
     photos = captions.caption_photos(photos, captions.make_captioner(config.caption, root))
     stage = Precompute(config.base, sizes, config.features, device="cpu", dtype="float32", batch_size=8)
     done = verify.require_photos(stage(from_table(to_table(photos))), config.min_photos, IDENTITIES)

@@ -8,8 +8,12 @@ import pytest
 from PIL import Image
 from support.photos import ingested
 
-from pm.data.config import FaceConfig
-from pm.data.stages.faces import SidecarDetector, dlib_model, find_faces, make_detector, make_embedder
+from pm.data.stages.faces import find_faces
+from pm.photo.dlib_models import dlib_model
+from pm.photo.embedders.dlib import Dlib as Embedding
+from pm.photo.embedders.probe import Probe
+from pm.photo.faces.dlib import Dlib
+from pm.photo.faces.sidecar import annotated_faces
 
 REPO = Path(__file__).resolve().parents[2]
 REAL = REPO.parent / "shared" / "faces"
@@ -20,9 +24,9 @@ def test_dlib_sees_no_face_on_a_wall(tmp_path):
     pytest.importorskip("dlib")
     (tmp_path / "wall_man").mkdir()
     Image.new("RGB", (96, 96), "gray").save(tmp_path / "wall_man" / "0.png")
-    detector = make_detector(FaceConfig("dlib", 20, upsample=0, max_side=96, pack=None, threshold=None), tmp_path)
+    detector = Dlib("dlib", 20, upsample=0, max_side=96).build()
     photos = ingested(tmp_path)
-    done = find_faces(photos, tmp_path, detector, make_embedder("dlib", None), 20)
+    done = find_faces(photos, tmp_path, detector, Embedding("dlib").build(), 20)
     assert done[0].reject.reason == "no_face"
 
 
@@ -36,10 +40,10 @@ def test_dlib_models_are_found_without_importing_their_package():
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real photos are not here")
 def test_dlib_tells_two_people_apart(tmp_path):
     pytest.importorskip("dlib")
-    config = FaceConfig("dlib", 80, upsample=0, max_side=300, pack=None, threshold=None)
+    config = Dlib("dlib", 80, upsample=0, max_side=300)
     names = ("newton_man/newton_1.jpg", "newton_man/newton_3.jpg", "yangmi_woman/yangmi_5.jpg")
     photos = [p for p in ingested(REAL, 256) if p.photo in names]
-    done = find_faces(photos, REAL, make_detector(config, REAL), make_embedder("dlib", None), config.min_size)
+    done = find_faces(photos, REAL, config.build(), Embedding("dlib").build(), config.min_size)
     a, b, c = (np.array(p.face.embedding) for p in done)
     assert np.linalg.norm(a - b) < 0.6 < min(np.linalg.norm(a - c), np.linalg.norm(b - c))
     for photo in done:
@@ -51,9 +55,10 @@ def test_dlib_tells_two_people_apart(tmp_path):
 @pytest.mark.skipif(not PROBE.is_file(), reason="the toon probe is not here")
 def test_the_probe_finds_planted_strangers_and_the_right_face_of_two(tmp_path):
     from pm.data.config import VerifyConfig
-    from pm.data.stages.masks import face_overlap
+    from pm.data.source.beside import read_sidecar
     from pm.data.stages.verify import verify
-    from pm.photo.sidecar import read_sidecar, sidecar_mask
+    from pm.photo.masks.select import face_overlap
+    from pm.photo.sidecar import sidecar_mask
     from pm.toon.world import write_photos
 
     root = tmp_path / "toon"
@@ -61,7 +66,7 @@ def test_the_probe_finds_planted_strangers_and_the_right_face_of_two(tmp_path):
     write_photos(root, identities=10, photos_per_identity=8, seed=5, split="train", defects=defects, progress=False)
     truth = json.loads((root / "truth.json").read_text())
     photos = ingested(root, 32)
-    photos = find_faces(photos, root, SidecarDetector(root), make_embedder("probe", str(PROBE)), 8)
+    photos = find_faces(photos, root, annotated_faces, Probe("probe", str(PROBE)).build(), 8)
     rule = {"rule": "similarity", "threshold": 5.0, "spread": "robust"}
     config = VerifyConfig(**rule, min_spread={"probe": 0.1}, rounds=4, max_distance=None)
     done = verify(photos, config, "probe", min_photos=2)

@@ -8,10 +8,6 @@ SIMILARITY = {"rule": "similarity", "threshold": 5, **SPREAD}
 
 SIZES = BaseSizes("f00", 32, (4, 8, 8), (77, 80), 32)
 
-FACE_FIELDS = ("upsample", "max_side", "pack", "threshold")
-
-MASK_FIELDS = ("iterations", "side", "max_share", "path", "label", "threshold")
-
 CAPTION_FIELDS = ("path", "prompt", "attempts", "max_tokens", "temperature")
 
 
@@ -37,9 +33,8 @@ def settings(**changes) -> dict:
         "base": {"path": "base", "vision_path": "vision"},
         "output": "out",
         "overwrite": False,
-        "face": {"name": "sidecar", "min_size": 8, **dict.fromkeys(FACE_FIELDS)},
+        "face": {"name": "sidecar", "min_size": 8},
         "embedder": "none",
-        "probe": None,
         "verify": {
             "rule": "none",
             "threshold": None,
@@ -50,7 +45,7 @@ def settings(**changes) -> dict:
         },
         "min_photos": 2,
         "crop": {"face_share": 0.1, "working_side": 512, "max_upscale": 2},
-        "mask": {"name": "sidecar", "min_overlap": 0.3, **dict.fromkeys(MASK_FIELDS)},
+        "mask": {"name": "sidecar", "min_overlap": 0.3, "max_share": 1.0},
         "caption": {"name": "sidecar", "templates": [], **dict.fromkeys(CAPTION_FIELDS)},
         "marking": {"rule": "simple", "parser": "none", "sentences": "none", "clip": "none"},
         "features": {"storage": "float16", "repeat": 0, "noise_fills": 0, "train_layers": 1},

@@ -22,10 +22,11 @@ FORBIDDEN = {
     "pm": ("pipelines", "serving", "hydra", "omegaconf", "torchvision"),
     "pm/data": ("pm.train", "pm.sample", "pm.evaluate"),
     "pm/model": ("pm.train", "pm.sample", "pm.evaluate", "pm.data"),
-    "pm/sample": ("pm.train", "pm.evaluate"),
+    "pm/photo": ("pm.train", "pm.sample", "pm.evaluate", "pm.data"),
+    "pm/sample": ("pm.train", "pm.evaluate", "pm.data"),
     "pm/toon": ("pm.train", "pm.sample", "pm.evaluate", "pm.data", "pm.model"),
     "pm/train": ("pm.evaluate",),
-    "serving": ("pipelines", "pm.train", "pm.evaluate"),
+    "serving": ("pipelines", "pm.train", "pm.evaluate", "pm.data"),
 }
 
 # Part of a program above the rooms: `python -m pm.toon.pretrain` makes the base and its first adapter.

@@ -88,8 +88,13 @@ def _absolute(config: PreprocessConfig) -> PreprocessConfig:
         output=str(Path(config.output).absolute()),
         dataset=source,
         base=replace(config.base, path=local(config.base.path), vision_path=local(config.base.vision_path)),
-        probe=config.probe and local(config.probe),
+        embedder=_with_local_path(config.embedder, local),
     )
+
+
+def _with_local_path(part: Any, local: Callable[[str], str]) -> Any:
+    """A part of the configuration with its file made absolute, if it has one."""
+    return replace(part, path=local(part.path)) if hasattr(part, "path") else part
 
 
 def _draw_toon(config: PreprocessConfig) -> None:
@@ -197,7 +202,8 @@ def _pools(config: PreprocessConfig, steps: Sequence[Step]) -> dict[str, tuple[i
     have, want = ray.cluster_resources(), config.workers
     cpus, gpus = have.get("CPU", 0), have.get("GPU", 0)
     names = [step.name for step in steps if step.pool]
-    on_gpu = [n for n in names if n != "download" and (n != "faces" or config.face.name == "insightface")]
+    uses = {"download": False, "faces": config.face.uses_gpu or config.embedder.uses_gpu, "masks": config.mask.uses_gpu}
+    on_gpu = [name for name in names if uses.get(name, True)]
     per_actor = want.gpus if want.gpus is not None else (1 / len(on_gpu) if gpus else 0.0)
     usual = max(1, int(gpus / (per_actor * len(on_gpu)) + 1e-6) if per_actor else int(cpus // 4))
     pools = {}

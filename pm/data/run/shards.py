@@ -74,7 +74,7 @@ def settings_of(config: PreprocessConfig, sizes: BaseSizes, listing: str) -> dic
         "photos": listing,
         "shard_photos": config.workers.shard_photos,
         **{name: getattr(config.dataset, name) for name in ("min_side", "max_pixels", "max_bytes", "near_duplicate")},
-        "embedder": config.embedder,
+        "embedder": config.embedder.name,
         "min_photos": config.min_photos,
         "dtype": config.dtype,
         **{name: _jsonable(dataclasses.asdict(getattr(config, name))) for name in groups},

@@ -13,7 +13,7 @@ from pm.model.base_sizes import BaseSizes
 
 PRECOMPUTE = "precompute"  # that of its module, which brings torch: seconds, in workers that need none
 IDENTITIES = "identities"  # the last look at who still has enough photos
-_HEAVY_MASKS, _HEAVY_CAPTIONS = ("mask2former",), ("blip2",)
+_HEAVY_CAPTIONS = ("blip2",)
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def stages_of(config: PreprocessConfig) -> tuple[str, ...]:
 def steps_of(config: PreprocessConfig) -> list[Step]:
     """Stages with a model get actors of their own; what lies between them is done in one task."""
     heavy = {download.STAGE: True, PRECOMPUTE: True}
-    heavy[faces.STAGE] = config.face.name != "sidecar" or config.embedder != "none"
-    heavy[masks.STAGE] = config.mask.name in _HEAVY_MASKS
+    heavy[faces.STAGE] = config.face.holds_model or config.embedder.name != "none"
+    heavy[masks.STAGE] = config.mask.holds_model
     heavy[captions.STAGE] = config.caption.name in _HEAVY_CAPTIONS or _marks_with_models(config)
     found: list[list[str]] = []
     for stage in stages_of(config):
@@ -69,7 +69,7 @@ def make_stages(
         faces.STAGE: lambda: _faces(config, device),
         verify.STAGE: lambda: _verify(config),
         crop.STAGE: lambda: _crop(config, sizes),
-        masks.STAGE: lambda: _masks(config, sizes),
+        masks.STAGE: lambda: _masks(config, sizes, device),
         captions.STAGE: lambda: _captions(config),
         PRECOMPUTE: lambda: _precompute(config, sizes, device),
         IDENTITIES: lambda: _identities(config),
@@ -79,9 +79,9 @@ def make_stages(
 
 def preflight(config: PreprocessConfig) -> None:
     """Fail here with one line for what would fail in every worker with a traceback."""
-    faces.make_detector(config.face, config.dataset.root)
-    masks.make_masker(config.mask, config.dataset.root)
-    faces.make_embedder(config.embedder, config.probe, config.face)
+    config.face.build()
+    config.mask.build()
+    config.embedder.build()
     captions.make_captioner(config.caption, config.dataset.root)
     marking.make_marker(config.marking)
     if config.dataset.near_duplicate is not None:
@@ -107,14 +107,13 @@ def _ingest(config: PreprocessConfig) -> list[Stage]:
 
 def _faces(config: PreprocessConfig, device: str) -> list[Stage]:
     root, least = config.dataset.root, config.face.min_size
-    detector = faces.make_detector(config.face, root, device)
-    embedder = faces.make_embedder(config.embedder, config.probe, config.face, device)
+    detector, embedder = config.face.build(device), config.embedder.build(device)
     return [Stage(faces.STAGE, lambda photos: faces.find_faces(photos, root, detector, embedder, least), alone=True)]
 
 
 def _verify(config: PreprocessConfig) -> list[Stage]:
     def check(photos: list[Photo]) -> list[Photo]:
-        return verify.verify(photos, config.verify, config.embedder, config.min_photos)
+        return verify.verify(photos, config.verify, config.embedder.name, config.min_photos)
 
     return [Stage(verify.STAGE, check, alone=False)]
 
@@ -126,11 +125,14 @@ def _crop(config: PreprocessConfig, sizes: BaseSizes) -> list[Stage]:
     return [Stage(crop.STAGE, cut, alone=True)]
 
 
-def _masks(config: PreprocessConfig, sizes: BaseSizes) -> list[Stage]:
-    size = config.workers.batch_size
-    masker = masks.make_masker(config.mask, config.dataset.root, dtype=config.dtype, batch_size=size)
-    overlap, side = config.mask.min_overlap, sizes.resolution
-    return [Stage(masks.STAGE, lambda photos: masks.mask_photos(photos, masker, overlap, side), alone=True)]
+def _masks(config: PreprocessConfig, sizes: BaseSizes, device: str) -> list[Stage]:
+    masker = config.mask.build(device=device, dtype=config.dtype, batch_size=config.workers.batch_size)
+    root, side = config.dataset.root, sizes.resolution
+
+    def cut_out(photos: list[Photo]) -> list[Photo]:
+        return masks.mask_photos(photos, root, config.mask, masker, side)
+
+    return [Stage(masks.STAGE, cut_out, alone=True)]
 
 
 def _captions(config: PreprocessConfig) -> list[Stage]:

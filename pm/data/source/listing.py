@@ -22,13 +22,8 @@ from pm.data.records import Photo
 from pm.data.source.manifest import manifest_rows
 from pm.data.source.store import filesystem, is_remote, read_bytes, tar_members
 from pm.errors import DataError
+from pm.photo.pixels import PHOTO_SUFFIXES
 
-# Photo formats by name. Some of them Pillow cannot read; those photos are rejected with a row, not overlooked.
-PHOTO_SUFFIXES = frozenset(
-    f".{name}"
-    for name in ("png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "tif", "tiff", "gif", "avif", "heic")
-    + ("heif", "jp2", "ppm", "tga", "raw", "dng", "cr2", "nef")
-)
 SIDECAR_SUFFIXES = frozenset((".json", ".txt"))
 _LAYOUT = "photos are expected at <root>/<person>_<class word>/<photo>, for example faces/anna_woman/1.jpg"
 _TABLE = """CREATE TABLE files (identity TEXT, name TEXT, photo INTEGER, size INTEGER, source TEXT, licence TEXT,

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 from pm.data.config import CaptionConfig
 from pm.data.records import Photo, groups
+from pm.data.source.beside import read_sidecar, read_text
 from pm.errors import DataError
 from pm.model.prompt import CLASS_WORDS, mark
-from pm.photo.sidecar import SidecarError, SidecarMissing, read_sidecar, read_text
+from pm.photo.types import SidecarError, SidecarMissing
 
 STAGE = "captions"
 _LONGEST = 2**14  # characters; the text encoders read about 300

@@ -1,11 +1,28 @@
-"""Person masks without weights: OpenCV's GrabCut around a face. Needs the extra `photos`."""
+"""`mask=grabcut`: person masks without weights, by OpenCV's GrabCut around a face. Needs the extra `photos`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
-import cv2
 import numpy as np
+from annotated_types import Ge
 
-from pm.data.records import Photo
+from pm.photo.masks.select import MaskChoice, Masker
+from pm.photo.opencv import import_cv2
+from pm.photo.pixels import bgr
+from pm.photo.types import Crop
+
+
+@dataclass(frozen=True)
+class GrabCut(MaskChoice):
+    """OpenCV's GrabCut, seeded by the face box."""
+
+    iterations: Annotated[int, Ge(1)]
+    side: Annotated[int, Ge(16)]  # pixels it works at; its time grows with the area
+
+    def build(self, *, device: str | None = None, dtype: str = "float32", batch_size: int | None = None) -> Masker:
+        import_cv2("mask=grabcut")
+        return GrabCutMasker(self.iterations, self.side)
 
 
 class GrabCutMasker:
@@ -13,22 +30,24 @@ class GrabCutMasker:
 
     No weights needed, and good enough to remove most of the background; a panoptic model does better. Where person and
     background have the same colours it cannot tell them apart and keeps everything: that mask says nothing, and
-    `mask_photos` rejects what keeps more than `max_share` of the crop.
+    `select_mask` refuses what keeps more than `max_share` of the crop.
     """
 
-    def __init__(self, iterations: int, side: int, max_share: float):
-        self.iterations, self.side, self.max_share = iterations, side, max_share
+    def __init__(self, iterations: int, side: int):
+        self.iterations, self.side = iterations, side
 
-    def __call__(self, photo: Photo, crop: np.ndarray, face: Sequence[float]) -> list[np.ndarray]:
-        full = crop.shape[0]
+    def __call__(self, crop: Crop) -> list[np.ndarray]:
+        import cv2
+
+        full = crop.pixels.shape[0]
         side = min(full, self.side)
-        crop = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
-        labels = grabcut_seed(side, [v * side / full for v in face])
+        pixels = cv2.resize(crop.pixels, (side, side), interpolation=cv2.INTER_AREA)
+        labels = grabcut_seed(side, [v * side / full for v in crop.face])
         background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
         cv2.setRNGSeed(0)  # its colour clusters start at random
         try:
             cv2.grabCut(
-                np.ascontiguousarray(crop[..., ::-1]),
+                bgr(pixels),
                 labels,
                 None,
                 background,
@@ -44,6 +63,8 @@ class GrabCutMasker:
 
 def _regions(person: np.ndarray) -> list[np.ndarray]:
     """Connected regions of a 0/1 mask [S, S] as masks of 255, without thin bridges between them and without holes."""
+    import cv2
+
     radius = max(1, person.shape[0] // 64)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     count, regions = cv2.connectedComponents(cv2.morphologyEx(person, cv2.MORPH_OPEN, disc))
@@ -61,6 +82,8 @@ def grabcut_seed(side: int, face: Sequence[float]) -> np.ndarray:
     shoulders widening below it down to the border. Surely background: outside a generous outline of head, hair and
     shoulders, so that however alike the colours are, no mask leaves it. The rest: probably background.
     """
+    import cv2
+
     x0, y0, x1, y1 = face
     width, height, middle = x1 - x0, y1 - y0, (x0 + x1) / 2
     labels = np.full((side, side), cv2.GC_PR_BGD, np.uint8)

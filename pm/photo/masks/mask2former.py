@@ -1,18 +1,34 @@
-"""Person masks by Mask2Former's panoptic segmentation (Cheng et al. 2022), as in the paper (section 3.3)."""
+"""`mask=mask2former`: panoptic segmentation (Cheng et al. 2022) finds the person, as in the paper (section 3.3)."""
 
 import importlib.util
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-import torch
+from annotated_types import Ge, Lt
 from PIL import Image
 
-from pm.data.records import Photo
 from pm.errors import ConfigError
-from pm.model.batching import Batcher, best_device
-from pm.model.files import read_json, resolve_folder
-from pm.model.pretrained import load_pretrained
+from pm.photo.masks.select import MaskChoice, Masker
+from pm.photo.types import Crop
+
+
+@dataclass(frozen=True)
+class Mask2Former(MaskChoice):
+    """Panoptic segmentation, as in the paper; wants a GPU."""
+
+    path: str  # Hub id or folder of a panoptic model
+    label: str  # the class of people
+    threshold: Annotated[float, Ge(0), Lt(1)]  # least probability of a segment
+
+    holds_model: ClassVar[bool] = True
+    uses_gpu: ClassVar[bool] = True
+
+    def build(self, *, device: str | None = None, dtype: str = "float32", batch_size: int | None = None) -> Masker:
+        return Mask2FormerMasker(
+            self.path, self.label, self.threshold, device=device, dtype=dtype, batch_size=batch_size
+        )
 
 
 class Mask2FormerMasker:
@@ -40,6 +56,9 @@ class Mask2FormerMasker:
         dtype: str = "float32",
         batch_size: int | None = None,
     ):
+        from pm.model.batching import Batcher, best_device
+        from pm.model.files import read_json, resolve_folder
+
         if importlib.util.find_spec("scipy") is None:
             raise ConfigError("mask=mask2former needs SciPy; pip install scipy")
         self.path, self.threshold, self.dtype = path, threshold, dtype
@@ -51,20 +70,24 @@ class Mask2FormerMasker:
             raise ConfigError(f"mask.label={label!r} is not a class of {path}; it knows {known or 'none'}, ...")
         self._batches = Batcher(batch_size, self.device)
 
-    def __call__(self, photo: Photo, crop: np.ndarray, face: Sequence[float]) -> list[np.ndarray]:
+    def __call__(self, crop: Crop) -> list[np.ndarray]:
         return self.many([crop])[0]
 
-    def many(self, crops: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
-        """Masks of the people in each crop (uint8 [S, S, 3]), uint8 [S, S], 255 on the person."""
-        return self._batches(self._segment, crops)
+    def many(self, crops: Sequence[Crop]) -> list[list[np.ndarray]]:
+        """Masks of the people in each crop, uint8 [S, S], 255 on the person."""
+        return self._batches(self._segment, [crop.pixels for crop in crops])
 
-    @torch.no_grad()
     def _segment(self, crops: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+        import torch
+
+        from pm.model.pretrained import load_pretrained
+
         names = ("Mask2FormerForUniversalSegmentation", "AutoImageProcessor")
         model, processor = load_pretrained("mask.path", self.path, *names, self.device, self.dtype)
         inputs = processor(images=[Image.fromarray(crop) for crop in crops], return_tensors="pt")
         pixels = inputs["pixel_values"].to(self.device, model.dtype)
-        outputs = model(pixel_values=pixels, pixel_mask=inputs["pixel_mask"].to(self.device))
+        with torch.no_grad():
+            outputs = model(pixel_values=pixels, pixel_mask=inputs["pixel_mask"].to(self.device))
         outputs.class_queries_logits = outputs.class_queries_logits.float()
         outputs.masks_queries_logits = outputs.masks_queries_logits.float()
         sizes = [crop.shape[:2] for crop in crops]

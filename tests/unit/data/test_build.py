@@ -43,7 +43,7 @@ def test_what_is_missing_is_said_before_anything_is_written(make, tmp_path):
     with pytest.raises(DataError, match="is not a folder that can be read"):
         make(dataset={"root": str(tmp_path / "nowhere")})
     with pytest.raises(CheckpointError, match="no toon probe at"):
-        make(embedder="probe", probe=str(tmp_path / "nowhere"))
+        make(embedder={"name": "probe", "path": str(tmp_path / "nowhere")})
     with pytest.raises(CheckpointError):
         make(base={"path": str(tmp_path / "nowhere"), "vision_path": ""})
     assert not (tmp_path / "out").exists()

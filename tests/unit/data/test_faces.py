@@ -3,12 +3,13 @@ import json
 import pytest
 from support.photos import ingested, write_photo
 
-from pm.data.stages.faces import SidecarDetector, find_faces
+from pm.data.stages.faces import find_faces
+from pm.photo.faces.sidecar import annotated_faces
 
 
 def sidecar_faces_of(root, min_size=8):
     photos = ingested(root)
-    return {p.photo: p for p in find_faces(photos, root, SidecarDetector(root), None, min_size)}
+    return {p.photo: p for p in find_faces(photos, root, annotated_faces, None, min_size)}
 
 
 def test_sidecar_faces_are_clipped_and_kept_in_full(root):

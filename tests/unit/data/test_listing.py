@@ -14,8 +14,9 @@ from support.photos import found, ingested, source, write_photo
 
 from pm.data.source.listing import Listing
 from pm.data.source.store import read_bytes, read_pixels, size_of
-from pm.data.stages.faces import SidecarDetector, find_faces
+from pm.data.stages.faces import find_faces
 from pm.errors import DataError
+from pm.photo.faces.sidecar import annotated_faces
 
 
 def digest(root) -> str:
@@ -107,7 +108,7 @@ def test_tars_give_the_same_photos_as_a_folder(root, tars):
     assert [p.identity for p in packed] == [p.identity for p in plain]
     assert sorted(p.sha256 for p in packed) == sorted(p.sha256 for p in plain)
     assert {p.photo.split("/")[0] for p in packed} == {"faces-000.tar", "faces-001.tar"}
-    done = find_faces(packed, tars, SidecarDetector(tars), None, 8)
+    done = find_faces(packed, tars, annotated_faces, None, 8)
     assert not any(p.reject for p in done) and all(len(p.faces) == 1 for p in done)
 
 
@@ -224,7 +225,7 @@ def test_a_bucket_gives_the_same_photos_as_a_folder(root, tars, bucket):
     remote = ingested(bucket("raw"), 32)
     assert [(p.identity, p.photo, p.sha256) for p in remote] == [(p.identity, p.photo, p.sha256) for p in plain]
     assert remote[0].source == "s3://photos/raw/p0_man/0.png"
-    done = find_faces(remote, bucket("raw"), SidecarDetector(bucket("raw")), None, 8)
+    done = find_faces(remote, bucket("raw"), annotated_faces, None, 8)
     assert not any(p.reject for p in done)
     packed = ingested(bucket("tars"), 32)
     assert sorted(p.sha256 for p in packed) == sorted(p.sha256 for p in plain)

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from support.preprocessing import CAPTION_FIELDS, FACE_FIELDS, MASK_FIELDS, SIMILARITY, SIZES, settings
+from support.preprocessing import CAPTION_FIELDS, SIMILARITY, SIZES, settings
 
 from pm.config import from_mapping
 from pm.data.config import PreprocessConfig
@@ -44,19 +44,18 @@ def test_settings_name_what_the_content_depends_on_and_nothing_else():
         (
             {
                 "verify": SIMILARITY,
-                "embedder": "probe",
-                "probe": "probe.safetensors",
+                "embedder": {"name": "probe", "path": "probe.safetensors"},
             },
             "verify.min_spread.probe",
         ),
-        ({"embedder": "probe"}, "probe="),
-        ({"face": {"name": "dlib", "min_size": 8, **dict.fromkeys(FACE_FIELDS)}}, "face.upsample"),
-        ({"mask": {"name": "grabcut", "min_overlap": 0.3, **dict.fromkeys(MASK_FIELDS)}}, "mask.iterations"),
+        ({"embedder": "probe"}, "embedder.path"),
+        ({"face": {"name": "dlib", "min_size": 8}}, "face.upsample"),
+        ({"mask": {"name": "grabcut", "min_overlap": 0.3, "max_share": 0.9}}, "mask.iterations"),
         ({"caption": {"name": "template", "templates": ["a man"], **dict.fromkeys(CAPTION_FIELDS)}}, "{word}"),
         ({"caption": {"name": "template", "templates": [], **dict.fromkeys(CAPTION_FIELDS)}}, "caption.templates"),
         ({"crop": {"face_share": 1.5, "working_side": 512, "max_upscale": 2}}, "crop.face_share=1.5"),
         ({"caption": {"name": "blip2", "templates": [], **dict.fromkeys(CAPTION_FIELDS)}}, "caption.path"),
-        ({"mask": {"name": "mask2former", "min_overlap": 0.3, **dict.fromkeys(MASK_FIELDS)}}, "mask.path"),
+        ({"mask": {"name": "mask2former", "min_overlap": 0.3, "max_share": 1.0}}, "mask.path"),
         ({"min_photos": 0}, "min_photos=0"),
         ({"dataset": {**settings()["dataset"], "root": None}}, "dataset.root"),
         ({"dataset": {**settings()["dataset"], "identities": 3}}, "dataset.photos_per_identity"),

@@ -24,8 +24,7 @@ META = AdapterMeta("", "stacked", "insert", "img", 4, "face+mask", "0", {}, {})
 
 def _settings(face: str) -> dict:
     how = dataclasses.asdict(PHOTO)
-    how["face"] |= {"name": face}
-    return how
+    return how if face == "dlib" else {**how, "face": {"name": face, "min_size": 8}}
 
 
 def _toon(seed: int) -> tuple[Image.Image, np.ndarray]:

@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pm.data.config import CropConfig, FaceConfig, MaskConfig
 from pm.errors import ConfigError, RequestError
+from pm.photo.crop import CropConfig
+from pm.photo.faces.dlib import Dlib
+from pm.photo.faces.sidecar import Sidecar
+from pm.photo.masks.grabcut import GrabCut
+from pm.photo.masks.sidecar import Sidecar as SidecarMask
 from pm.sample.references import find_references, load_references
 
 CROP = CropConfig(face_share=0.1, working_side=512, max_upscale=4)
-SIDECAR = FaceConfig(name="sidecar", min_size=4, upsample=None, max_side=None, pack=None, threshold=None)
-NONE = dict.fromkeys(("iterations", "side", "max_share", "path", "label", "threshold"))
-MASK = MaskConfig(name="sidecar", min_overlap=0.3, **NONE)
+SIDECAR = Sidecar("sidecar", min_size=4)
+MASK = SidecarMask("sidecar", min_overlap=0.3, max_share=1.0)
 FACES = Path(__file__).resolve().parents[4] / "shared" / "faces"
 
 
@@ -91,8 +94,8 @@ def test_what_cannot_be_prepared_says_why(tmp_path):
 def test_real_photographs_through_dlib_and_grabcut():
     pytest.importorskip("dlib")
     photos = find_references([str(FACES / "newton_man" / "newton_[13].jpg")])
-    dlib = FaceConfig(name="dlib", min_size=40, upsample=1, max_side=1280, pack=None, threshold=None)
-    grabcut = MaskConfig(name="grabcut", min_overlap=0.3, **{**NONE, "iterations": 2, "side": 128, "max_share": 0.95})
+    dlib = Dlib("dlib", min_size=40, upsample=1, max_side=1280)
+    grabcut = GrabCut("grabcut", min_overlap=0.3, max_share=0.95, iterations=2, side=128)
     for reference in load_references(photos, dlib, grabcut, CROP):
         assert reference.image.width == reference.image.height >= 100
         assert 0.1 < (np.asarray(reference.mask) >= 128).mean() < 0.95

@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from pm.data.config import CropConfig
 from pm.errors import ConfigError, PmError, RequestError
 from pm.model.adapter import adapter_state, load_adapter, meta_of, save_adapter
 from pm.model.base import load_base
 from pm.model.config import AdapterConfig, BaseConfig
 from pm.model.photomaker import PhotoMaker
+from pm.photo.crop import CropConfig
 from pm.sample.config import GenerateConfig, SamplerConfig
 from pm.sample.run import generate, pick_device, pick_dtype
 

@@ -4,11 +4,11 @@ import torch
 from support.photos import photo_of
 from support.tiny_models import write_mask2former
 
-from pm.data.config import MaskConfig
-from pm.data.stages.masks import make_masker, mask_photos
+from pm.data.stages.masks import mask_photos
 from pm.errors import CheckpointError, ConfigError
-from pm.photo.masks.mask2former import Mask2FormerMasker
+from pm.photo.masks.mask2former import Mask2Former, Mask2FormerMasker
 from pm.photo.pixels import decode_png
+from pm.photo.types import Crop, PhotoView
 
 LABELS = {0: "tree", 1: "person", 2: "person-like statue"}
 
@@ -22,6 +22,10 @@ def model(tmp_path_factory):
 def crops():
     rng = np.random.default_rng(0)
     return [np.kron(rng.integers(0, 256, (4, 4, 3)), np.ones((16, 16, 1))).astype(np.uint8) for _ in range(4)]
+
+
+def _crop(pixels):
+    return Crop(PhotoView.of(pixels), (0, 0, 64, 64), (0.0, 0.0, 64.0, 64.0), pixels)
 
 
 def segments(model, crop):
@@ -39,7 +43,7 @@ def segments(model, crop):
 
 
 def test_candidates_are_the_segments_of_the_class_person(model, crops):
-    masks = Mask2FormerMasker(model, "person", 0.0, batch_size=2).many(crops)
+    masks = Mask2FormerMasker(model, "person", 0.0, batch_size=2).many([_crop(crop) for crop in crops])
     seen = 0
     for crop, found in zip(crops, masks, strict=True):
         segmentation, names = segments(model, crop)
@@ -54,18 +58,17 @@ def test_candidates_are_the_segments_of_the_class_person(model, crops):
 
 
 def test_it_is_a_choice_of_the_stage_and_rejects_where_it_sees_nobody(model, crops):
-    settings = {"min_overlap": 0.01, "iterations": None, "side": None, "max_share": None, "path": model}
     photos = [photo_of(crop, (0.0, 0.0, 64.0, 64.0)) for crop in crops[:1]]
     found = segments(model, crops[0])[1].values()
     for label in ("person", "tree"):
-        masker = make_masker(MaskConfig(name="mask2former", label=label, threshold=0.0, **settings), "unused")
-        done = mask_photos(photos, masker, 0.01, resolution=32)[0]
+        choice = Mask2Former("mask2former", 0.01, 1.0, model, label, threshold=0.0)
+        done = mask_photos(photos, "unused", choice, choice.build(), resolution=32)[0]
         if label in found:
             assert np.asarray(decode_png(done.mask, "L")).shape == (32, 32)
         else:
             assert done.reject.reason == "no_mask"
-    sure = make_masker(MaskConfig(name="mask2former", label="person", threshold=0.999, **settings), "unused")
-    assert mask_photos(photos, sure, 0.01, resolution=32)[0].reject.reason == "no_mask"
+    sure = Mask2Former("mask2former", 0.01, 1.0, model, "person", threshold=0.999)
+    assert mask_photos(photos, "unused", sure, sure.build(), resolution=32)[0].reject.reason == "no_mask"
 
 
 def test_a_model_that_is_missing_or_knows_no_people_is_named(model, tmp_path):

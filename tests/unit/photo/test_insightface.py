@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from support.photos import ingested, write_photo
 
-from pm.data.config import FaceConfig
-from pm.data.stages.faces import find_faces, make_detector, make_embedder
+from pm.data.stages.faces import find_faces
 from pm.errors import CheckpointError, ConfigError
+from pm.photo.embedders.insightface import InsightFace as Embedding
+from pm.photo.faces.insightface import InsightFace
 
-FACE = FaceConfig("insightface", min_size=1, upsample=None, max_side=64, pack="buffalo_l", threshold=0.2)
+FACE = InsightFace("insightface", min_size=1, max_side=64, pack="buffalo_l", threshold=0.2)
 
 
 def installed() -> bool:
@@ -24,7 +25,7 @@ def installed() -> bool:
 
 @pytest.mark.skipif(installed(), reason="InsightFace is installed")
 def test_without_the_package_one_line_says_what_to_install(tmp_path):
-    for make in (lambda: make_detector(FACE, tmp_path), lambda: make_embedder("insightface", None, FACE)):
+    for make in (FACE.build, Embedding("insightface", "buffalo_l").build):
         with pytest.raises(ConfigError, match=r"pip install .*insightface.*.*non-commercial") as caught:
             make()
         assert "\n" not in str(caught.value)
@@ -73,7 +74,7 @@ def pack(tmp_path):
 def test_faces_have_boxes_landmarks_scores_and_embeddings(pack, tmp_path):
     write_photo(tmp_path / "raw" / "anna_woman" / "0.png", 1)
     config = replace(FACE, pack=str(pack))
-    detector, embedder = make_detector(config, tmp_path), make_embedder("insightface", None, config)
+    detector, embedder = config.build(), Embedding("insightface", str(pack)).build()
     (photo,) = find_faces(ingested(tmp_path / "raw"), tmp_path / "raw", detector, embedder, 1)
     assert photo.reject is None and photo.faces
     for face in photo.faces:
@@ -85,8 +86,8 @@ def test_faces_have_boxes_landmarks_scores_and_embeddings(pack, tmp_path):
 def test_a_pack_that_is_not_there_is_said_in_one_line(pack, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="face.pack=.*buffalo_l") as caught:
-        make_detector(replace(FACE, pack=str(tmp_path / "empty")), tmp_path)
+        replace(FACE, pack=str(tmp_path / "empty")).build()
     (pack / "rec.onnx").unlink()
     with pytest.raises(CheckpointError, match="no model for recognition"):
-        make_embedder("insightface", None, replace(FACE, pack=str(pack)))
+        Embedding("insightface", str(pack)).build()
     assert "\n" not in str(caught.value)

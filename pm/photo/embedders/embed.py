@@ -1,0 +1,49 @@
+"""The kind of parts that turn faces into vectors, of which the same person's lie close together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from pm.choice import Choice
+from pm.errors import ConfigError
+from pm.photo.faces.detect import FaceChoice
+from pm.photo.types import Face
+
+
+class Embedder(Protocol):
+    """image uint8 RGB [H, W, 3] and its n faces → [n, E]."""
+
+    def __call__(self, image: np.ndarray, faces: Sequence[Face]) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class EmbedderChoice(Choice, group="embedder", package="pm.photo.embedders"):
+    """What `verify=similarity` compares faces with."""
+
+    name: str
+
+    uses_gpu: ClassVar[bool] = False
+    landmarks: ClassVar[str | None] = None  # which points of the detector it aligns faces by; None: it needs none
+
+    def check(self, face: FaceChoice) -> None:
+        """Refuse a detector that does not find the landmarks needed.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        if self.landmarks is not None and face.landmarks != self.landmarks:
+            raise ConfigError(
+                f"embedder={self.name} needs landmarks ({self.landmarks}), which face={face.name} does not find; "
+                "choose face=insightface with it"
+            )
+
+    def build(self, device: str = "cpu") -> Embedder | None:
+        """The embedder, its model loaded; None: faces are not embedded.
+
+        Raises:
+            ConfigError: what it needs is not installed.
+            CheckpointError: its weights are not there.
+        """
+        raise NotImplementedError

@@ -1,0 +1,13 @@
+"""`embedder=none`: faces are not compared; for `verify=none`."""
+
+from dataclasses import dataclass
+
+from pm.photo.embedders.embed import Embedder, EmbedderChoice
+
+
+@dataclass(frozen=True)
+class NoEmbedder(EmbedderChoice):
+    """No embeddings."""
+
+    def build(self, device: str = "cpu") -> Embedder | None:
+        return None

@@ -1,0 +1,40 @@
+"""InsightFace's model packs. Needs the extra `insightface`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pm.errors import CheckpointError, ConfigError, install_hint
+
+
+def load_models(setting: str, pack: str, *, modules: Sequence[str], side: int, threshold: float, device: str) -> Any:
+    """InsightFace's `FaceAnalysis` with some of a model pack's parts ("detection", "recognition").
+
+    Args:
+        setting: what named the pack, for messages.
+        pack: name of a pack, which the library downloads at its first use, or a folder with .onnx files.
+        side: of the square that photos are scaled into for detection, px.
+
+    Raises:
+        ConfigError: not installed.
+        CheckpointError: the pack is not there, or a part is missing in it.
+    """
+    try:
+        from insightface.app import FaceAnalysis
+    except ImportError:
+        way = f"run {install_hint('insightface')} (its weights are for non-commercial research only)"
+        raise ConfigError(f"InsightFace is not installed; {way}") from None
+    providers = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    name = str(Path(pack).resolve()) if Path(pack).is_dir() else pack
+    try:
+        models = FaceAnalysis(name=name, allowed_modules=["detection", *modules], providers=providers)
+        models.prepare(ctx_id=-1 if device == "cpu" else 0, det_thresh=threshold, det_size=(side, side))
+    except Exception as error:  # network, broken files, missing parts: the library has no error type of its own
+        raise CheckpointError(
+            f"{setting}={pack} cannot be loaded ({type(error).__name__}: {error}); give a pack's name "
+            "(buffalo_l) with network access, or a folder with its .onnx files"
+        ) from error
+    missing = [part for part in modules if part not in models.models]
+    if missing:
+        raise CheckpointError(f"{setting}={pack} has no model for {missing[0]}; choose a whole pack such as buffalo_l")
+    return models
