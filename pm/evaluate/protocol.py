@@ -42,7 +42,7 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class ReportRow:
-    """One line of the report. `images` is [trial][image], uint8 [S, S, 3]."""
+    """One line of the report. `images`: a list for each trial, of uint8 [S, S, 3]."""
 
     name: str
     identity: Interval
@@ -95,7 +95,8 @@ def portraits(
 ) -> tuple[list[list[np.ndarray]], float]:
     """Generate all images of all trials with `references` ID images each (0: the base alone).
 
-    Returns: images [trial][image] uint8 [S, S, 3], and seconds per image.
+    Returns:
+        For each trial a list of images, uint8 [S, S, 3]; and seconds per image.
     """
     requests = []
     for trial in trials:

@@ -58,7 +58,8 @@ def write_photos(
         size: side of the square photos, px.
         defects: share of photos (0–1) per defect in `DEFECTS`; the rest are clean.
 
-    Returns: number of photos per defect, and 'clean'.
+    Returns:
+        Number of photos per defect, and 'clean'.
 
     Raises:
         ConfigError: unknown defect or shares that add up to more than 1.

@@ -98,7 +98,7 @@ def check_origin(folder: Path, position: Position, now: Mapping[str, Any]) -> No
     """Refuse to go on with another base or dataset than the checkpoint's; the project's version is only told.
 
     Raises:
-        CheckpointError
+        CheckpointError: the base or the dataset is another one.
     """
     for name, what in (("base", "base model"), ("dataset", "dataset")):
         if position.made_for.get(name) != now[name]:

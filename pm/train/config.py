@@ -85,7 +85,7 @@ class TrainConfig:
         """Fail unless the global batch can be split evenly.
 
         Raises:
-            ConfigError
+            ConfigError: it cannot (names a batch size that can).
         """
         micro = self.micro_batch_size or max(1, self.batch_size // workers)
         if self.batch_size % (workers * micro):

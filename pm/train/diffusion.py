@@ -101,7 +101,8 @@ def masked_mse(prediction: Tensor, wanted: Tensor, mask: Tensor, use_mask: Tenso
     mask is empty counts as unmasked.
 
     Args:
-        prediction, wanted: [B, C, h, w].
+        prediction: [B, C, h, w].
+        wanted: [B, C, h, w].
         mask: [B, 1, h, w] in 0..1.
         use_mask: [B] bool.
 

@@ -50,7 +50,8 @@ class TrainStep(nn.Module):
         schedule: the base's noise levels.
         scaling_factor: of the VAE's latents.
         precision: dtype of the computation; the loss is float32.
-        loss_weights, min_snr_gamma: rule and gamma of `snr_weight`.
+        loss_weights: rule of `snr_weight`.
+        min_snr_gamma: gamma of `snr_weight`.
     """
 
     def __init__(

@@ -63,7 +63,8 @@ class Engine:
         theirs.
 
         Raises:
-            ConfigError, CheckpointError: one cannot be used; it is served as before, and so are those after it.
+            ConfigError: there is none, or a name is not allowed.
+            CheckpointError: one cannot be used; it is served as before, and so are those after it.
         """
         check_adapters(adapters)
         await asyncio.wrap_future(self.batcher.call(lambda: self._swap(adapters)))

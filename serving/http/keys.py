@@ -31,7 +31,11 @@ class KeyFile:
     """Keys by name, read again when the file changes: a removed key stops working within a second."""
 
     def __init__(self, path: str | Path) -> None:
-        """Raises: ConfigError: the file is missing or not one of ours."""
+        """Read the keys.
+
+        Raises:
+            ConfigError: the file is missing or not one of ours.
+        """
         self.path = Path(path)
         self._version: tuple | None = None
         self.keys: dict[str, Key] = {}

@@ -25,7 +25,8 @@ class Blip2Captioner:
 
     Args:
         config: path, prompt, attempts, max_tokens, temperature.
-        device, dtype: where it runs and in what precision; device None takes a GPU if there is one.
+        device: where it runs; None takes a GPU if there is one.
+        dtype: of its weights and computation.
         batch_size: crops in one call; None: measured.
 
     Raises:

@@ -22,7 +22,8 @@ class Loader(Iterator[Batch]):
         dataset: where the samples come from.
         batch_size: samples in one batch of this worker.
         seed: of the whole sequence, equal on all workers.
-        rank, world_size: this worker's r and W.
+        rank: this worker's number, r.
+        world_size: number of workers, W.
         update: samples of one optimizer update, over all workers and micro-batches, if it may not divide evenly: the
             update's last micro-batch is then smaller, and a worker that gets nothing of it computes the first sample.
         prefetch: batches made ahead by a background thread; 0 makes them when asked.

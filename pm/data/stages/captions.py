@@ -96,7 +96,8 @@ def make_captioner(
     Args:
         config: the choice.
         root: where the photos are, for sidecars.
-        dtype, batch_size: of a model; batch_size None: measured.
+        dtype: of a model.
+        batch_size: of a model; None: measured.
 
     Raises:
         CheckpointError: the model is missing.

@@ -95,7 +95,11 @@ def near_duplicates(
 
 
 def require_imagehash() -> None:
-    """Raises: ConfigError: near duplicates are asked for and the package is not installed."""
+    """Fail early where near duplicates are asked for.
+
+    Raises:
+        ConfigError: ImageHash is not installed.
+    """
     try:
         import imagehash  # noqa: F401
     except ImportError:

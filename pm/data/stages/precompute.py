@@ -45,7 +45,8 @@ class Precompute:
         config: the base.
         sizes: what `base_sizes` says about it.
         features: what to compute, and how to store it.
-        device, dtype: where the parts run and in what precision.
+        device: where the parts run.
+        dtype: of their weights and computation.
         batch_size: photos in one call of a part; None: as many as the GPU has memory for.
     """
 

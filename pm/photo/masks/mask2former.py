@@ -38,7 +38,8 @@ class Mask2FormerMasker:
         path: Hub id or folder of a `Mask2FormerForUniversalSegmentation` with its image processor.
         label: the class in the model's `id2label`.
         threshold: least probability of a segment.
-        device, dtype: where it runs and in what precision; device None takes a GPU if there is one.
+        device: where it runs; None takes a GPU if there is one.
+        dtype: of its weights and computation.
         batch_size: crops in one call; None: measured.
 
     Raises:

@@ -106,7 +106,7 @@ def check_batch(config: RunConfig, workers: int) -> None:
     """Fail when the global batch cannot be split over `workers`; an elastic run splits it unevenly where it must.
 
     Raises:
-        ConfigError
+        ConfigError: it cannot be split.
     """
     if config.workers.min is None:
         config.train.check_split(workers)
@@ -132,7 +132,8 @@ def check_dataset(config: RunConfig) -> None:
     """Fail in the driver, before any worker starts, when the dataset is not there or not for this base.
 
     Raises:
-        DataError, CheckpointError
+        DataError: there is no dataset, or it cannot be read.
+        CheckpointError: the dataset was made for another base.
     """
     from pm.train.run.workers import samples_config
 
