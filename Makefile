@@ -10,7 +10,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo serve test lint unit format clean
+.PHONY: install demo serve test lint unit format docs clean
 
 install: $(INSTALLED)
 
@@ -44,6 +44,16 @@ test: lint
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The site needs neither torch nor Ray: the sources are read, not imported.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+$(VENV)/.docs: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'], sep='\n')" > $(VENV)/docs.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -r $(VENV)/docs.txt
+	touch $@
 
 clean:
 	rm -rf runs/demo data/demo

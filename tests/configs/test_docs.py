@@ -1,0 +1,166 @@
+"""The texts keep up with the code: links lead somewhere, commands compose, and what is generated is complete."""
+
+import ast
+import functools
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "conf"
+DOCS = ROOT / "docs"
+TEXTS = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md")), *sorted((ROOT / "assets").rglob("README.md"))]
+MODULES = sorted(path for room in ("pm", "serving") for path in (ROOT / room).rglob("*.py"))
+RECORDS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
+
+
+def hook(name: str):
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / "hooks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def in_root(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"```.*?```|`[^`\n]*`|^    .*$", "", text, flags=re.M | re.S)
+
+
+def anchors(text: str) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=in_root)
+def test_links_lead_somewhere(text):
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", without_code(text.read_text())):
+        path, _, anchor = target.partition("#")
+        place = (text.parent / path).resolve() if path else text
+        assert place.exists(), target
+        if anchor:
+            assert anchor in anchors(place.read_text()), target
+
+
+def commands() -> list[tuple[str, str]]:
+    """Every call of a pipeline in the texts, as (file, command line without its comment)."""
+    found = []
+    for text in TEXTS:
+        for line in re.sub(r"\\\n\s*", "", text.read_text()).splitlines():
+            for call in re.findall(r"(?:python pipelines/\w+\.py|photomaker \w+) [^`|;]*", line):
+                found.append((in_root(text), re.sub(r"\s+(#|->).*", "", call).strip()))
+    return [(file, call) for file, call in found if not re.search(r"[…$<]|\.\.\.|--help|--cfg", call)]
+
+
+@pytest.fixture(scope="module")
+def hydra_of_conf():
+    OmegaConf.register_new_resolver("root", lambda path: str(ROOT / path), replace=True)
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        yield
+
+
+@pytest.mark.parametrize("file, call", sorted(set(commands())))
+def test_commands_of_the_texts_compose(file, call, hydra_of_conf):
+    words = shlex.split(call)
+    name = Path(words[1]).stem if words[0] == "python" else words[1]
+    if not (CONF / f"{name}.yaml").exists():
+        pytest.skip(f"{name} takes no configuration")
+    overrides = [word for word in words[2:] if word != "-m"]
+    assert all("=" in word for word in overrides), call
+    # A sweep's list stands for its first value; a sentence is quoted, as the commands do it.
+    first = [word if re.search(r"=[\[{]", word) or " " in word else word.split(",")[0] for word in overrides]
+    quoted = [re.sub(r"=(.* .*)$", lambda match: "='" + match[1].replace("'", r"\'") + "'", word) for word in first]
+    # browse.py takes the name that preprocess.py has for a group.
+    compose(name, [word.replace("dataset=", "data=") if name == "browse" else word for word in quoted])
+
+
+def test_texts_have_commands():
+    names = {Path(shlex.split(call)[1]).stem for _, call in commands()}
+    assert names >= {"preprocess", "train", "generate", "evaluate"}
+
+
+def test_records_are_numbered_and_listed():
+    numbers = [int(path.name[:4]) for path in RECORDS]
+    assert numbers == list(range(1, len(RECORDS) + 1)), "two records share a number, or one is left out"
+    index = (DOCS / "decisions" / "index.md").read_text()
+    for path in RECORDS:
+        title = path.read_text().splitlines()[0].removeprefix("# ")
+        assert re.match(r"\d+\. ", title), path.name
+        assert f"- [{title}]({path.name})" in index, f"{path.name} is not listed in docs/decisions/index.md"
+
+
+@pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=in_root)
+def test_every_setting_is_in_the_reference(file):
+    configuration = hook("configuration")
+    text = file.read_text()
+    listed = {key.removesuffix(".*") for key, _, _ in configuration.settings(text)}
+
+    def keys(tree: dict, prefix: str = ""):
+        for key, value in tree.items():
+            yield from keys(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [f"{prefix}{key}"]
+
+    expected = {key for key in keys(yaml.safe_load(text) or {}) if key.split(".")[0] not in configuration.SKIPPED}
+    # A mapping written on one line is one setting.
+    missing = {key for key in expected if not any(key == name or key.startswith(f"{name}.") for name in listed)}
+    assert not missing
+    title = f"{file.stem}.yaml" if file.parent == CONF else f"{file.parent.relative_to(CONF).as_posix()}={file.stem}"
+    assert f"\n### {title}\n" in reference()
+
+
+def test_comments_of_settings_are_in_the_reference():
+    text = "# a file\n\na: 1 # one\nb:\n  # above\n  c: 'x # y' # three\n  d: null\n"
+    assert hook("configuration").settings(text) == [
+        ("a", "1", "one"),
+        ("b.c", "'x # y'", "above three"),
+        ("b.d", "null", ""),
+    ]
+
+
+def test_every_module_has_a_place_in_the_api():
+    packages = hook("api").packages()
+    listed = {module for modules in packages.values() for module in modules} | set(packages)
+    expected = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in MODULES}
+    assert listed == {name for name in expected if not name.rpartition(".")[2].startswith("_")}
+
+
+@functools.cache
+def reference() -> str:
+    return hook("configuration").render()
+
+
+def docstrings(path: Path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
+            yield getattr(node, "name", path.stem), ast.get_docstring(node) or ""
+
+
+def faults(docstring: str) -> list[str]:
+    """Entries of `Args:` and `Raises:` that are not one name and a description, which the reference could not show."""
+    found, section = [], ""
+    for line in docstring.splitlines():
+        if re.match(r"\S", line):
+            section = line.rstrip(":") if line.rstrip() in ("Args:", "Raises:", "Attributes:") else ""
+            if re.match(r"(Args|Raises|Returns|Yields): \S", line):
+                found.append(f"{line!r}: what follows a section's name starts on a new line")
+        elif section and re.match(r" {4}\S", line) and not re.match(r" {4}[*\w.]+( \([^)]*\))?: ", line):
+            found.append(f"{line.strip()!r}: one name, a colon and a description, please")
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=in_root)
+def test_docstrings_can_be_shown(path):
+    assert not [f"{name}: {fault}" for name, docstring in docstrings(path) for fault in faults(docstring)]
+
+
+def test_faults_of_docstrings_are_found():
+    assert faults("Do.\n\nArgs:\n    a, b: both.\n") and faults("Do.\n\nRaises:\n    ConfigError\n")
+    assert faults("Do.\n\nReturns: a number.\n")
+    assert not faults("Do.\n\nArgs:\n    a: one,\n        or two.\n    *rest: more.\n\nReturns:\n    A number.\n")
