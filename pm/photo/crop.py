@@ -31,7 +31,8 @@ def square_box(face: Sequence[float], width: int, height: int, face_share: float
 
     Args:
         face: x0, y0, x1, y1 in pixels, inside the photo.
-        width, height: of the photo.
+        width: of the photo.
+        height: of the photo.
         face_share: share of the square's area, 0..1.
 
     Returns:

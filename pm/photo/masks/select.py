@@ -41,7 +41,8 @@ class MaskChoice(Choice, group="mask", package="pm.photo.masks"):
 
         Args:
             device: for a model; None: a GPU if there is one.
-            dtype, batch_size: of a model; batch_size None: measured.
+            dtype: of a model.
+            batch_size: of a model; None: measured.
 
         Raises:
             ConfigError: what it needs is not installed.
