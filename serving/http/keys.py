@@ -101,7 +101,8 @@ def write_keys(path: Path, keys: dict[str, Key]) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m serving.http.keys", description=__doc__)
+    program = sys.argv[0] if sys.argv[0].startswith("photomaker ") else "python -m serving.http.keys"
+    parser = argparse.ArgumentParser(prog=program, description=__doc__)
     parser.add_argument("action", choices=("add", "remove", "list"))
     parser.add_argument("name", nargs="?", help="who the key is for; shows in logs and metrics")
     parser.add_argument("--file", type=Path, default=Path("keys.yaml"))

@@ -114,6 +114,6 @@ def test_the_commands_in_the_manifests_compose():
     from hydra import compose, initialize_config_dir
 
     entrypoint = load(ROOT / "deploy/kuberay/rayjob.yaml")["spec"]["entrypoint"].split()
-    assert entrypoint[:2] == ["python", "pipelines/train.py"]
+    assert entrypoint[:2] == ["photomaker", "train"]
     with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
         assert compose("train", entrypoint[2:]).name == "paper"
