@@ -49,13 +49,13 @@ def check(config: ServeConfig) -> None:
     Raises:
         PmError: the first one.
     """
-    from pm.model.files import fingerprint
+    from pm.model.base_sizes import fingerprint
     from serving.http.keys import KeyFile
 
     config.check_exposure()
     if config.keys.file is not None:
         KeyFile(config.keys.file)
-    fingerprint(config.base.path)
+    fingerprint(config.base)
     for name, file in config.adapters.items():
         if not Path(file).expanduser().is_file():
             raise CheckpointError(f"adapters.{name}={file} is not a file; train one, or give another")

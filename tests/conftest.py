@@ -35,6 +35,14 @@ def tiny_base(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_sd15(tmp_path_factory) -> Path:
+    """The same in the layout of Stable Diffusion 2.1 at 768 px: one text encoder, and it predicts the velocity."""
+    from pm.toon.base import write_random_sd15
+
+    return write_random_sd15(tmp_path_factory.mktemp("base") / "sd15", prediction="v_prediction")
+
+
+@pytest.fixture(scope="session")
 def ray_session():
     """One Ray for the whole session."""
     import ray

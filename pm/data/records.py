@@ -122,7 +122,7 @@ FLIGHT_SCHEMA = pa.schema(
 DATASET_SCHEMA = pa.schema(
     [("identity", pa.string()), ("photo", pa.string()), *_ORIGIN, *_CAPTION, ("class_index", pa.int32())]
     + [("face_box", pa.list_(pa.float32(), 4)), ("landmarks", _FLOATS), ("crop_box", pa.list_(pa.float32(), 4))]
-    + [("mask", pa.binary()), *_FEATURES, ("time_ids", pa.list_(pa.float32(), 6))]
+    + [("mask", pa.binary()), *_FEATURES, ("time_ids", _FLOATS)]
 )
 INDEX_SCHEMA = pa.schema(
     [("identity", pa.string()), ("photo", pa.string()), ("file", pa.string())]

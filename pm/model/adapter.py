@@ -72,7 +72,8 @@ def meta_of(photomaker: PhotoMaker, *, crop_mode: str, project_version: str, **e
 def adapter_parameters(photomaker: PhotoMaker) -> dict[str, nn.Parameter]:
     """Every parameter of the adapter by its key in the file; under ZeRO-3 gather these before `adapter_state`."""
     encoder = {ID_PREFIX + name: p for name, p in photomaker.id_encoder.named_parameters()}
-    return encoder | {LORA_PREFIX + name: p for name, p in lora_parameters(photomaker.unet).items()}
+    prefix = photomaker.base.family.lora_prefix
+    return encoder | {LORA_PREFIX + name: p for name, p in lora_parameters(photomaker.unet, prefix).items()}
 
 
 def adapter_state(photomaker: PhotoMaker) -> dict[str, Tensor]:
@@ -105,7 +106,7 @@ def load_adapter(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tens
         source: a file, or the content of a published `.bin`: {"id_encoder": ..., "lora_weights": ...}.
 
     Returns:
-        the flat state dict with the prefixes `id_encoder.` and `lora_weights.unet.`, on the CPU, and the metadata.
+        the flat state dict with the prefixes `id_encoder.` and `lora_weights.`, on the CPU, and the metadata.
 
     Raises:
         CheckpointError: missing, damaged, not an adapter, not finite, or a pickle that holds more than tensors.
@@ -136,7 +137,7 @@ def apply_adapter(
         CheckpointError: trained on another base, built otherwise (compose, merge), or shapes differ.
     """
     load_id_encoder(photomaker, state, meta, check_base=check_base)
-    load_lora(photomaker.unet, strip(state, LORA_PREFIX))
+    load_lora(photomaker.unet, photomaker.base.family.lora_prefix, strip(state, LORA_PREFIX))
 
 
 def start_from(photomaker: PhotoMaker, path: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""The frozen parts: text encoders, VAE and U-Net of an SDXL-family model in the diffusers folder layout."""
+"""The frozen parts of a base model in the diffusers folder layout: text encoders, VAE and U-Net, of any family."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pm.errors import CheckpointError, reason
-from pm.model.conditioning import TextFeatures
-from pm.model.files import PARTS, fingerprint, quiet_loading, read_json, resolve_folder, weight_variant
+from pm.errors import CheckpointError
+from pm.model.conditioning import Conditioning, TextFeatures
+from pm.model.families.base import AUTO, BaseShapes, Family, find_family
+from pm.model.files import parts_fingerprint, read_json, resolve_folder
 from pm.model.prompt import tokenize
 
 __all__ = [
@@ -18,7 +19,6 @@ __all__ = [
     "decode_latents",
     "encode_images",
     "encode_text",
-    "fingerprint",
     "load_base",
     "move_base",
     "null_text",
@@ -30,33 +30,35 @@ class BaseModel:
     """A loaded base. Parts that were not asked for are None; sizes come from the configs and are always known."""
 
     path: str
+    family: Family
+    shapes: BaseShapes
     fingerprint: str
-    tokenizers: tuple
-    text_encoders: tuple[nn.Module, nn.Module] | None
-    vae: nn.Module | None
-    unet: nn.Module | None
-    scheduler_config: dict[str, Any]
+    tokenizers: tuple[Any, ...]
+    text_encoders: tuple[nn.Module, ...] | None
+    vae: Any  # nn.Module | None; its methods are the library's
+    unet: Any  # nn.Module | None
+    scheduler_config: dict[str, Any]  # the noise process, see `pm.model.noise`
     vision_path: str
     zeros_for_empty_prompt: bool
-    configs: dict[str, dict[str, Any]]  # config.json of every part, by folder name
+    drawn: bool  # it knows drawings of people, not photographs
 
     @property
     def vae_scale_factor(self) -> int:
         """Pixels per latent, along a side."""
-        return 2 ** (len(self.configs["vae"]["block_out_channels"]) - 1)
+        return self.shapes.pixels_per_latent
 
     @property
     def scaling_factor(self) -> float:
         """Raw VAE latents times this have unit variance: the space the diffusion runs in."""
-        return float(self.configs["vae"]["scaling_factor"])
+        return self.shapes.scaling_factor
 
     @property
     def latent_channels(self) -> int:
-        return int(self.configs["unet"]["in_channels"])
+        return self.shapes.latent_channels
 
     @property
     def latent_size(self) -> int:
-        return int(self.configs["unet"]["sample_size"])
+        return self.shapes.latent_size
 
     @property
     def resolution(self) -> int:
@@ -65,18 +67,22 @@ class BaseModel:
 
     @property
     def text_width(self) -> int:
-        """D, the width of both text encoders together."""
-        return int(self.configs["text_encoder"]["hidden_size"] + self.configs["text_encoder_2"]["hidden_size"])
+        """D, the width of a token's text feature."""
+        return self.shapes.text_width
 
     @property
     def pooled_width(self) -> int:
-        """P, the width of the second text encoder's projected summary."""
-        return int(self.configs["text_encoder_2"]["projection_dim"])
+        """P, the width of a prompt's summary; 0 for families without."""
+        return self.shapes.pooled_width
 
     @property
     def max_tokens(self) -> int:
         """L, the length every prompt is padded to."""
-        return int(self.configs["text_encoder"]["max_position_embeddings"])
+        return self.shapes.max_tokens
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """The U-Net's output [B, C, h, w] for noisy latents [B, C, h, w] at timesteps [B]."""
+        return self.family.predict(self.unet, noisy, timesteps, conditioning, max_tokens=self.max_tokens)
 
 
 def load_base(
@@ -84,66 +90,77 @@ def load_base(
     parts: tuple[str, ...] = ("text", "vae", "unet"),
     *,
     vision_path: str | None = None,
+    family: str = AUTO,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> BaseModel:
     """Load a base model, frozen and in evaluation mode.
 
     Args:
-        path: a diffusers SDXL folder, or a Hub id that is fetched or already cached.
+        path: a folder in the diffusers layout, or a Hub id that is fetched or already cached.
         parts: which of "text", "vae", "unet" to load the weights of.
         vision_path: folder or Hub id of the CLIP vision tower; default: `image_encoder/` inside the base, if there.
+        family: "auto": what its `model_index.json` says; else as in `conf/base`.
         device: where to put the weights.
         dtype: of the weights. A VAE that overflows in half precision (`force_upcast`) stays float32 under float16.
 
     Raises:
-        CheckpointError: the folder or a part of it is missing or damaged.
+        CheckpointError: the folder or a part of it is missing or damaged, or of a family that is not supported.
     """
     unknown = set(parts) - {"text", "vae", "unet"}
     if unknown:
         raise ValueError(f"unknown parts {sorted(unknown)}")
     folder = resolve_folder(str(path), part_folders=True)
-    configs = {part: read_json(folder / part / "config.json") for part in PARTS}
+    kind = find_family(folder, family)
+    configs = {part: read_json(folder / part / "config.json") for part in kind.parts}
+    _check_channels(path, kind, configs)
     index = read_json(folder / "model_index.json")
     inside = folder / "image_encoder"
-    modules = {part: _load_part(folder, part, device, dtype) for part in PARTS if _group(part) in parts}
+    wanted = [part for part in kind.parts if _group(kind, part) in parts]
+    modules = {part: _placed(part, kind.load_part(folder, part, dtype), device, dtype) for part in wanted}
+    for module in modules.values():
+        module.eval().requires_grad_(False)
     return BaseModel(
         path=str(path),
-        fingerprint=fingerprint(folder),
-        tokenizers=tuple(_load_tokenizer(folder / name) for name in ("tokenizer", "tokenizer_2")),
-        text_encoders=(modules["text_encoder"], modules["text_encoder_2"]) if "text" in parts else None,
+        family=kind,
+        shapes=kind.shapes(configs),
+        fingerprint=parts_fingerprint(folder, tuple(kind.parts)),
+        tokenizers=tuple(kind.load_tokenizer(folder / name) for name in kind.tokenizers),
+        text_encoders=tuple(modules[name] for name in kind.text_encoders) if "text" in parts else None,
         vae=modules.get("vae"),
-        unet=modules.get("unet"),
-        scheduler_config=read_json(folder / "scheduler" / "scheduler_config.json"),
+        unet=modules.get(kind.denoiser),
+        scheduler_config=kind.noise_process(read_json(folder / "scheduler" / "scheduler_config.json")),
         vision_path=vision_path or (str(inside) if inside.is_dir() else ""),
-        zeros_for_empty_prompt=bool(index.get("force_zeros_for_empty_prompt", True)),
-        configs=configs,
+        zeros_for_empty_prompt=kind.null_is_zero(index),
+        drawn=bool(index.get("_drawn", False)),
     )
 
 
 @torch.no_grad()
 def encode_text(base: BaseModel, input_ids: tuple[Tensor, ...]) -> TextFeatures:
-    """Encode token ids, one [B, L] int64 tensor for each text encoder, as SDXL does (penultimate states)."""
+    """Encode token ids, one [B, L] int64 tensor for each text encoder."""
     if base.text_encoders is None:
         raise CheckpointError(
             f"base {base.path} was loaded without its text encoders; load it with parts=('text', ...)"
         )
-    states = []
-    for encoder, ids in zip(base.text_encoders, input_ids, strict=True):
-        output = encoder(ids.to(encoder.device), output_hidden_states=True)
-        states.append(output.hidden_states[-2])
-    return TextFeatures(torch.cat(states, dim=-1), output.text_embeds)
+    return base.family.encode(base.text_encoders, input_ids)
 
 
 @torch.no_grad()
 def null_text(base: BaseModel, batch: int) -> TextFeatures:
-    """What the U-Net sees for an empty prompt: zeros if the base was trained so (SDXL), else the encoded ""."""
+    """What the U-Net sees for an empty prompt: zeros if the base was trained so (SDXL), else the encoded "".
+
+    Training loads no text encoders where the dataset has the text features: they are then loaded for this one call.
+    """
+    like = base.text_encoders[0] if base.text_encoders else base.unet
+    options = {"device": like.device, "dtype": like.dtype} if like is not None else {}
     if base.zeros_for_empty_prompt:
         shape = (batch, base.max_tokens, base.text_width)
-        like = base.text_encoders[0] if base.text_encoders else base.unet
-        options = {"device": like.device, "dtype": like.dtype} if like is not None else {}
         return TextFeatures(torch.zeros(shape, **options), torch.zeros(batch, base.pooled_width, **options))
-    text = encode_text(base, tokenize(base.tokenizers, [""]))
+    encoding = base
+    if base.text_encoders is None:
+        encoding = load_base(base.path, ("text",), family=base.family.name, **options)
+    text = encode_text(encoding, tokenize(base.tokenizers, [""]))
     return TextFeatures(text.embeds.expand(batch, -1, -1), text.pooled.expand(batch, -1))
 
 
@@ -157,7 +174,8 @@ def encode_images(base: BaseModel, images: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         mean and log-variance, each float32 [B, C, h, w], not multiplied by the scaling factor.
     """
-    posterior = _vae(base).encode(images.to(base.vae.device, base.vae.dtype)).latent_dist
+    vae = _vae(base)
+    posterior = vae.encode(images.to(vae.device, vae.dtype)).latent_dist
     return posterior.mean.float(), posterior.logvar.float()
 
 
@@ -165,7 +183,7 @@ def encode_images(base: BaseModel, images: Tensor) -> tuple[Tensor, Tensor]:
 def decode_latents(base: BaseModel, latents: Tensor) -> Tensor:
     """Latents of the diffusion space [B, C, h, w] to float32 pixels [B, 3, H, W] in 0..1."""
     vae = _vae(base)
-    images = vae.decode((latents / base.scaling_factor).to(vae.device, vae.dtype)).sample
+    images: Tensor = vae.decode((latents / base.scaling_factor).to(vae.device, vae.dtype)).sample
     return (images.float() / 2 + 0.5).clamp(0, 1)
 
 
@@ -178,51 +196,30 @@ def move_base(base: BaseModel, device: str | torch.device, dtype: torch.dtype) -
             _placed(part, module, device, dtype)
 
 
-def _vae(base: BaseModel) -> nn.Module:
+def _vae(base: BaseModel) -> Any:
     if base.vae is None:
         raise CheckpointError(f"base {base.path} was loaded without its VAE; load it with parts=('vae', ...)")
     return base.vae
 
 
-def _group(part: str) -> str:
-    return "text" if part.startswith("text_encoder") else part
+def _group(family: Family, part: str) -> str:
+    """Which of the `parts` of `load_base` a part's folder belongs to."""
+    if part in family.text_encoders:
+        return "text"
+    return "unet" if part == family.denoiser else "vae"
 
 
-def _load_part(folder: Path, part: str, device: str | torch.device, dtype: torch.dtype) -> nn.Module:
-    # Imported here: these two libraries take seconds, and prompts or conditioning do not need them.
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection
-
-    quiet_loading()
-    kind = {
-        "text_encoder": CLIPTextModel,
-        "text_encoder_2": CLIPTextModelWithProjection,
-        "vae": AutoencoderKL,
-        "unet": UNet2DConditionModel,
-    }[part]
-    dtype_name = "dtype" if part.startswith("text_encoder") else "torch_dtype"
-    options = {"use_safetensors": True, "variant": weight_variant(folder / part), dtype_name: dtype}
-    try:
-        module = kind.from_pretrained(folder / part, local_files_only=True, **options)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise _unreadable(folder / part, error) from error
-    return _placed(part, module, device, dtype).eval().requires_grad_(False)
+def _check_channels(path: str | Path, family: Family, configs: dict[str, dict[str, Any]]) -> None:
+    """Refuse bases for inpainting, editing or upscaling: their U-Net sees a picture beside the noise."""
+    seen, made = configs[family.denoiser].get("in_channels"), configs["vae"].get("latent_channels")
+    if seen != made:
+        raise CheckpointError(
+            f"base {path} takes {seen} channels where its VAE makes {made}: it is one for inpainting, editing or "
+            "upscaling; give the text-to-image base"
+        )
 
 
-def _placed(part: str, module: nn.Module, device: str | torch.device, dtype: torch.dtype) -> nn.Module:
+def _placed(part: str, module: Any, device: str | torch.device, dtype: torch.dtype) -> Any:
     overflows = part == "vae" and dtype is torch.float16 and module.config.force_upcast
     # Not the module's own `to`: diffusers' warns of every cast, also of those that change nothing.
     return nn.Module.to(module, device, torch.float32 if overflows else dtype)
-
-
-def _load_tokenizer(folder: Path):
-    from transformers import CLIPTokenizer
-
-    try:
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError) as error:
-        raise _unreadable(folder, error) from error
-
-
-def _unreadable(folder: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{folder} cannot be loaded ({reason(error)}); copy or download the base again")

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from pm.model.config import BaseConfig
-from pm.model.files import fingerprint, folder_fingerprint, read_json, resolve_folder
+from pm.model.families.base import find_family
+from pm.model.files import folder_fingerprint, parts_fingerprint, read_json, resolve_folder
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,16 @@ class BaseSizes:
         return max(self.resolution, self.vision_size)
 
 
+def fingerprint(config: BaseConfig) -> str:
+    """16 hex digits that identify a base, the same for every copy of it (`pm.model.files.parts_fingerprint`).
+
+    Raises:
+        CheckpointError: it is missing, incomplete, damaged, or of a family that is not supported.
+    """
+    folder = resolve_folder(config.path, part_folders=True)
+    return parts_fingerprint(folder, tuple(find_family(folder, config.family).parts))
+
+
 def base_sizes(config: BaseConfig) -> BaseSizes:
     """Look a base up.
 
@@ -34,12 +45,12 @@ def base_sizes(config: BaseConfig) -> BaseSizes:
     """
     from pm.model.base import load_base  # with torch: seconds, in workers that need only the sizes
 
-    base = load_base(config.path, parts=(), vision_path=config.vision_path)
+    base = load_base(config.path, parts=(), vision_path=config.vision_path, family=config.family)
     vision = read_json(resolve_folder(base.vision_path) / "config.json")
     vision = vision.get("vision_config", vision)  # a whole CLIP model keeps the tower's settings inside
     size, patch = int(vision.get("image_size", 224)), int(vision.get("patch_size", 32))
     return BaseSizes(
-        fingerprint=fingerprint(config.path),
+        fingerprint=base.fingerprint,
         resolution=base.resolution,
         latent_shape=(base.latent_channels, base.latent_size, base.latent_size),
         text_shape=(base.max_tokens, base.text_width),

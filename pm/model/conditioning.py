@@ -1,6 +1,7 @@
 """What the U-Net is told: one type for training, sampling and serving.
 
-Shapes: B rows, L text tokens, T >= L tokens after merging, D text width, P pooled width.
+Shapes: B rows, L text tokens, T >= L tokens after merging, D text width, P pooled width, Q time ids. P and Q are 0 for
+families of bases without them: empty tensors are stacked, selected and masked like all others.
 """
 
 from collections.abc import Sequence
@@ -13,10 +14,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """What the two frozen text encoders say about a prompt."""
+    """What a base's frozen text encoders say about a prompt; how, its family knows."""
 
-    embeds: Tensor  # [B, L, D] penultimate states of both encoders, concatenated (SDXL)
-    pooled: Tensor  # [B, P] projected summary of the second encoder
+    embeds: Tensor  # [B, L, D]
+    pooled: Tensor  # [B, P] summary of the prompt; P = 0 for families without
 
     def to(self, *args, **kwargs) -> "TextFeatures":
         """Move or cast both tensors, like `Tensor.to`."""
@@ -37,9 +38,9 @@ class Conditioning:
     """
 
     embeds: Tensor  # [B, T, D]
-    mask: Tensor  # [B, T] bool, True = attend; SDXL attends to the tokenizer's own padding too
+    mask: Tensor  # [B, T] bool, True = attend; the tokenizer's own padding is attended to as well
     pooled: Tensor  # [B, P]
-    time_ids: Tensor  # [B, 6] original h, w, crop top, left, target h, w in pixels
+    time_ids: Tensor  # [B, Q] float32; SDXL: original h, w, crop top, left, target h, w in pixels
     text_embeds: Tensor  # [B, L, D]
     text_pooled: Tensor  # [B, P]
 
@@ -82,6 +83,6 @@ class Conditioning:
 
     @staticmethod
     def from_text(text: TextFeatures, time_ids: Tensor) -> "Conditioning":
-        """Plain text conditioning, without any identity. `time_ids` [B, 6]."""
+        """Plain text conditioning, without any identity. `time_ids` [B, Q]."""
         mask = torch.ones(text.embeds.shape[:2], dtype=torch.bool, device=text.embeds.device)
         return Conditioning(text.embeds, mask, text.pooled, time_ids, text.embeds, text.pooled)

@@ -13,8 +13,9 @@ Merge = Literal["insert", "repeat"]
 class BaseConfig:
     """Which frozen base model and CLIP vision tower to use (`conf/base/*.yaml`)."""
 
-    path: str  # a diffusers SDXL folder, or a Hub id
+    path: str  # a folder in the diffusers layout, or a Hub id
     vision_path: str  # a CLIPVisionModelWithProjection folder, or a Hub id
+    family: str = "auto"  # as its model_index.json says; a default, since runs of earlier versions do not name one
 
 
 @dataclass(frozen=True)

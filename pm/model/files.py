@@ -1,13 +1,14 @@
-"""Base models on disk: where they are, whether they are whole, and which one it is."""
+"""Models on disk: where they are, whether they are whole, and which one it is."""
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pm.errors import CheckpointError, reason
+from pm.weights import check_weights
 
-PARTS = ("text_encoder", "text_encoder_2", "vae", "unet")
 _SAMPLES, _SAMPLE_BYTES = 16, 4096
 # Written by whoever saved the files; a copy saved again by another version is still the same model.
 _VOLATILE = ("_name_or_path", "_diffusers_version", "transformers_version", "torch_dtype", "dtype")
@@ -26,11 +27,14 @@ def resolve_folder(path: str, *, part_folders: bool = False) -> Path:
     if folder.is_dir():
         return folder
     if path.count("/") != 1 or path.startswith((".", "/", "~")):
-        raise CheckpointError(f"{path} is not a folder; give a diffusers SDXL folder or a Hub id like owner/name")
+        raise CheckpointError(
+            f"{path} is not a folder; give a folder in the diffusers layout or a Hub id like owner/name"
+        )
     from huggingface_hub import snapshot_download
 
     wanted = ["*.json", "*.txt", "*/*.safetensors" if part_folders else "*.safetensors"]
-    unwanted = ["*onnx*", "*openvino*", "*flax*", "*.fp16.safetensors", "vae_*/*"]
+    unwanted = ["*onnx*", "*openvino*", "*flax*", "*.fp16.safetensors", "*.non_ema.safetensors", "vae_*/*"]
+    unwanted += ["safety_checker/*"]
     try:
         return Path(snapshot_download(path, allow_patterns=wanted, ignore_patterns=unwanted))
     except Exception as error:  # the client raises a dozen types for "not found", "offline" and "not allowed"
@@ -46,7 +50,8 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: missing or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing; the base model is incomplete, copy or download it again") from None
     except (OSError, ValueError) as error:
@@ -60,7 +65,8 @@ def weight_files(folder: Path) -> list[Path]:
         CheckpointError: none there.
     """
     files = sorted(folder.glob("*.safetensors"))
-    plain = [f for f in files if ".fp16" not in f.name and not f.name.startswith("openvino")]
+    others = (".fp16", ".non_ema")
+    plain = [f for f in files if not any(o in f.name for o in others) and not f.name.startswith("openvino")]
     if not files:
         raise CheckpointError(
             f"{folder} has no .safetensors file; the base is incomplete (pickled weights are not read)"
@@ -73,18 +79,21 @@ def weight_variant(folder: Path) -> str | None:
     return "fp16" if ".fp16" in weight_files(folder)[0].name else None
 
 
-def fingerprint(path: str | Path) -> str:
+def parts_fingerprint(folder: Path, parts: Sequence[str]) -> str:
     """16 hex digits that identify a base model, the same for every copy of it; cheap even for SDXL.
 
     Hashes the configs, and of each weight file the safetensors header (names, shapes, dtypes), the size and 16 evenly
     spaced samples of 4 KiB. A fine-tuned model, or the same one in another precision, has another fingerprint.
 
+    Args:
+        folder: of the base.
+        parts: folders of its parts with weights; their order counts.
+
     Raises:
-        CheckpointError: the folder is incomplete.
+        CheckpointError: the folder is incomplete or a file damaged.
     """
-    folder = resolve_folder(str(path), part_folders=True)
     digest = hashlib.sha256()
-    for part in PARTS:
+    for part in parts:
         config = {k: v for k, v in read_json(folder / part / "config.json").items() if k not in _VOLATILE}
         digest.update(f"{part}:{json.dumps(config, sort_keys=True)}".encode())
         for file in weight_files(folder / part):
@@ -102,12 +111,21 @@ def folder_fingerprint(path: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def unreadable(folder: Path, error: Exception) -> CheckpointError:
+    """The one message for a model's folder that a library cannot load: what is wrong with its files, if they tell."""
+    try:
+        for file in sorted(folder.glob("*.safetensors")):
+            check_weights(file)
+    except CheckpointError as found:
+        return found
+    return CheckpointError(f"{folder} cannot be loaded ({reason(error)}); copy or download it again")
+
+
 def _hash_weights(digest: Any, file: Path) -> None:
+    check_weights(file)
     size = file.stat().st_size
     with file.open("rb") as stream:
         header_size = int.from_bytes(stream.read(8), "little")
-        if not 0 < header_size <= size - 8:
-            raise CheckpointError(f"{file} is not a whole safetensors file; copy or download the base again")
         digest.update(str(size - 8 - header_size).encode())
         # `__metadata__` differs between writers, the tensors' names, shapes and offsets do not.
         header = json.loads(stream.read(header_size))

@@ -15,19 +15,19 @@ from pm.model.lora import layers_of, lora_shape
 class FusedLora:
     """One adapter's LoRA; its fused matrices are made when it is first used."""
 
-    def __init__(self, unet: nn.Module, state: Mapping[str, Tensor]) -> None:
-        """`state`: in the form of `pm.model.lora.lora_parameters`.
+    def __init__(self, unet: nn.Module, prefix: str, state: Mapping[str, Tensor]) -> None:
+        """`prefix`, `state`: as in `pm.model.lora.lora_parameters`.
 
         Raises:
             CheckpointError: a matrix is missing, left over, not linear, or of another shape than the U-Net's.
         """
-        self.state = {name: value.float() for name, value in state.items()}
-        self.layers = _checked_layers(unet, self.state)
+        self.state = {name.removeprefix(prefix): value.float() for name, value in state.items()}
+        self.layers = _checked_layers(unet, prefix, state)
         self.fused: dict[str, Tensor] | None = None
 
     def delta(self, layer: str) -> Tensor:
         """B A, [out, in] float32 on the CPU (alpha = rank, so the scale is 1)."""
-        return self.state[f"unet.{layer}.lora_B.weight"] @ self.state[f"unet.{layer}.lora_A.weight"]
+        return self.state[f"{layer}.lora_B.weight"] @ self.state[f"{layer}.lora_A.weight"]
 
 
 class LoraSwitch:
@@ -62,8 +62,11 @@ class LoraSwitch:
         self._own, self.active = {}, None
 
 
-def _checked_layers(unet: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+def _checked_layers(unet: nn.Module, prefix: str, state: Mapping[str, Tensor]) -> list[str]:
     """Names of the U-Net's layers that this LoRA changes, all of them and no other."""
+    odd = next((name for name in state if not name.startswith(prefix)), None)
+    if odd is not None:
+        raise CheckpointError(f"{odd} is not a LoRA weight of {prefix}*; use the base the adapter was trained with")
     layers, (rank, targets) = layers_of(state), lora_shape(state)
     own = {name for name, _ in unet.named_modules() if name.endswith(tuple(f".{target}" for target in targets))}
     missing, unexpected = sorted(own - layers), sorted(layers - own)
@@ -76,7 +79,7 @@ def _checked_layers(unet: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
         module = unet.get_submodule(layer)
         if not isinstance(module, nn.Linear):
             raise CheckpointError(f"LoRA on {layer} ({type(module).__name__}) is not supported; only linear layers are")
-        a, b = (tuple(state[f"unet.{layer}.lora_{which}.weight"].shape) for which in "AB")
+        a, b = (tuple(state[f"{prefix}{layer}.lora_{which}.weight"].shape) for which in "AB")
         if (a, b) != ((rank, module.in_features), (module.out_features, rank)):
             raise CheckpointError(
                 f"{layer} has another shape ({b} x {a} in the file, {tuple(module.weight.shape)} here); "

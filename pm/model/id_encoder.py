@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pm.errors import CheckpointError, reason
+from pm.errors import CheckpointError
 from pm.model.compose import build_compose
-from pm.model.files import quiet_loading, resolve_folder
+from pm.model.files import quiet_loading, resolve_folder, unreadable
 
 # The published weights' vision tower: openai/clip-vit-large-patch14.
 PUBLISHED_VISION = {
@@ -65,14 +65,16 @@ class IdEncoder(nn.Module):
 
         super().__init__()
         hidden, projected = vision_config.hidden_size, vision_config.projection_dim
-        if projected >= width:
+        if projected > width:
             raise CheckpointError(
                 f"vision tower projects to {projected}, the base's text width is {width}; use its own tower"
             )
         self.vision_model = CLIPVisionModel(vision_config)
         self.visual_projection = nn.Linear(hidden, projected, bias=False)
-        self.visual_projection_2 = nn.Linear(hidden, width - projected, bias=False)
-        nn.init.normal_(self.visual_projection_2.weight, std=hidden**-0.5)
+        # P2 fills up what P1 does not give; a base as wide as the tower's own projection (SD 1.5: 768) needs none.
+        self.visual_projection_2 = None if projected == width else nn.Linear(hidden, width - projected, bias=False)
+        if self.visual_projection_2 is not None:
+            nn.init.normal_(self.visual_projection_2.weight, std=hidden**-0.5)
         self.fuse_module = FuseModule(width)
         self.compose = build_compose(compose, width, max_images)
         self.frozen_layers = 0  # the lowest layers, as `freeze_below` leaves them
@@ -120,6 +122,8 @@ class IdEncoder(nn.Module):
             h = upper_tower(self.vision_model, pixels, self.frozen_layers)
         else:
             h = self.vision_model(pixels).pooler_output
+        if self.visual_projection_2 is None:
+            return self.visual_projection(h)
         return torch.cat([self.visual_projection(h), self.visual_projection_2(h)], dim=-1)
 
     def freeze_below(self, train_layers: int) -> None:
@@ -195,4 +199,4 @@ def _load_vision(vision_path: str) -> nn.Module:
     try:
         return CLIPVisionModelWithProjection.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise CheckpointError(f"vision tower {vision_path} cannot be loaded ({reason(error)})") from error
+        raise unreadable(folder, error) from error

@@ -10,7 +10,8 @@ from pm.errors import CheckpointError
 
 ADAPTER_NAME = "photomaker"
 _INSIDE = re.compile(rf"^(?P<layer>.+)\.lora_(?P<which>[AB])\.{ADAPTER_NAME}\.weight$")
-_NEW = re.compile(r"^unet\.(?P<layer>.+)\.lora_(?P<which>[AB])\.weight$")
+# The part that carries the LoRA (`Family.denoiser`), then the layer.
+_NEW = re.compile(r"^(?:unet|transformer)\.(?P<layer>.+)\.lora_(?P<which>[AB])\.weight$")
 # How diffusers wrote them before PEFT: `attn1.processor.to_q_lora.down.weight`, `attn1.to_q.lora.down.weight`.
 _OLD = re.compile(
     r"^unet\.(?P<path>.+?)(?:\.processor)?\.(?P<name>to_[qkv]|to_out)(?:\.0)?[._]lora\.(?P<which>down|up)\.weight$"
@@ -37,19 +38,19 @@ def add_lora(unet: nn.Module, rank: int, targets: tuple[str, ...]) -> None:
         parameter.requires_grad_(_INSIDE.match(name) is not None)
 
 
-def lora_parameters(unet: nn.Module) -> dict[str, nn.Parameter]:
-    """The LoRA matrices by their name in the adapter file, `unet.<layer>.lora_A.weight`."""
+def lora_parameters(unet: nn.Module, prefix: str) -> dict[str, nn.Parameter]:
+    """The LoRA matrices by their name in the adapter file, `<prefix><layer>.lora_A.weight` (prefix: "unet.")."""
     found = ((_INSIDE.match(name), parameter) for name, parameter in unet.named_parameters())
-    return {f"unet.{m['layer']}.lora_{m['which']}.weight": parameter for m, parameter in found if m}
+    return {f"{prefix}{m['layer']}.lora_{m['which']}.weight": parameter for m, parameter in found if m}
 
 
-def load_lora(unet: nn.Module, state: Mapping[str, Tensor]) -> None:
+def load_lora(unet: nn.Module, prefix: str, state: Mapping[str, Tensor]) -> None:
     """Copy a state dict in the form of `lora_parameters` into the U-Net, strictly.
 
     Raises:
         CheckpointError: a matrix is missing, left over, or of another shape.
     """
-    own = lora_parameters(unet)
+    own = lora_parameters(unet, prefix)
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or unexpected:
         raise CheckpointError(
@@ -72,7 +73,8 @@ def normalise_lora(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         CheckpointError: a key that is not LoRA on a U-Net's attention.
     """
-    result, alphas = {}, {}
+    result: dict[str, Tensor] = {}
+    alphas: dict[str, float] = {}
     for key, value in state.items():
         if _NEW.match(key):
             result[key] = value
@@ -100,8 +102,8 @@ def lora_shape(state: Mapping[str, Tensor]) -> tuple[int, tuple[str, ...]]:
 
 def layers_of(state: Mapping[str, Tensor]) -> set[str]:
     """Names of the U-Net's layers in a state dict in the form of `lora_parameters`."""
-    return {_NEW.match(key)["layer"] for key in state}
+    return {match["layer"] for match in map(_NEW.match, state) if match}
 
 
-def _layer(match: re.Match) -> str:
+def _layer(match: re.Match[str]) -> str:
     return f"{match['path']}.to_out.0" if match["name"] == "to_out" else f"{match['path']}.{match['name']}"

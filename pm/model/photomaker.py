@@ -65,7 +65,7 @@ class IdConditioner(nn.Module):
             class_index: [B] int64, the class word's token (the first, when repeated).
             id_pixels: [M, 3, S, S], normalised as CLIP does; a row's images are contiguous.
             id_counts: [B] int64, 1 ... N_max images of each row.
-            time_ids: [B, 6].
+            time_ids: [B, Q].
             weights: [M], per-image weight: its token moves from c (0) through itself (1) beyond.
             plain: the text-only twin; default `text`. With `merge=repeat` give the features of the unrepeated prompt.
             id_embeds: [M, D], what `id_encoder.embed` made of `id_pixels`, which may then be None.
@@ -181,12 +181,13 @@ class PhotoMaker(IdConditioner):
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """The U-Net's output [B, C, h, w] for noisy latents [B, C, h, w] at timesteps [B]."""
-        return predict(self.unet, noisy, timesteps, conditioning, max_tokens=self.base.max_tokens)
+        base = self.base
+        return base.family.predict(self.unet, noisy, timesteps, conditioning, max_tokens=base.max_tokens)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Trainable parameters: the paper gives LoRA 1e-4 and the id encoder 1e-5 (section 4.1)."""
         return {
-            "lora": list(lora_parameters(self.unet).values()),
+            "lora": list(lora_parameters(self.unet, self.base.family.lora_prefix).values()),
             "id_encoder": [p for p in self.id_encoder.parameters() if p.requires_grad],
         }
 
@@ -196,22 +197,3 @@ class PhotoMaker(IdConditioner):
         ids = tokenize(self.base.tokenizers, batch.captions)
         repeated = self.repeat_ids(ids, batch.class_index.cpu(), batch.id_counts.cpu(), truncate=True)
         return encode_text(self.base, repeated).to(batch.embeds)
-
-
-def predict(
-    unet: nn.Module, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, max_tokens: int
-) -> Tensor:
-    """One call of an SDXL U-Net, with or without an adapter in it.
-
-    The mask is passed only when rows are longer than the text (T > L): otherwise it is all ones, and attention without
-    a mask takes the faster kernels.
-    """
-    masked = conditioning.embeds.shape[1] > max_tokens
-    return unet(
-        noisy,
-        timesteps,
-        encoder_hidden_states=conditioning.embeds,
-        encoder_attention_mask=conditioning.mask if masked else None,
-        added_cond_kwargs={"text_embeds": conditioning.pooled, "time_ids": conditioning.time_ids},
-        return_dict=False,
-    )[0]

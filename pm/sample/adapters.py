@@ -60,7 +60,7 @@ def read_adapter(
     _refill_buffers(conditioner)
     load_id_encoder(conditioner, state, meta, check_base=check_base)
     conditioner.requires_grad_(False).to(base.unet.device, base.unet.dtype).eval()
-    lora = FusedLora(base.unet, strip(state, LORA_PREFIX))
+    lora = FusedLora(base.unet, base.family.lora_prefix, strip(state, LORA_PREFIX))
     return Adapter(name, conditioner, lora, meta, digest(state), trigger_word or meta.trigger_word)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from pm.errors import CheckpointError, RequestError
 from pm.model.adapter import AdapterMeta
 from pm.model.base import BaseModel, load_base, move_base
+from pm.model.families.base import AUTO
 from pm.model.fused import LoraSwitch
 from pm.model.photomaker import IdConditioner, PhotoMaker
 from pm.model.prompt import CLASS_WORDS
@@ -59,18 +60,19 @@ class LoadedModels:
         *,
         schedule: str | None = None,
         class_words: Collection[str] | None = CLASS_WORDS,
+        family: str = AUTO,
         check_base: bool = True,
         compile: bool = False,
         torch_dtype: torch.dtype | None = None,
         use_safetensors: bool = True,
         variant: str | None = None,
     ) -> Self:
-        """Load a base, a diffusers SDXL folder or a Hub id, and, if given, an adapter (ours or the published one).
+        """Load a base, a folder in the diffusers layout or a Hub id, and, if given, an adapter (ours or published).
 
         The adapter holds the whole id encoder, so the vision tower's own weights are not needed. `check_base=False`
         puts it on another base of the same shape, such as a fine-tuned one. `compile` compiles the U-Net on its first
-        use: minutes once, then faster steps. `torch_dtype` is diffusers' name for `dtype`; `variant` is found by
-        itself, and pickled weights are never read.
+        use: minutes once, then faster steps. `family`: as in `load_base`. `torch_dtype` is diffusers' name for `dtype`;
+        `variant` is found by itself, and pickled weights are never read.
 
         Raises:
             CheckpointError: something is missing or damaged, or the adapter was trained on another base.
@@ -78,7 +80,7 @@ class LoadedModels:
         if not use_safetensors:
             raise CheckpointError("use_safetensors=False would read pickled weights, which can run code; convert them")
         file = None if adapter is None else find_adapter(adapter, None, "")  # a wrong path shall not cost minutes
-        loaded = load_base(base, vision_path=vision_path, device=device, dtype=torch_dtype or dtype)
+        loaded = load_base(base, vision_path=vision_path, family=family, device=device, dtype=torch_dtype or dtype)
         for module in (loaded.unet, loaded.vae):
             module.to(memory_format=torch.channels_last)
         pipeline = cls(loaded, schedule=schedule, class_words=class_words)
@@ -208,4 +210,4 @@ class LoadedModels:
     @property
     def pixel_step(self) -> int:
         """Width and height must be multiples of this."""
-        return self.base.vae_scale_factor * 2 ** (len(self.base.configs["unet"]["block_out_channels"]) - 1)
+        return self.base.shapes.side_multiple

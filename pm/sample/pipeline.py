@@ -111,7 +111,7 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
     def sampler(self) -> Sampler:
         """An empty set of rows for this model: `add` what `prepare` made, `step`, `decode` what `finished` gives."""
         in_training = self._switch is None
-        return Sampler(self.base.unet, self.base.max_tokens, self._switch, isolate=not in_training)
+        return Sampler(self.base.unet, self.base.predict, self._switch, isolate=not in_training)
 
     def check(self, request: Request) -> None:
         """Check a request fully, without running a model.
@@ -154,9 +154,10 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         for request, adapter, merged in zip(requests, adapters, conditioning, strict=True):
             width, height = self.size(request)
             told = request.original_size or (height, width)
+            time_ids = self.base.family.time_ids(told, request.crop_corner, (height, width))
             rows.append(
                 Row(
-                    conditioning=with_time_ids(merged, (*told, *request.crop_corner, height, width)),
+                    conditioning=with_time_ids(merged, time_ids),
                     negative=negatives[request.negative_prompt],
                     plan=self.schedule.plan(request.steps, request.eta),
                     guidance=request.guidance,

@@ -22,7 +22,7 @@ _PHOTOS = 32  # in one call of the vision tower
 def condition(
     base: BaseModel, adapter: Adapter | None, prompts: Sequence[Prompt], requests: Sequence[Request]
 ) -> list[Conditioning]:
-    """Conditioning of B requests for one adapter, or for the base alone; their time ids are zero.
+    """Conditioning of B requests for one adapter, or for the base alone, without time ids.
 
     Returns:
         `Conditioning` with B = 1 for each request, without padding. Requests that differ in other things than prompt,
@@ -37,8 +37,8 @@ def condition(
     return [rows[order[key]] for key in keys]
 
 
-def with_time_ids(conditioning: Conditioning, values: Sequence[int]) -> Conditioning:
-    """`values`: original h, w, crop top, left, target h, w in pixels."""
+def with_time_ids(conditioning: Conditioning, values: Sequence[float]) -> Conditioning:
+    """`values`: as the base's family makes them, for the one row."""
     return replace(conditioning, time_ids=torch.tensor([values], dtype=torch.float32))
 
 
@@ -80,7 +80,7 @@ def _key(prompt: Prompt, request: Request) -> tuple:
 def _condition(
     base: BaseModel, adapter: Adapter | None, prompts: Sequence[Prompt], requests: Sequence[Request]
 ) -> Conditioning:
-    time_ids = torch.zeros(len(requests), 6, device=base.unet.device)
+    time_ids = torch.zeros(len(requests), 0, device=base.unet.device)
     ids = tokenize(base.tokenizers, [prompt.text for prompt in prompts])
     plain = encode_text(base, ids)
     if adapter is None:

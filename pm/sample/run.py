@@ -36,6 +36,7 @@ def generate(config: GenerateConfig, progress: bool = True) -> Path:
         device=device,
         dtype=pick_dtype(config.dtype, device),
         schedule=config.sampler.schedule,
+        family=config.base.family,
         class_words=CLASS_WORDS | {word.lower() for word in config.class_words},
         check_base=config.check_base,
         compile=config.compile,

@@ -3,6 +3,7 @@
 Batch generation, evaluation and the server are this one loop: rows join and leave between steps.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,12 +12,12 @@ from torch import Tensor, nn
 from pm.errors import PmError, RequestError
 from pm.model.conditioning import Conditioning, TextFeatures
 from pm.model.fused import FusedLora, LoraSwitch
-from pm.model.photomaker import predict
 from pm.sample.schedule import INPUT_SCALE, NOISE, Plan, advance, clean_estimate
 
 # Steps between two looks for NaN on a GPU: reading a flag stops its queue of work, and what is not finite stays so.
 _CHECK_EVERY = 5
 
+Predict = Callable[[Tensor, Tensor, Conditioning], Tensor]  # noisy [B, C, h, w], timesteps [B] → [B, C, h, w]
 _Group = tuple[tuple[int, ...], FusedLora | None]  # what one U-Net call can hold: latent shape and adapter
 
 
@@ -70,14 +71,14 @@ class Sampler:
     """Rows that advance together, one U-Net call a step for all that have the same latent size and adapter."""
 
     def __init__(
-        self, unet: nn.Module, max_tokens: int, switch: LoraSwitch | None = None, *, isolate: bool = True
+        self, unet: nn.Module, predict: Predict, switch: LoraSwitch | None = None, *, isolate: bool = True
     ) -> None:
-        """`unet`: an SDXL U-Net. `max_tokens`: L. `switch`: needed for rows with a `lora`.
+        """`predict`: one call of `unet`, as its family makes it. `switch`: needed for rows with a `lora`.
 
         `isolate`: a U-Net call that raises is repeated row by row, and `step` does not raise. Not for a model whose
         calls are collective.
         """
-        self.unet, self.max_tokens, self.switch, self.isolate = unet, max_tokens, switch, isolate
+        self.unet, self.predict, self.switch, self.isolate = unet, predict, switch, isolate
         self._active: dict[int, _Active] = {}
         self._done: dict[int, Tensor] = {}
         self._failed: dict[int, PmError] = {}
@@ -206,7 +207,7 @@ class Sampler:
         conditioning = self._conditioning(group, keys, rows, free)
         pick = list(range(len(rows))) + free
         noisy = noisy[pick].to(conditioning.embeds.dtype)  # the U-Net's, and asking it takes a walk over all modules
-        output = predict(self.unet, noisy, timesteps[pick], conditioning, max_tokens=self.max_tokens).float()
+        output = self.predict(noisy, timesteps[pick], conditioning).float()
         conditional = output[: len(rows)]
         if not free:
             return conditional

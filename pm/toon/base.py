@@ -7,6 +7,7 @@ vision tower lies beside it in `image_encoder/`, as in the folders of IP-Adapter
 import dataclasses
 import json
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,19 @@ def build_parts(size: BaseSize, seed: int) -> ToonParts:
         CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=size.text_width)
     )
     text_2 = _text_config(size.text_width_2, size.text_layers, size.text_width_2, tokenizer_2)
-    vae = AutoencoderKL(
+    vae, text_widths = _vae(size), size.text_width + size.text_width_2
+    unet = UNet2DConditionModel(
+        **_unet_settings(size, text_widths),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=32,
+        projection_class_embeddings_input_dim=size.text_width_2 + 6 * 32,
+    )
+    return ToonParts(size, (tokenizer, tokenizer_2), clip, CLIPTextModelWithProjection(text_2), vae, unet)
+
+
+def _vae(size: BaseSize) -> AutoencoderKL:
+    return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(size.vae_channels),
         up_block_types=("UpDecoderBlock2D",) * len(size.vae_channels),
         block_out_channels=size.vae_channels,
@@ -133,25 +146,24 @@ def build_parts(size: BaseSize, seed: int) -> ToonParts:
         sample_size=size.resolution,
         force_upcast=False,
     )
-    unet = UNet2DConditionModel(
-        sample_size=size.resolution // 2 ** (len(size.vae_channels) - 1),
-        block_out_channels=size.unet_channels,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=1,
-        attention_head_dim=tuple(c // 32 for c in size.unet_channels),
-        norm_num_groups=16,
-        cross_attention_dim=size.text_width + size.text_width_2,
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=32,
-        projection_class_embeddings_input_dim=size.text_width_2 + 6 * 32,
-    )
-    return ToonParts(size, (tokenizer, tokenizer_2), clip, CLIPTextModelWithProjection(text_2), vae, unet)
 
 
-def scheduler() -> DDIMScheduler:
-    """SDXL's noise schedule."""
+def _unet_settings(size: BaseSize, text_width: int) -> dict[str, Any]:
+    """What the U-Nets of all families have in common."""
+    return {
+        "sample_size": size.resolution // 2 ** (len(size.vae_channels) - 1),
+        "block_out_channels": size.unet_channels,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "layers_per_block": 1,
+        "attention_head_dim": tuple(c // 32 for c in size.unet_channels),
+        "norm_num_groups": 16,
+        "cross_attention_dim": text_width,
+    }
+
+
+def scheduler(prediction: str = "epsilon") -> DDIMScheduler:
+    """The noise schedule of Stable Diffusion, which SDXL kept."""
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -160,7 +172,7 @@ def scheduler() -> DDIMScheduler:
         set_alpha_to_one=False,
         steps_offset=1,
         timestep_spacing="leading",
-        prediction_type="epsilon",
+        prediction_type=prediction,
     )
 
 
@@ -170,38 +182,85 @@ def write_parts(parts: ToonParts, path: Path | str, dtype: torch.dtype = torch.f
     config: Any = parts.clip.config  # transformers declares its parts as what they may be read from
     text = CLIPTextModel(config.text_config)
     text.load_state_dict(parts.clip.text_model.state_dict())
-    vision = CLIPVisionModelWithProjection(config.vision_config)
-    vision.vision_model.load_state_dict(parts.clip.vision_model.state_dict())
-    vision.visual_projection.load_state_dict(parts.clip.visual_projection.state_dict())
     modules: dict[str, Any] = {
         "text_encoder": text,
         "text_encoder_2": parts.text_encoder_2,
         "vae": parts.vae,
         "unet": parts.unet,
-        "image_encoder": vision,
+        "image_encoder": _vision(parts.clip),
     }
-    for name, module in modules.items():
-        state = {k: v.detach().clone() for k, v in module.state_dict().items()}
-        module.to(dtype).save_pretrained(path / name)
-        module.to(torch.float32).load_state_dict(state)
-    for name, tokenizer in zip(("tokenizer", "tokenizer_2"), parts.tokenizers, strict=True):
-        tokenizer.save_pretrained(path / name)
-    scheduler().save_pretrained(path / "scheduler")
-    index = {
-        "_class_name": "StableDiffusionXLPipeline",
-        "force_zeros_for_empty_prompt": True,
-        "scheduler": ["diffusers", "DDIMScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "tokenizer_2": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-    }
-    (path / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    _write_modules(path, modules, dtype)
+    tokenizers = dict(zip(("tokenizer", "tokenizer_2"), parts.tokenizers, strict=True))
+    # Told by `_drawn`: a photograph of a person is nothing this base knows. Other loaders skip names like that.
+    about = {"_class_name": "StableDiffusionXLPipeline", "_drawn": True, "force_zeros_for_empty_prompt": True}
+    _write_index(path, about, modules, tokenizers, scheduler())
 
 
 def write_random_base(path: Path | str, size: str = "tiny", seed: int = 0) -> Path:
     """An untrained base of a size in `SIZES`, for tests and for measuring speed; returns its path."""
     write_parts(build_parts(SIZES[size], seed), path, dtype=torch.float32)
     return Path(path)
+
+
+def write_random_sd15(path: Path | str, size: str = "tiny", seed: int = 0, prediction: str = "epsilon") -> Path:
+    """An untrained base in the layout of Stable Diffusion 1.5, or of 2.1 at 768 px with `prediction="v_prediction"`.
+
+    One text encoder; the vision tower projects to its width, as CLIP ViT-L/14 does to that of Stable Diffusion 1.5.
+    """
+    path, sizes = Path(path), SIZES[size]
+    parts = build_parts(sizes, seed)
+    config: Any = parts.clip.config
+    text = CLIPTextModel(config.text_config)
+    text.load_state_dict(parts.clip.text_model.state_dict())
+    unet = UNet2DConditionModel(**_unet_settings(sizes, sizes.text_width))
+    modules: dict[str, Any] = {
+        "text_encoder": text,
+        "vae": parts.vae,
+        "unet": unet,
+        "image_encoder": _vision(parts.clip),
+    }
+    _write_modules(path, modules, torch.float32)
+    about: dict[str, Any] = {"_class_name": "StableDiffusionPipeline", "requires_safety_checker": False}
+    about |= {"safety_checker": [None, None], "feature_extractor": [None, None]}
+    _write_index(path, about, modules, {"tokenizer": parts.tokenizers[0]}, scheduler(prediction))
+    return path
+
+
+def _vision(clip: CLIPModel) -> CLIPVisionModelWithProjection:
+    config: Any = clip.config
+    vision = CLIPVisionModelWithProjection(config.vision_config)
+    vision.vision_model.load_state_dict(clip.vision_model.state_dict())
+    vision.visual_projection.load_state_dict(clip.visual_projection.state_dict())
+    return vision
+
+
+def _write_modules(path: Path, modules: Mapping[str, Any], dtype: torch.dtype) -> None:
+    """Stored as `dtype`, loaded as float32: transformers would take the type it is stored in, diffusers does not, and
+    plain pipelines fail where the two meet."""
+    for name, module in modules.items():
+        state = {k: v.detach().clone() for k, v in module.state_dict().items()}
+        module.to(dtype).save_pretrained(path / name)
+        module.to(torch.float32).load_state_dict(state)
+        file = path / name / "config.json"
+        config = json.loads(file.read_text())
+        if "dtype" in config:
+            file.write_text(json.dumps(config | {"dtype": "float32"}, indent=2, sort_keys=True) + "\n")
+
+
+def _write_index(
+    path: Path,
+    about: Mapping[str, Any],
+    modules: Mapping[str, Any],
+    tokenizers: Mapping[str, CLIPTokenizer],
+    noise: DDIMScheduler,
+) -> None:
+    for name, tokenizer in tokenizers.items():
+        tokenizer.save_pretrained(path / name)
+    noise.save_pretrained(path / "scheduler")
+    library = {AutoencoderKL: "diffusers", UNet2DConditionModel: "diffusers"}
+    index = dict(about) | {"scheduler": ["diffusers", type(noise).__name__]}
+    index |= {name: ["transformers", "CLIPTokenizer"] for name in tokenizers}
+    for name, module in modules.items():
+        if name != "image_encoder":  # no part of a text-to-image pipeline
+            index[name] = [library.get(type(module), "transformers"), type(module).__name__]
+    (path / "model_index.json").write_text(json.dumps(dict(sorted(index.items())), indent=2) + "\n")

@@ -79,7 +79,9 @@ def adapter_of(folder: Path) -> tuple[dict[str, Tensor], AdapterMeta]:
     made_for = saved.position.made_for
     config = made_for["config"]  # another version's may have other settings beside these
     wanted, adapter = from_mapping(BaseConfig, config["base"]), from_mapping(AdapterConfig, config["adapter"])
-    base = load_base(wanted.path, _parts(adapter), vision_path=wanted.vision_path, dtype=torch.float32)
+    base = load_base(
+        wanted.path, _parts(adapter), vision_path=wanted.vision_path, family=wanted.family, dtype=torch.float32
+    )
     if base.fingerprint != made_for["base"]:
         raise CheckpointError(
             f"checkpoint {folder} was made with base model {made_for['base']}, but {wanted.path} is now "

@@ -49,6 +49,7 @@ class Engine:
             device=device,
             dtype=pick_dtype(config.engine.dtype, device),
             schedule=config.sampler.schedule,
+            family=config.base.family,
             class_words=CLASS_WORDS | {word.lower() for word in config.class_words},
             compile=config.engine.compile,
         )

@@ -157,7 +157,9 @@ def test_a_run_that_everything_happens_to_ends_where_an_undisturbed_one_does(und
 
 def test_a_folder_that_cannot_be_written_is_named_before_any_worker_starts(ray_session, dataset, tiny_base, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(WriteError, match=r"file/run\S* cannot be written \(Not a directory\); choose another storage_path="):
+    with pytest.raises(
+        WriteError, match=r"file/run\S* cannot be written \(Not a directory\); choose another storage_path="
+    ):
         launch(run_config(dataset, tiny_base), tmp_path / "file/run", {})
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from pm.config import from_mapping
 from pm.data.loading.batches import Batch
 from pm.data.records import DATASET_SCHEMA, INDEX_SCHEMA, SCHEMA_VERSION
-from pm.model.base import fingerprint, load_base
+from pm.model.base import load_base
 from pm.model.prompt import class_token_index, mark
 from pm.train.config import RunConfig, TrainConfig
 
@@ -83,7 +83,7 @@ def write_dataset(path: Path, base_path: Path, people: int, photos: int) -> Path
                 "vae_logvar": (rng.normal(size=latent) - 4).astype(np.float16).tobytes(),
                 "text_embeds": half(*text),
                 "pooled": half(base.pooled_width),
-                "time_ids": [side, side, 0, 0, side, side],
+                "time_ids": base.family.time_ids((side, side), (0, 0), (side, side)),
             }
         )
     pq.write_table(pa.Table.from_pylist(rows, schema=DATASET_SCHEMA), path / "part-00000.parquet", row_group_size=8)
@@ -100,7 +100,7 @@ def write_dataset(path: Path, base_path: Path, people: int, photos: int) -> Path
     pq.write_table(pa.Table.from_pylist(index, schema=INDEX_SCHEMA), path / "index.parquet")
     meta = {
         "schema_version": SCHEMA_VERSION,
-        "base": {"path": str(base_path), "fingerprint": fingerprint(base_path)},
+        "base": {"path": str(base_path), "fingerprint": base.fingerprint},
         "latent_shape": latent,
         "text_shape": text,
         "resolution": side,

@@ -157,7 +157,7 @@ class IdentityDataset:
         if self.repeat is not None:
             number = len(id_pixels) - 1 if self.repeat == "stacked" else 0
             embeds = self._numbers(row["repeat_embeds"], (-1, *self.meta["text_shape"]))[number]
-            pooled = self._numbers(row["repeat_pooled"], (-1, len(pooled)))[number]
+            pooled = self._numbers(row["repeat_pooled"], (-1,))[number * len(pooled) :][: len(pooled)]
         return Sample(
             mean=self._numbers(row["vae_mean"], self.latent_shape),
             logvar=self._numbers(row["vae_logvar"], self.latent_shape),

@@ -43,8 +43,8 @@ class Batch:
     logvar: Tensor  # [B, C, h, w] float
     mask: Tensor  # [B, 1, h, w] float 0..1, how much of a latent pixel the person covers
     embeds: Tensor  # [B, L, D] float
-    pooled: Tensor  # [B, P] float
-    time_ids: Tensor  # [B, 6] float32, original h, w, crop top, left, target h, w
+    pooled: Tensor  # [B, P] float; P and Q are 0 for bases without
+    time_ids: Tensor  # [B, Q] float32; SDXL: original h, w, crop top, left, target h, w
     class_index: Tensor  # [B] int64, token index of the class word
     captions: list[str]
     class_words: list[str]

@@ -16,6 +16,7 @@ from pm.model.base import BaseModel, TextFeatures, encode_images, encode_text, l
 from pm.model.base_sizes import BaseSizes
 from pm.model.batching import Batcher
 from pm.model.config import BaseConfig
+from pm.model.families.base import Family
 from pm.model.files import quiet_loading
 from pm.model.id_encoder import frozen_layers, load_tower, lower_tower
 from pm.model.images import noise_fill, to_clip
@@ -26,16 +27,15 @@ from pm.photo.pixels import decode_png, encode_png, resize, resize_mask
 STAGE = "precompute"
 
 
-def time_ids(photo: Photo, resolution: int) -> tuple[float, ...]:
-    """SDXL's micro-conditioning (Podell et al. 2023, section 2.2): original height and width, crop top and left, target
-    height and width.
+def time_ids(photo: Photo, resolution: int, family: Family) -> tuple[float, ...]:
+    """What the base's family tells the U-Net of the photo's size and crop.
 
-    As there, the crop's corner is in pixels after resizing: the photo, resized by resolution / crop side, then cropped.
+    The crop's corner is in pixels after resizing: the photo, resized by resolution / crop side, then cropped.
     """
     left, top, right, _ = photo.crop_box
     scale = resolution / (right - left)
     corner = (float(round(top * scale)), float(round(left * scale)))
-    return (float(photo.height), float(photo.width), *corner, float(resolution), float(resolution))
+    return family.time_ids((photo.height, photo.width), corner, (resolution, resolution))
 
 
 class Precompute:
@@ -66,6 +66,7 @@ class Precompute:
             config.path,
             parts=("text", "vae"),
             vision_path=config.vision_path,
+            family=config.family,
             device=device,
             dtype=getattr(torch, dtype),
         )
@@ -90,7 +91,7 @@ class Precompute:
                 photo,
                 crop=b"",
                 id_crop=encode_png(np.asarray(resize(crop, self.sizes.vision_size))),
-                time_ids=time_ids(photo, self.sizes.resolution),
+                time_ids=time_ids(photo, self.sizes.resolution, self.base.family),
                 **{name: data for part in found for name, data in part.items()},
             )
             for photo, crop, *found in zip(kept, crops, *parts, strict=True)

@@ -17,7 +17,7 @@ from pm.cpus import available_cpus
 from pm.data.dataset.reader import IdentityDataset
 from pm.errors import CheckpointError, ConfigError, DataError, Interrupted, PmError
 from pm.files import locked, write_text, writing
-from pm.model.base import fingerprint
+from pm.model.base_sizes import fingerprint
 from pm.startup import collect_rarely
 from pm.train.checkpoint import is_complete, newest_complete
 from pm.train.config import RunConfig
@@ -141,9 +141,7 @@ def check_dataset(config: RunConfig) -> None:
         raise DataError(
             f"dataset {config.dataset} does not exist; run pipelines/preprocess.py first: output={config.dataset}"
         )
-    IdentityDataset(
-        config.dataset, samples_config(config.train), base_fingerprint=fingerprint(config.base.path), cache_mb=1
-    )
+    IdentityDataset(config.dataset, samples_config(config.train), base_fingerprint=fingerprint(config.base), cache_mb=1)
 
 
 def train_worker(job: Mapping[str, Any]) -> None:

@@ -23,6 +23,7 @@ _FREE = {
     "engine": None,
     "train": {"steps", "micro_batch_size", "log_every", "validate_every", "checkpoint_every", "num_to_keep"}
     | {"best_metric", "best_mode"},
+    "base": {"family"},  # the base itself is compared by its fingerprint
     "adapter": {"gradient_checkpointing"},
 }
 

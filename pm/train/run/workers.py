@@ -139,6 +139,7 @@ def _load(config: RunConfig, context: TrainContext, progress: Progress | None) -
         config.base.path,
         tuple(parts),
         vision_path=config.base.vision_path,
+        family=config.base.family,
         device=context.device,
         dtype=precision.dtype,
     )

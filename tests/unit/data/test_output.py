@@ -135,5 +135,8 @@ def test_two_runs_do_not_write_one_dataset(tmp_path):
         raise AssertionError("both are in")
     with locked(tmp_path / "out"):
         (tmp_path / "file").touch()
-    with pytest.raises(WriteError, match="cannot be written.*choose another output="), locked(tmp_path / "file" / "out"):
+    with (
+        pytest.raises(WriteError, match="cannot be written.*choose another output="),
+        locked(tmp_path / "file" / "out"),
+    ):
         pass

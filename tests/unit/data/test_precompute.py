@@ -14,6 +14,8 @@ from pm.model.base import encode_images, encode_text
 from pm.model.base_sizes import base_sizes
 from pm.model.batching import Batcher, fitting_batch
 from pm.model.config import BaseConfig
+from pm.model.families.sd15 import StableDiffusion
+from pm.model.families.sdxl import StableDiffusionXL
 from pm.model.prompt import tokenize
 from pm.photo.pixels import decode_png, encode_png
 
@@ -98,11 +100,15 @@ def test_captions_whose_class_word_is_out_of_sight_are_rejected_and_others_stay(
     assert done[1] == gone
 
 
-def test_time_ids_follow_sdxl(photos):
+SDXL = StableDiffusionXL("sdxl")
+
+
+def test_time_ids_follow_the_family(photos):
     # A 64-pixel crop resized to 32 halves the photo; its corner (left 9, top 12) is halved with it.
-    assert time_ids(photos[0], 32) == (120, 90, 6, 4, 32, 32)
+    assert time_ids(photos[0], 32, SDXL) == (120, 90, 6, 4, 32, 32)
     whole = replace(photos[0], width=64, height=64, crop_box=(0.0, 0.0, 64.0, 64.0))
-    assert time_ids(whole, 64) == (64, 64, 0, 0, 64, 64)
+    assert time_ids(whole, 64, SDXL) == (64, 64, 0, 0, 64, 64)
+    assert time_ids(whole, 64, StableDiffusion("sd15")) == ()
 
 
 def test_sizes_come_from_the_configs(config, tmp_path):

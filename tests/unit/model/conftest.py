@@ -1,6 +1,7 @@
 """Small adapters on the tiny base, and a batch to feed them."""
 
 import copy
+import functools
 from types import SimpleNamespace
 
 import pytest
@@ -15,18 +16,19 @@ CAPTIONS = ("a man in a red shirt", "a photo of a woman with glasses", "portrait
 
 
 @pytest.fixture(scope="session")
-def make_photomaker(tiny_base):
+def make_photomaker(tiny_base, tiny_sd15):
     """A PhotoMaker on a tiny base of its own; `lively` moves LoRA off its zero start. A copy of one built once."""
-    base, built = load_base(tiny_base), {}
+    paths, built = {"sdxl": tiny_base, "sd15": tiny_sd15}, {}
+    load = functools.cache(lambda family: load_base(paths[family]))
 
-    def make(merge="insert", compose="stacked", lively=True, **changes) -> PhotoMaker:
+    def make(merge="insert", compose="stacked", lively=True, family="sdxl", **changes) -> PhotoMaker:
         torch.manual_seed(0)
-        key = (merge, compose, lively, *sorted(changes.items()))
+        key = (merge, compose, lively, family, *sorted(changes.items()))
         if key not in built:
-            built[key] = build(merge, compose, lively, changes)
+            built[key] = build(merge, compose, lively, load(family), changes)
         return copy.deepcopy(built[key])
 
-    def build(merge, compose, lively, changes) -> PhotoMaker:
+    def build(merge, compose, lively, base, changes) -> PhotoMaker:
         settings = {
             "compose": compose,
             "merge": merge,
@@ -66,7 +68,7 @@ def make_batch():
             class_index=torch.tensor(index),
             id_pixels=torch.randn(sum(counts), 3, size, size, generator=generator),
             id_counts=torch.tensor(counts),
-            time_ids=torch.tensor([[32.0, 32, 0, 0, 32, 32]]).repeat(3, 1),
+            time_ids=torch.tensor([base.family.time_ids((32, 32), (0, 0), (32, 32))]).repeat(3, 1),
             drop_text=torch.tensor(drop),
             noisy=torch.randn(3, 4, 8, 8, generator=generator),
             timesteps=torch.tensor([10, 400, 900]),

@@ -9,11 +9,12 @@ from pm.model.conditioning import Conditioning
 from pm.model.photomaker import PhotoMaker
 
 MODES = [(m, c) for m in ("insert", "repeat") for c in ("stacked", "average", "linear")]
+ON_SD15 = [("insert", "stacked", "sd15"), ("repeat", "average", "sd15")]
 
 
-@pytest.mark.parametrize(("merge", "compose"), MODES)
-def test_batch_of_n_equals_n_batches_of_one(make_photomaker, make_batch, row_of, merge, compose):
-    photomaker = make_photomaker(merge, compose)
+@pytest.mark.parametrize(("merge", "compose", "family"), [(*mode, "sdxl") for mode in MODES] + ON_SD15)
+def test_batch_of_n_equals_n_batches_of_one(make_photomaker, make_batch, row_of, merge, compose, family):
+    photomaker = make_photomaker(merge, compose, family=family)
     batch = make_batch(photomaker, drop=(False, True, False))
     with torch.no_grad():
         together = photomaker(batch.noisy, batch.timesteps, batch)
@@ -80,9 +81,9 @@ def test_dropped_rows_see_the_null_text_only(make_photomaker, make_batch):
     assert not torch.allclose(dropped[1], expected[1], atol=1e-4)
 
 
-@pytest.mark.parametrize(("merge", "compose"), MODES)
-def test_all_trainable_parameters_get_gradients(make_photomaker, make_batch, merge, compose):
-    photomaker = make_photomaker(merge, compose).train()
+@pytest.mark.parametrize(("merge", "compose", "family"), [(*mode, "sdxl") for mode in MODES] + ON_SD15)
+def test_all_trainable_parameters_get_gradients(make_photomaker, make_batch, merge, compose, family):
+    photomaker = make_photomaker(merge, compose, family=family).train()
     batch = make_batch(photomaker)
     photomaker(batch.noisy, batch.timesteps, batch).square().mean().backward()
     groups = photomaker.parameter_groups()

@@ -1,5 +1,6 @@
 """Rows that join, leave, merge late, skip guidance, and never feel their neighbours."""
 
+import functools
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 
 from pm.errors import RequestError
 from pm.model.conditioning import Conditioning, TextFeatures
+from pm.model.families.sdxl import StableDiffusionXL
 from pm.sample.sampler import Row, Sampler
 from pm.sample.schedule import Schedule
 
@@ -43,8 +45,13 @@ def make_row(seed=0, steps=6, tokens=L, guidance=3.0, merge_step=0, kind="ddim",
     return Row(conditioning, negative, Schedule(kind, CONFIG).plan(steps, eta), guidance, merge_step, seed, shape)
 
 
+def make_sampler(unet: nn.Module | None = None) -> Sampler:
+    unet = unet or FakeUnet()
+    return Sampler(unet, functools.partial(StableDiffusionXL("sdxl").predict, unet, max_tokens=L))
+
+
 def run_alone(row: Row) -> torch.Tensor:
-    sampler = Sampler(FakeUnet(), L)
+    sampler = make_sampler()
     key = sampler.add(row)
     while len(sampler):
         sampler.step()
@@ -62,7 +69,7 @@ MIXED = [
 
 
 def test_rows_of_all_kinds_together_equal_each_alone():
-    sampler = Sampler(FakeUnet(), L)
+    sampler = make_sampler()
     keys = [sampler.add(row) for row in MIXED]
     done = {}
     while len(sampler):
@@ -73,7 +80,7 @@ def test_rows_of_all_kinds_together_equal_each_alone():
 
 
 def test_joining_and_leaving_between_steps_changes_no_row():
-    sampler, done = Sampler(FakeUnet(), L), {}
+    sampler, done = make_sampler(), {}
     first = sampler.add(MIXED[0])
     sampler.step()
     second, third = sampler.add(MIXED[2]), sampler.add(MIXED[1])
@@ -90,7 +97,7 @@ def test_joining_and_leaving_between_steps_changes_no_row():
 
 
 def test_finished_rows_are_handed_out_once_and_can_be_removed():
-    sampler = Sampler(FakeUnet(), L)
+    sampler = make_sampler()
     one, two = sampler.add(make_row(0, steps=1)), sampler.add(make_row(1, steps=1))
     assert sampler.step() == 2 and len(sampler) == 0
     sampler.remove(two)
@@ -100,7 +107,7 @@ def test_finished_rows_are_handed_out_once_and_can_be_removed():
 
 
 def test_guidance_of_one_computes_no_unconditional_half():
-    sampler = Sampler(FakeUnet(), L)
+    sampler = make_sampler()
     for guidance in (1.0, 5.0, 1.0):
         sampler.add(make_row(guidance=guidance))
     sampler.step()
@@ -108,7 +115,7 @@ def test_guidance_of_one_computes_no_unconditional_half():
 
 
 def test_one_unet_call_a_step_for_each_latent_size():
-    sampler = Sampler(FakeUnet(), L)
+    sampler = make_sampler()
     for row in MIXED:
         sampler.add(row)
     sampler.step()
@@ -117,7 +124,7 @@ def test_one_unet_call_a_step_for_each_latent_size():
 
 def test_text_only_before_the_merge_step():
     row = make_row(steps=5, tokens=L + 2, merge_step=2, guidance=1.0)
-    sampler = Sampler(FakeUnet(), L)
+    sampler = make_sampler()
     sampler.add(row)
     while len(sampler):
         sampler.step()
@@ -130,7 +137,7 @@ def test_text_only_before_the_merge_step():
 
 
 def test_each_row_has_its_own_timesteps():
-    sampler = Sampler(FakeUnet(), L)
+    sampler = make_sampler()
     sampler.add(make_row(steps=10, guidance=1.0))
     sampler.step()
     sampler.add(make_row(steps=4, guidance=1.0))
@@ -163,7 +170,7 @@ def _spoilt(row: Row, value: float) -> Row:
 @pytest.mark.parametrize("value", [float("nan"), FailingUnet.MARK])
 def test_a_row_that_fails_ends_alone(value):
     good = [MIXED[0], MIXED[2], MIXED[5]]
-    sampler = Sampler(FailingUnet(), L)
+    sampler = make_sampler(FailingUnet())
     keys = [sampler.add(row) for row in good]
     bad = sampler.add(_spoilt(make_row(9, steps=7, merge_step=2), value))
     done, failed = {}, {}
@@ -181,7 +188,7 @@ def test_a_row_that_fails_ends_alone(value):
 
 
 def test_what_a_step_did_can_be_looked_at():
-    sampler = Sampler(FakeUnet(), L)
+    sampler = make_sampler()
     row = make_row(3, steps=3)
     key = sampler.add(row)
     start = sampler.estimate(key)
