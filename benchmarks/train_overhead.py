@@ -27,9 +27,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from turns import Host, Player  # noqa: E402
 
 from pm.config import from_mapping  # noqa: E402
-from pm.train.config import ENGINES, RunConfig  # noqa: E402
+from pm.train.run.config import RunConfig  # noqa: E402
 
 _LOG_EVERY, _CHECKPOINT_EVERY = 2, 16
+ENGINES = ("ddp", "zero1", "zero2", "zero3", "zero3_offload")  # files of conf/engine/
 _ENDLESS, _WARM_UP = 1_000_000, 10  # steps
 _IN_MEMORY = 24  # batches of the bare loop
 
@@ -64,7 +65,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20.0, help="of a turn")
     parser.add_argument("--cpus", type=int, default=2)
-    parser.add_argument("--engines", nargs="+", default=["ddp", "zero1", "zero2", "zero3"], choices=list(ENGINES))
+    parser.add_argument("--engines", nargs="+", default=["ddp", "zero1", "zero2", "zero3"], choices=ENGINES)
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)  # of this benchmark, in a process of its own
     return parser.parse_args()
@@ -132,6 +133,7 @@ def settings(args: argparse.Namespace, engine: str, workers: int) -> RunConfig:
     read = lambda name: yaml.safe_load((ROOT / f"conf/{name}.yaml").read_text())  # noqa: E731
     values = read("train")
     result = {key: values[key] for key in ("seed", "init", "profile", "train", "validation", "workers")}
+    result["train"]["loss_weights"] = read("loss_weights/uniform")
     result["train"] |= {"steps": _ENDLESS, "batch_size": args.batch, "log_every": _LOG_EVERY}
     result["train"] |= {"validate_every": None, "checkpoint_every": _CHECKPOINT_EVERY}
     result["validation"]["sampler"] = read("sampler/toon")
@@ -140,7 +142,7 @@ def settings(args: argparse.Namespace, engine: str, workers: int) -> RunConfig:
     return from_mapping(
         RunConfig,
         result
-        | {"name": "overhead", "dataset": str(Path(args.data).absolute()), "wandb": read("tracker/none")}
+        | {"name": "overhead", "dataset": str(Path(args.data).absolute()), "tracker": read("tracker/none")}
         | {"base": {"path": str(toon), "vision_path": str(toon / "image_encoder")}}
         | {
             "adapter": read("model/toon") | {"compose": "stacked", "merge": "insert"},
@@ -168,7 +170,13 @@ def parts(config: RunConfig):
     model = PhotoMaker(base, config.adapter)
     train_in_float32(model)
     model.train().unet.to(memory_format=torch.channels_last)
-    step = TrainStep(model, noise_schedule(base.scheduler_config), base.scaling_factor, Precision(torch.float32))
+    step = TrainStep(
+        model,
+        noise_schedule(base.scheduler_config),
+        base.scaling_factor,
+        Precision(torch.float32),
+        config.train.loss_weights,
+    )
     dataset = IdentityDataset(config.dataset, samples_config(config.train), base_fingerprint=base.fingerprint)
     loader = Loader(dataset, config.train.batch_size, seed=config.seed, prefetch=0)
     return base, model, step, loader

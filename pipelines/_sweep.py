@@ -16,8 +16,8 @@ from pipelines._ending import fail
 from pipelines._entry import program
 from pm.config import from_mapping
 from pm.errors import Interrupted, PmError, reason
-from pm.tracking import WandbConfig
-from pm.train.callbacks import METRICS
+from pm.track.base import TrackerChoice
+from pm.train.callbacks.metrics import METRICS
 from pm.train.run.storage import RemoteFolder, folders
 from pm.train.run.summary import SUMMARY
 from pm.train.run.sweep import CELL, finish_sweep, write_cell
@@ -43,7 +43,6 @@ def run_cell(main: Callable[[dict], Any], cfg: dict) -> None:
     hydra, error = HydraConfig.get(), None
     if "RayLauncher" in hydra.launcher._target_:  # a worker of Ray, wherever it runs
         cfg["workers"]["wait_seconds"] = 10**7  # cells side by side wait for each other's workers
-    cfg["wandb"]["group"] = cfg["wandb"]["group"] or cfg["name"]
     try:
         main(cfg)
     except Interrupted as interrupted:
@@ -79,7 +78,7 @@ class Sweep(Callback):
             ray_init(log_to_driver=True)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        tracker = from_mapping(WandbConfig, OmegaConf.to_container(config.wandb, resolve=True), "wandb")
+        tracker = from_mapping(TrackerChoice, OmegaConf.to_container(config.tracker, resolve=True), "tracker")
         root, uri = folders(config.storage_path, config.name)
         try:
             if uri is not None:

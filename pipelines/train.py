@@ -9,7 +9,7 @@ from pipelines._command_line import as_typed
 from pipelines._entry import entry, was_given
 from pipelines._sweep import run_cell, run_name
 from pm.config import from_mapping
-from pm.train.config import RunConfig
+from pm.train.run.config import RunConfig
 
 # Keys of the command line alone: short names for what is in `adapter` and `dataset`, and where things are.
 ALIASES = {"compose": None, "merge": None, "data": str, "draw": int, "wild": str, "storage_path": str}

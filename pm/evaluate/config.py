@@ -6,7 +6,7 @@ from typing import Literal
 from pm.errors import ConfigError
 from pm.model.config import BaseConfig
 from pm.sample.config import SamplerConfig
-from pm.tracking import WandbConfig
+from pm.track.base import TrackerChoice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,4 +41,4 @@ class EvaluateConfig:
     device: str
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     grid_identities: int  # rows of the picture
-    wandb: WandbConfig
+    tracker: TrackerChoice

@@ -111,7 +111,7 @@ def _write(config: EvaluateConfig, trials: list[Trial], rows: list[ReportRow]) -
         write_json(output / "report.json", report, indent=2)
         write_text(output / "report.md", "\n\n".join(document) + "\n")
         save_png(output / "grid.png", grid(trials, shown, config.grid_identities), {})
-    record(config.wandb, output, shown)
+    record(config.tracker, output, shown)
     return "\n\n".join([text, *filter(None, [seeds, composing])])
 
 

@@ -24,7 +24,8 @@ from torch import Tensor
 from pm.errors import CheckpointError
 from pm.train.engine.base import MOMENTS, EngineState
 
-VERSION = 2
+VERSION = 3
+_READABLE = (2, 3)  # 2 differs by the name of one entry
 WRITE_ERRORS = (OSError, SafetensorError)  # safetensors wraps a full disk in its own error
 _TENSORS, _META = "state.safetensors", "state.json"
 
@@ -39,7 +40,7 @@ class Position:
     workers: int
     seconds: float  # of training so far
     metrics: dict[str, Any]  # the last log line
-    made_for: dict[str, Any]  # base, dataset, project version, and the run's config; see `check_origin`
+    provenance: dict[str, Any]  # base, dataset, project version, and the run's config; see `check_origin`
     version: int = VERSION
 
 
@@ -69,19 +70,19 @@ def read_checkpoint(folder: Path) -> Restored:
         CheckpointError: missing, damaged, or written by another version.
     """
     try:
-        meta = json.loads((folder / _META).read_text())
+        meta = read_meta(folder)
         tensors = load_file(folder / _TENSORS)
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             f"checkpoint {folder} cannot be read ({error}); delete it to go on from the one before"
         ) from error
-    if meta.get("version") != VERSION:
+    if meta.get("version") not in _READABLE:
         raise CheckpointError(
             f"checkpoint {folder} has format {meta.get('version')}, this version reads {VERSION}; "
             "go on with the version that wrote it, or start another run with name="
         )
     try:
-        position = Position(**meta)
+        position = Position(**meta | {"version": VERSION})
     except TypeError as error:
         raise CheckpointError(
             f"checkpoint {folder} is damaged ({error}); delete it to go on from the one before"
@@ -94,6 +95,14 @@ def read_checkpoint(folder: Path) -> Restored:
     return Restored(position, EngineState(position.updates, sections["weights"], moments), sections.get("ema", {}))
 
 
+def read_meta(folder: Path) -> dict[str, Any]:
+    """What `state.json` holds, by today's names."""
+    meta = json.loads((folder / _META).read_text())
+    if "made_for" in meta:  # format 2
+        meta["provenance"] = meta.pop("made_for")
+    return meta
+
+
 def check_origin(folder: Path, position: Position, now: Mapping[str, Any]) -> None:
     """Refuse to go on with another base or dataset than the checkpoint's; the project's version is only told.
 
@@ -101,10 +110,10 @@ def check_origin(folder: Path, position: Position, now: Mapping[str, Any]) -> No
         CheckpointError: the base or the dataset is another one.
     """
     for name, what in (("base", "base model"), ("dataset", "dataset")):
-        if position.made_for.get(name) != now[name]:
+        if position.provenance.get(name) != now[name]:
             raise CheckpointError(
-                f"checkpoint {folder} was made with {what} {position.made_for.get(name)}, this run has {now[name]} "
-                f"(checkpoint of version {position.made_for.get('project')}, this is {now['project']}); "
+                f"checkpoint {folder} was made with {what} {position.provenance.get(name)}, this run has {now[name]} "
+                f"(checkpoint of version {position.provenance.get('project')}, this is {now['project']}); "
                 f"use that {what}, or start another run with name="
             )
 
@@ -136,8 +145,8 @@ def best_complete(root: Path) -> Path | None:
     for folder in sorted(root.glob("step-*")):
         if not is_complete(folder):
             continue
-        meta = json.loads((folder / _META).read_text())
-        train = meta.get("made_for", {}).get("config", {}).get("train", {})
+        meta = read_meta(folder)
+        train = meta.get("provenance", {}).get("config", {}).get("train", {})
         metric = train.get("best_metric")
         if metric is None:
             raise CheckpointError(f"checkpoint {folder} is of a run without train.best_metric; use pick=newest")

@@ -1,4 +1,4 @@
-"""The training objective as pure functions: noise levels, noising, targets, the masked loss.
+"""The training objective as pure functions: noise levels, noising, targets (the losses are in `losses/`).
 
 Shapes: B samples, C latent channels, h x w latent pixels, T diffusion steps. Everything is out of place, and every
 random number of a sample comes from that sample's own seed: its loss depends neither on its neighbours in the batch
@@ -92,43 +92,3 @@ def target(schedule: NoiseSchedule, latents: Tensor, noise: Tensor, timesteps: T
         return latents
     signal_level, noise_level = schedule.at(timesteps)
     return signal_level * noise - noise_level * latents
-
-
-def masked_mse(prediction: Tensor, wanted: Tensor, mask: Tensor, use_mask: Tensor) -> Tensor:
-    """Squared error of each sample, inside the person mask where `use_mask` says so (paper section 3.3).
-
-    Divided by the mask's area, not the image's, so that masked and unmasked samples weigh the same; a sample whose
-    mask is empty counts as unmasked.
-
-    Args:
-        prediction: [B, C, h, w].
-        wanted: [B, C, h, w].
-        mask: [B, 1, h, w] in 0..1.
-        use_mask: [B] bool.
-
-    Returns:
-        [B] float32.
-    """
-    error = (prediction.float() - wanted.float()).square()
-    area = mask.float().mean(dim=(1, 2, 3), keepdim=True)
-    masked = use_mask.view(-1, 1, 1, 1) & (area > 0)
-    weight = torch.where(masked, mask.float() / area.clamp_min(torch.finfo(torch.float32).tiny), 1.0)
-    return (error * weight).mean(dim=(1, 2, 3))
-
-
-def snr_weight(schedule: NoiseSchedule, timesteps: Tensor, rule: str, gamma: float) -> Tensor:
-    """Loss weight of each sample, [B] float32.
-
-    Args:
-        rule: in z_0 units, `min_snr` is min(SNR, gamma) (Hang et al. 2023, eq. 4) and `debiased` sqrt(SNR) (Yu et al.
-            2023), which gives the noisiest steps, where a picture's layout and colours are decided, more weight than
-            `uniform`, which leaves the loss as it is.
-    """
-    if rule == "uniform":
-        return torch.ones_like(timesteps, dtype=torch.float32)
-    signal_level, noise_level = (level.flatten() for level in schedule.at(timesteps))
-    # Clamped for a zero-terminal-SNR end, whose signal is zero, and for a start without noise.
-    snr = (signal_level.square() / noise_level.square().clamp_min(1e-12)).clamp_min(1e-4)
-    weight = snr.clamp(max=gamma) if rule == "min_snr" else snr.sqrt()
-    # One unit of squared error in z_0 is this much in the units of the prediction.
-    return weight / {"sample": torch.ones_like(snr), "v_prediction": snr + 1, "epsilon": snr}[schedule.prediction]

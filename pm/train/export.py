@@ -76,15 +76,15 @@ def adapter_of(folder: Path) -> tuple[dict[str, Tensor], AdapterMeta]:
     from the base, or from the adapter that the run started from.
     """
     saved = read_checkpoint(folder)
-    made_for = saved.position.made_for
-    config = made_for["config"]  # another version's may have other settings beside these
+    provenance = saved.position.provenance
+    config = provenance["config"]  # another version's may have other settings beside these
     wanted, adapter = from_mapping(BaseConfig, config["base"]), from_mapping(AdapterConfig, config["adapter"])
     base = load_base(
         wanted.path, _parts(adapter), vision_path=wanted.vision_path, family=wanted.family, dtype=torch.float32
     )
-    if base.fingerprint != made_for["base"]:
+    if base.fingerprint != provenance["base"]:
         raise CheckpointError(
-            f"checkpoint {folder} was made with base model {made_for['base']}, but {wanted.path} is now "
+            f"checkpoint {folder} was made with base model {provenance['base']}, but {wanted.path} is now "
             f"{base.fingerprint}; put that base back to export"
         )
     photomaker = PhotoMaker(base, adapter)
@@ -98,7 +98,7 @@ def adapter_of(folder: Path) -> tuple[dict[str, Tensor], AdapterMeta]:
         project_version=project_version(),
         step=saved.position.step,
         run=config["name"],
-        preprocess=made_for["photos"],
+        preprocess=provenance["photos"],
     )
     return adapter_state(photomaker), meta
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pm.errors import ConfigError
-from pm.train.callbacks import Callback
+from pm.train.callbacks.base import Callback
+from pm.train.callbacks.meter import Meter
 from pm.train.checkpoint import Position, Restored, RngState, restore_rng, write_checkpoint, write_rng
 from pm.train.config import TrainConfig
 from pm.train.ema import MovingAverage
 from pm.train.engine.base import Engine, world_size
-from pm.train.meter import Meter
 from pm.train.run.context import TrainContext
 from pm.train.run.signals import Signals
 
@@ -32,7 +32,7 @@ class Trainer:
         loader: endless; yields this worker's micro-batches, has `state_dict` and `load_state_dict`.
         callbacks: see `Callback`; on every rank, most of them only on rank 0.
         validate: makes pictures after `step` updates and returns their path on rank 0. Collective.
-        made_for: base, dataset, project version and config, kept in checkpoints (`check_origin`).
+        provenance: base, dataset, project version and config, kept in checkpoints (`check_origin`).
         profiled: mark the parts of a step for a profiler.
     """
 
@@ -44,7 +44,7 @@ class Trainer:
         loader: Any,
         callbacks: Sequence[Callback] = (),
         validate: Callable[[int], Path | None] | None = None,
-        made_for: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
         profiled: bool = False,
     ):
         self.config, self.context, self.engine, self.loader = config, context, engine, loader
@@ -52,7 +52,7 @@ class Trainer:
         self.ema = MovingAverage(engine, config.ema_decay) if config.ema_decay is not None else None
         self.step, self.seconds = 0, 0.0
         self.stopped = False  # asked to; the run is not finished
-        self._made_for = dict(made_for or {})
+        self._provenance = dict(provenance or {})
         self._shares = config.shares(context.rank, world_size())
         self._meter = Meter(context.device, profiled)
         self._signals = Signals(context)
@@ -96,7 +96,7 @@ class Trainer:
     def save(self, metrics: dict[str, Any]) -> None:
         """Gather a checkpoint and hand it over; it may be written while training goes on."""
         with self._meter.part("checkpoint"):
-            state = self.engine.save()
+            state = self.engine.state_dict()
             average = self.ema.gather() if self.ema is not None else {}
             position = Position(
                 step=self.step,
@@ -105,7 +105,7 @@ class Trainer:
                 workers=world_size(),
                 seconds=self.seconds,
                 metrics=metrics,
-                made_for=self._made_for,
+                provenance=self._provenance,
             )
             generators = RngState.now()
 

@@ -6,15 +6,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pm.train.diffusion import (
-    NoiseSchedule,
-    add_noise,
-    draw,
-    masked_mse,
-    sample_latents,
-    snr_weight,
-    target,
-)
+from pm.train.diffusion import NoiseSchedule, add_noise, draw, sample_latents, target
+from pm.train.losses.choice import LossWeights
+from pm.train.losses.masked import masked_mse
 
 
 @dataclass(frozen=True)
@@ -50,8 +44,7 @@ class TrainStep(nn.Module):
         schedule: the base's noise levels.
         scaling_factor: of the VAE's latents.
         precision: dtype of the computation; the loss is float32.
-        loss_weights: rule of `snr_weight`.
-        min_snr_gamma: gamma of `snr_weight`.
+        loss_weights: how much the loss counts at each noise level.
     """
 
     def __init__(
@@ -60,13 +53,12 @@ class TrainStep(nn.Module):
         schedule: NoiseSchedule,
         scaling_factor: float,
         precision: Precision,
-        loss_weights: str = "uniform",
-        min_snr_gamma: float = 5.0,
+        loss_weights: LossWeights,
     ):
         super().__init__()
         self.photomaker = photomaker
         self.schedule, self.scaling_factor = schedule, scaling_factor
-        self.precision, self.loss_weights, self.min_snr_gamma = precision, loss_weights, min_snr_gamma
+        self.precision, self._loss_weight = precision, loss_weights.build(schedule)
 
     def forward(self, batch: Any) -> Tensor:
         """Loss of each sample of a `Batch`, [B] float32; the mean over samples is what is minimised."""
@@ -82,4 +74,4 @@ class TrainStep(nn.Module):
             prediction = self.photomaker(noisy.to(self.precision.dtype), timesteps, batch)
         wanted = target(self.schedule, latents, noise, timesteps)
         loss = masked_mse(prediction, wanted, batch.mask, batch.use_mask)
-        return loss * snr_weight(self.schedule, timesteps, self.loss_weights, self.min_snr_gamma)
+        return loss * self._loss_weight(timesteps)

@@ -12,7 +12,8 @@ from pm.config import from_mapping
 from pm.data.config import BrowseConfig, PreprocessConfig
 from pm.evaluate.config import EvaluateConfig
 from pm.sample.config import GenerateConfig
-from pm.train.config import ExportConfig, RunConfig
+from pm.train.config import ExportConfig
+from pm.train.run.config import RunConfig
 from serving.config import ServeConfig
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -38,6 +39,7 @@ GROUPS = {
     "caption": ("preprocess",),
     "model": ("train",),
     "engine": ("train",),
+    "loss_weights": ("train",),
     "experiment": ("train",),
     "condition": ("train",),
     "hydra/launcher": ("train",),
@@ -91,6 +93,13 @@ def test_no_yaml_is_left_out():
 def test_compose_and_merge_reach_the_adapter():
     config = build("train", ["compose=average", "merge=repeat", "engine=zero3"])
     assert (config.adapter.compose, config.adapter.merge) == ("average", "repeat")
+
+
+def test_a_rule_for_loss_weights_is_chosen_by_its_yaml_or_where_it_has_no_settings_by_its_name():
+    assert build("train", ["loss_weights=min_snr", "train.loss_weights.gamma=3"]).train.loss_weights.gamma == 3
+    assert build("train", ["train.loss_weights=debiased"]).train.loss_weights.name == "debiased"
+    assert build("train", ["experiment=toon"]).train.loss_weights.name == "debiased"
+    assert build("train", ["experiment=toon", "loss_weights=uniform"]).train.loss_weights.name == "uniform"
 
 
 def test_sdxl_experiment_has_the_papers_settings():

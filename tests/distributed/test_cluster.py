@@ -12,7 +12,7 @@ import torch
 from support.training import run_config
 
 from pm.errors import ConfigError
-from pm.train.callbacks import read_metrics
+from pm.train.callbacks.metrics import read_metrics
 from pm.train.checkpoint import newest_complete, read_checkpoint
 from pm.train.run.context import LocalContext
 from pm.train.run.plan import plan_workers

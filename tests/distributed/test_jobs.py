@@ -24,8 +24,8 @@ from safetensors.torch import load_file
 
 from pm.config import from_mapping
 from pm.cpus import available_cpus
-from pm.train.callbacks import MetricsFile, read_metrics
-from pm.train.config import RunConfig
+from pm.train.callbacks.metrics import MetricsFile, read_metrics
+from pm.train.run.config import RunConfig
 from pm.train.run.context import LocalContext
 from pm.train.run.workers import run_worker
 

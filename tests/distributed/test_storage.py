@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support.training import run_config  # noqa: E402
 
 from pm.errors import ConfigError  # noqa: E402
-from pm.train.callbacks import read_metrics  # noqa: E402
+from pm.train.callbacks.metrics import read_metrics  # noqa: E402
 from pm.train.run.context import LocalContext  # noqa: E402
 from pm.train.run.launch import launch  # noqa: E402
 from pm.train.run.storage import RemoteFolder, followed, join, mirrored  # noqa: E402

@@ -23,16 +23,17 @@ from pm.data.loading.loader import Loader  # noqa: E402
 from pm.errors import CheckpointError, ConfigError, DataError  # noqa: E402
 from pm.model.base import load_base  # noqa: E402
 from pm.model.photomaker import PhotoMaker  # noqa: E402
-from pm.train.callbacks import read_metrics  # noqa: E402
+from pm.train.callbacks.metrics import read_metrics  # noqa: E402
 from pm.train.checkpoint import read_checkpoint  # noqa: E402
-from pm.train.config import ENGINES  # noqa: E402
 from pm.train.diffusion import noise_schedule  # noqa: E402
 from pm.train.export import ExportConfig, export  # noqa: E402
+from pm.train.losses.uniform import Uniform  # noqa: E402
 from pm.train.run.launch import launch  # noqa: E402
 from pm.train.run.plan import plan_workers  # noqa: E402
 from pm.train.run.workers import samples_config  # noqa: E402
 from pm.train.step import Precision, TrainStep  # noqa: E402
 
+ENGINES = ("ddp", "zero1", "zero2", "zero3", "zero3_offload")  # files of conf/engine/
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(900)
 
@@ -59,7 +60,9 @@ def plain_loop(config):
     base = load_base(config.base.path, ("unet",), vision_path=config.base.vision_path, dtype=torch.float32)
     torch.manual_seed(config.seed)
     model = PhotoMaker(base, config.adapter).train()
-    step = TrainStep(model, noise_schedule(base.scheduler_config), base.scaling_factor, Precision(torch.float32))
+    step = TrainStep(
+        model, noise_schedule(base.scheduler_config), base.scaling_factor, Precision(torch.float32), Uniform("uniform")
+    )
     groups, train = model.parameter_groups(), config.train
     rates = {"lora": train.lr_lora, "id_encoder": train.lr_id_encoder}
     optimizer = torch.optim.AdamW(
@@ -190,7 +193,7 @@ def test_gathering_takes_no_threads_from_the_computation(tmp_path):
     """In a process of its own: threads of OpenMP that are there once stay."""
     code = """
 import os, sys, torch, torch.distributed as dist
-from pm.train.engine.zero import _all_gather, _join_process_group
+from pm.train.engine.partitioned import _all_gather, _join_process_group
 
 torch.set_num_threads(2)
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1)

@@ -21,7 +21,7 @@ from support.training import run_config, write_dataset  # noqa: E402
 
 from pm.errors import CheckpointError, WriteError  # noqa: E402
 from pm.model.adapter import load_adapter  # noqa: E402
-from pm.train.callbacks import read_metrics  # noqa: E402
+from pm.train.callbacks.metrics import read_metrics  # noqa: E402
 from pm.train.run.launch import launch  # noqa: E402
 from pm.train.run.plan import Shortage  # noqa: E402
 

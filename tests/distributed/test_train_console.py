@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pm.tracking import WandbConfig, wandb_mode
-from pm.train.callbacks import PROGRESS, Progress
+from pm.train.callbacks.progress import PROGRESS, Progress
 from pm.train.run.console import _Bar, _Lines, watch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,20 +73,6 @@ def test_watching_follows_the_workers_file(tmp_path):
         progress.on_step(2)
     assert "run: step 2/2" in stream.getvalue()  # the last state is shown even when it came just before the end
     assert not (tmp_path / PROGRESS).exists()
-
-
-def test_wandb_is_offline_without_a_key(monkeypatch, tmp_path):
-    options = WandbConfig(enabled=True, mode="auto", project="p", entity=None, group=None, tags=())
-    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    assert wandb_mode(options) == "offline"
-    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password " + "0" * 40 + "\n")
-    (tmp_path / "netrc").chmod(0o600)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert wandb_mode(options) == "online"
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert wandb_mode(options) == "disabled"
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import torch.multiprocessing as mp
 from support.loops import make_step, make_trainer
 from support.training import random_batch, rows, train_config
 
-from pm.train.callbacks import Callback, MetricsFile, read_metrics
+from pm.train.callbacks.base import Callback
+from pm.train.callbacks.metrics import MetricsFile, read_metrics
 from pm.train.checkpoint import read_checkpoint
-from pm.train.config import EngineConfig
-from pm.train.engine.base import build_engine
+from pm.train.engine.ddp import DdpChoice
 from pm.train.loop import Trainer
 from pm.train.run.context import LocalContext
 from pm.train.run.summary import CHECKPOINTS
@@ -65,7 +65,7 @@ def work(rank, workers, folder, micro, stop):
     config = train_config(batch_size=BATCH, micro_batch_size=micro, ema_decay=0.9, checkpoint_every=None)
     step = make_step()
     groups = step.photomaker.parameter_groups()
-    engine = build_engine(step, groups, EngineConfig("ddp", {}), config, torch.device("cpu"))
+    engine = DdpChoice("ddp").build(step, groups, config, torch.device("cpu"))
     callbacks = [MetricsFile(folder)] if rank == 0 else []
     callbacks += [Please(folder)] if stop and rank == 0 else []
     trainer = Trainer(config, Context(folder, rank, workers), engine, Shares(config, rank, workers), callbacks)

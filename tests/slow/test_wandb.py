@@ -7,12 +7,17 @@ from dataclasses import replace
 import psutil
 import pytest
 from support.loops import make_trainer
-from support.sweeps import OFF, finished
+from support.sweeps import finished
 
 from pm.errors import PmError
-from pm.tracking import WandbConfig
-from pm.train.callbacks import Callback, MetricsFile, Wandb, read_metrics
+from pm.track.base import RunInfo
+from pm.track.wandb import WandbChoice
+from pm.train.callbacks.base import Callback
+from pm.train.callbacks.metrics import MetricsFile, read_metrics
+from pm.train.callbacks.tracking import Tracked
 from pm.train.run.sweep import finish_sweep, read_cells, sweep_table
+
+WANDB = WandbChoice(name="wandb", mode="offline", project="p", entity=None, run_group=None, tags=())
 
 
 def test_an_outage_of_wandb_stops_no_training(tmp_path, monkeypatch):
@@ -42,8 +47,8 @@ def train_through_an_outage(folder):
                     process.kill()
 
     told: list[str] = []
-    options = WandbConfig(enabled=True, mode="online", project="p", entity=None, group=None, tags=())
-    tracker = Wandb(folder, "run", options, {}, told.append)
+    options = replace(WANDB, mode="online")
+    tracker = Tracked(options, folder, RunInfo("run", "train", {}), told.append)
     tracker.on_end(make_trainer(folder, [MetricsFile(folder), tracker, Kill()]).fit())
     (folder / "told.txt").write_text("\n".join(told))
 
@@ -57,7 +62,7 @@ def test_weights_and_biases_gets_the_table_in_the_sweeps_group(tmp_path, monkeyp
     init = wandb.init
     monkeypatch.setattr(wandb, "init", lambda **options: runs.append(init(**options)) or runs[-1])
     with pytest.raises(PmError):
-        finish_sweep(tmp_path, "ablation", replace(OFF, enabled=True), "train")
+        finish_sweep(tmp_path, "ablation", WANDB, "train")
     (run,) = runs
     assert run.group == "ablation" and run.job_type == "sweep"
     (path,) = tmp_path.glob("wandb/offline-run-*/files/media/table/*.json")

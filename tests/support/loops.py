@@ -3,15 +3,16 @@
 import torch
 
 from pm.train.checkpoint import read_checkpoint
-from pm.train.config import EngineConfig
 from pm.train.diffusion import noise_schedule
-from pm.train.engine.base import build_engine, load_weights
+from pm.train.engine.base import load_weights
+from pm.train.engine.ddp import DdpChoice
 from pm.train.loop import Trainer
+from pm.train.losses.min_snr import MinSnr
 from pm.train.run.context import LocalContext
 from pm.train.step import Precision, TrainStep
 from support.training import TinyModel, random_batch, train_config
 
-DDP = EngineConfig("ddp", {})
+DDP = DdpChoice("ddp")
 
 
 class Batches:
@@ -32,7 +33,7 @@ class Batches:
 
 
 def make_step():
-    return TrainStep(TinyModel(), noise_schedule({}), 0.5, Precision(torch.float32), "min_snr")
+    return TrainStep(TinyModel(), noise_schedule({}), 0.5, Precision(torch.float32), MinSnr("min_snr", 5.0))
 
 
 def make_trainer(run_dir, callbacks=(), saved=None, batches=None, profiled=False, **over):
@@ -40,7 +41,7 @@ def make_trainer(run_dir, callbacks=(), saved=None, batches=None, profiled=False
     step = make_step()
     if saved is not None:
         load_weights(step, saved.engine.weights)
-    engine = build_engine(step, step.photomaker.parameter_groups(), DDP, config, torch.device("cpu"))
+    engine = DDP.build(step, step.photomaker.parameter_groups(), config, torch.device("cpu"))
     context = LocalContext(run_dir, num_to_keep=config.num_to_keep)
     batches = batches or Batches(config.micro_batch_size or 4)
     return Trainer(config, context, engine, batches, callbacks, profiled=profiled)

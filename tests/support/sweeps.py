@@ -2,10 +2,10 @@
 
 import json
 
-from pm.tracking import WandbConfig
+from pm.track.none import NoTracker
 from pm.train.run.sweep import write_cell
 
-OFF = WandbConfig(enabled=False, mode="offline", project="p", entity=None, group=None, tags=())
+OFF = NoTracker("none")
 
 STEPS = 20
 

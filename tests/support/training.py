@@ -18,7 +18,8 @@ from pm.data.loading.batches import Batch
 from pm.data.records import DATASET_SCHEMA, INDEX_SCHEMA, SCHEMA_VERSION
 from pm.model.base import load_base
 from pm.model.prompt import class_token_index, mark
-from pm.train.config import RunConfig, TrainConfig
+from pm.train.config import TrainConfig
+from pm.train.run.config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,11 +29,12 @@ def settings(dataset, base, **over) -> dict:
     values = yaml.safe_load((ROOT / "conf/train.yaml").read_text())
     read = lambda name: yaml.safe_load((ROOT / f"conf/{name}.yaml").read_text())  # noqa: E731
     result = {key: values[key] for key in ("seed", "init", "profile", "train", "validation", "workers")}
-    result |= {"name": "test", "dataset": str(dataset), "wandb": read("tracker/none")}
+    result |= {"name": "test", "dataset": str(dataset), "tracker": read("tracker/none")}
     result["base"] = {"path": str(base), "vision_path": str(Path(base) / "image_encoder")}
     result["adapter"] = read("model/toon") | {"lora_rank": 4, "train_layers": 1}
     result["engine"] = read("engine/ddp")
     result["validation"] |= {"sampler": read("sampler/toon") | {"steps": 3}, "identities": 2, "references": 2}
+    result["train"]["loss_weights"] = read("loss_weights/uniform")
     result["train"] |= {"steps": 6, "batch_size": 4, "log_every": 1, "warmup_steps": 2, "lr_lora": 1e-2}
     result["train"] |= {"lr_id_encoder": 1e-2, "validate_every": None, "checkpoint_every": 3}
     for key, value in over.items():

@@ -1,11 +1,11 @@
-"""One optimizer update on many workers, behind one small interface: plain data parallelism here, ZeRO in `zero.py`.
+"""One optimizer update on many workers, behind one small interface; every engine has a file of its own.
 
 Trainable parameters and optimizer states are float32 whatever the precision of the frozen parts, so no engine needs a
 second master copy. A state is named, whole tensors: a run may continue on another number of workers or another engine.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pm.errors import CheckpointError
-from pm.train.config import EngineConfig, TrainConfig
+from pm.train.config import TrainConfig
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -33,6 +33,7 @@ class Engine(Protocol):
 
     module: nn.Module
     updates: int
+    splits_weights: bool  # the workers hold parts of the frozen weights too, as ZeRO-3 does
 
     def forward(self, *args: Any) -> Any:
         """Run the module."""
@@ -49,7 +50,7 @@ class Engine(Protocol):
     def local_weights(self) -> list[Tensor]:
         """The float32 tensors that this rank updates; what a moving average follows."""
 
-    def save(self) -> EngineState:
+    def state_dict(self) -> EngineState:
         """Gather the state on rank 0."""
 
     def load_moments(self, state: EngineState) -> None:
@@ -61,7 +62,7 @@ class Engine(Protocol):
     def scatter_trainable(self, weights: Mapping[str, Tensor]) -> None:
         """Put whole weights (given on every rank) into `local_weights`, for the moving average."""
 
-    def whole(self, parameters: Iterable[nn.Parameter], modify: bool = False) -> AbstractContextManager[None]:
+    def gather_params(self, parameters: Iterable[nn.Parameter], modify: bool = False) -> AbstractContextManager[None]:
         """While open, `parameters` are whole on every rank; with `modify` what rank 0 wrote into them is kept."""
 
 
@@ -99,7 +100,9 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
             parameter.copy_(weights[name])
 
 
-def make_optimizer(groups: Mapping[str, list[nn.Parameter]], config: TrainConfig, device: torch.device):
+def make_optimizer(
+    groups: Mapping[str, list[nn.Parameter]], config: TrainConfig, device: torch.device
+) -> torch.optim.AdamW:
     """AdamW over the named groups, each with its own learning rate (kept as `base_lr`), fused."""
     rates = {"lora": config.lr_lora, "id_encoder": config.lr_id_encoder}
     settings = [
@@ -115,102 +118,6 @@ def make_optimizer(groups: Mapping[str, list[nn.Parameter]], config: TrainConfig
     )
 
 
-def build_engine(
-    module: nn.Module,
-    groups: Mapping[str, list[nn.Parameter]],
-    engine: EngineConfig,
-    train: TrainConfig,
-    device: torch.device,
-) -> Engine:
-    """Wrap a module whose weights are final (initialised, or loaded with `load_weights`).
-
-    Args:
-        module: all trainable parameters are float32; it may hold frozen ones of any dtype.
-        groups: trainable parameters by group name, `PhotoMaker.parameter_groups()`.
-    """
-    module.to(device)
-    if engine.plain(world_size()):
-        return TorchEngine(module, make_optimizer(groups, train, device), train)
-    from pm.train.engine.zero import ZeroEngine  # DeepSpeed takes seconds to import
-
-    return ZeroEngine(module, make_optimizer(groups, train, device), engine, train, device)
-
-
-class TorchEngine:
-    """Data parallelism with one flat gradient buffer: one all-reduce, one norm and no buckets.
-
-    An adapter is small next to the frozen model's forward pass, so overlapping its reduction with the backward pass
-    would save little; the flat buffer makes accumulation, clipping and unused parameters plain arithmetic.
-    """
-
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, train: TrainConfig):
-        self.module, self.optimizer = module, optimizer
-        self.updates = 0
-        self._accumulation = train.accumulation(world_size())
-        self._grad_clip = train.grad_clip
-        self._named = named_trainable(module)
-        parameters = list(self._named.values())
-        self._grads = parameters[0].new_zeros(sum(p.numel() for p in parameters))
-        # Autograd adds in place into a gradient that is already there, so the views stay views.
-        for parameter, view in zip(parameters, self._grads.split([p.numel() for p in parameters]), strict=True):
-            parameter.grad = view.view_as(parameter)
-        if world_size() > 1:
-            with torch.no_grad():
-                flat = torch.cat([p.flatten() for p in parameters])
-                dist.broadcast(flat, 0)
-                for p, value in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-                    p.copy_(value.view_as(p))
-
-    def forward(self, *args: Any) -> Any:
-        return self.module(*args)
-
-    def backward(self, loss: Tensor) -> None:
-        (loss / self._accumulation).backward()
-
-    def step(self) -> Tensor:
-        if world_size() > 1:
-            dist.all_reduce(self._grads)
-            self._grads.div_(world_size())
-        norm = torch.linalg.vector_norm(self._grads)
-        if self._grad_clip is not None:
-            self._grads.mul_((self._grad_clip / (norm + 1e-6)).clamp(max=1.0))
-        self.optimizer.step()
-        self._grads.zero_()
-        self.updates += 1
-        return norm
-
-    def set_lr(self, factor: float) -> None:
-        scale_lr(self.optimizer, factor)
-
-    def local_weights(self) -> list[Tensor]:
-        return [p.data for p in self._named.values()]
-
-    def save(self) -> EngineState:
-        state = EngineState(self.updates, self.gather_trainable())
-        if rank() == 0 and self.updates > 0:
-            of = self.optimizer.state
-            state.moments = {k: {n: _cpu(of[p][k]) for n, p in self._named.items()} for k in MOMENTS}
-        return state
-
-    def load_moments(self, state: EngineState) -> None:
-        self.updates = state.updates
-        for name, parameter in self._named.items():
-            if state.updates > 0:
-                slot = fresh_moments(parameter, self.optimizer, state.updates)
-                for key in MOMENTS:
-                    slot[key].copy_(state.moments[key][name])
-                self.optimizer.state[parameter] = slot
-
-    def gather_trainable(self, everywhere: bool = False) -> dict[str, Tensor]:
-        return {name: _cpu(p) for name, p in self._named.items()} if rank() == 0 or everywhere else {}
-
-    def scatter_trainable(self, weights: Mapping[str, Tensor]) -> None:
-        load_weights(self.module, weights)
-
-    def whole(self, parameters: Iterable[nn.Parameter], modify: bool = False) -> AbstractContextManager[None]:
-        return nullcontext()
-
-
 @contextmanager
 def weights_replaced(engine: Engine, weights: Mapping[str, Tensor] | None) -> Iterator[None]:
     """Run the module with other weights (whole, on every rank) for a while, then with its own again; None: its own."""
@@ -220,7 +127,7 @@ def weights_replaced(engine: Engine, weights: Mapping[str, Tensor] | None) -> It
     parameters = named_trainable(engine.module)
 
     def write(values: Mapping[str, Tensor]) -> None:
-        with engine.whole(parameters.values(), modify=True), torch.no_grad():
+        with engine.gather_params(parameters.values(), modify=True), torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(values[name])
 
@@ -246,5 +153,6 @@ def fresh_moments(parameter: Tensor, optimizer: torch.optim.Optimizer, updates: 
     return {"step": step, **{key: torch.zeros_like(parameter.data) for key in MOMENTS}}
 
 
-def _cpu(tensor: Tensor) -> Tensor:
+def on_cpu(tensor: Tensor) -> Tensor:
+    """A float32 copy on the CPU."""
     return tensor.detach().to("cpu", torch.float32, copy=True)

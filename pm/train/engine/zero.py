@@ -1,43 +1,58 @@
-"""The training engine over DeepSpeed ZeRO stages 1, 2 and 3 (Rajbhandari et al. 2020)."""
+"""DeepSpeed ZeRO (Rajbhandari et al. 2020): the workers split optimizer states (1), gradients (2) and weights (3)."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
-import deepspeed
-import torch
-import torch.distributed as dist
-from deepspeed.utils import (
-    groups,
-    safe_get_local_fp32_param,
-    safe_get_local_optimizer_state,
-    safe_set_full_fp32_param,
-    safe_set_full_optimizer_state,
-    safe_set_local_fp32_param,
-    safe_set_local_optimizer_state,
-)
-from torch import Tensor, nn
+from annotated_types import Interval
 
-from pm.train.config import EngineConfig, TrainConfig
-from pm.train.engine.base import (
-    MOMENTS,
-    EngineState,
-    fresh_moments,
-    named_trainable,
-    rank,
-    scale_lr,
-    world_size,
-)
-from pm.train.engine.zero3 import PERSISTENT, PersistentWeights, fetch_frozen_parts_whole, parameter_shape, share
+from pm.train.config import TrainConfig
+from pm.train.engine.choice import EngineChoice
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from pm.train.engine.base import Engine
 
 # Elements. Buffers of this size are allocated up front, so DeepSpeed's default of 5e8 (2 GB each) is only a ceiling.
-_LARGEST_BUCKET = 50_000_000
-_PARALLEL_LOOP = 100_000  # elements; torch shares loops over 32768 and more out to threads
-_GLOO_THREADS = 2  # of a process group
+LARGEST_BUCKET = 50_000_000
+# Elements. DeepSpeed keeps smaller weights whole ("persistent"): gathering them costs more than it saves.
+PERSISTENT = 100_000
+
+
+@dataclass(frozen=True)
+class ZeroChoice(EngineChoice):
+    """A ZeRO stage; one worker alone has nothing to split and trains as `ddp`, unless it offloads."""
+
+    stage: Annotated[int, Interval(ge=1, le=3)]
+    deepspeed: dict[str, Any]  # merged over the DeepSpeed config that is derived from the other settings
+
+    def plain(self, workers: int) -> bool:
+        """Whether so many workers train without DeepSpeed."""
+        return workers == 1 and not self.deepspeed
+
+    def build(
+        self,
+        module: "nn.Module",
+        groups: "Mapping[str, list[nn.Parameter]]",
+        train: TrainConfig,
+        device: "torch.device",
+    ) -> "Engine":
+        from pm.train.engine.base import make_optimizer, world_size
+        from pm.train.engine.ddp import TorchEngine
+
+        module.to(device)
+        optimizer = make_optimizer(groups, train, device)
+        if self.plain(world_size()):
+            return TorchEngine(module, optimizer, train)
+        from pm.train.engine.partitioned import ZeroEngine  # DeepSpeed takes seconds to import
+
+        return ZeroEngine(module, optimizer, self, train, device)
 
 
 def deepspeed_config(
-    engine: EngineConfig, train: TrainConfig, workers: int, trainable: int, device: torch.device
+    engine: ZeroChoice, train: TrainConfig, workers: int, trainable: int, device: "torch.device"
 ) -> dict[str, Any]:
     """The DeepSpeed config of a run; `engine.deepspeed` is merged over it, section by section.
 
@@ -45,7 +60,7 @@ def deepspeed_config(
         workers: world size.
         trainable: number of trainable elements, for the bucket sizes.
     """
-    bucket = max(1, min(trainable, _LARGEST_BUCKET))
+    bucket = max(1, min(trainable, LARGEST_BUCKET))
     zero: dict[str, Any] = {
         "stage": engine.stage,
         "reduce_bucket_size": bucket,
@@ -76,177 +91,3 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
         result[key] = _merged(result[key], value) if both else value
     return result
-
-
-class ZeroEngine:
-    """AdamW on flat partitions: each rank holds and updates its share (stage 3: of the frozen weights too)."""
-
-    def __init__(
-        self,
-        module: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        engine: EngineConfig,
-        train: TrainConfig,
-        device: torch.device,
-    ):
-        _join_process_group(device)
-        self._named = named_trainable(module)
-        trainable = sum(p.numel() for p in self._named.values())
-        config = deepspeed_config(engine, train, world_size(), trainable, device)
-        if engine.stage == 3:
-            fetch_frozen_parts_whole(module)
-        self._engine, wrapper, _, _ = deepspeed.initialize(model=module, optimizer=optimizer, config=config)
-        self.module = self._engine.module
-        self.updates = 0
-        self._stage, self._accumulation = engine.stage, train.accumulation(world_size())
-        self._zero, self._adam = wrapper, optimizer
-        self._pending = 0
-        self._partitions = (
-            wrapper.fp32_partitioned_groups_flat if engine.stage == 3 else wrapper.single_partition_of_fp32_groups
-        )
-        # AdamW would make these in its first step. DeepSpeed then links parameters to their slices when the first group
-        # has stepped, and leaves the other groups without: with states from the start all are linked.
-        for part in self._partitions:
-            optimizer.state[part] = fresh_moments(part, optimizer, updates=0)
-        if engine.stage < 3:
-            wrapper._lazy_init_hp_params_optimizer_state()
-        self._persistent = PersistentWeights(wrapper if engine.stage == 3 else None, _LARGEST_BUCKET)
-        self._device = device
-        sizes = torch.tensor([self._piece(p, None).numel() for p in self._named.values()], device=device)
-        self._sizes = [row.tolist() for row in _all_gather(sizes)]  # of every rank's pieces
-
-    def forward(self, *args: Any) -> Any:
-        return self._engine(*args)
-
-    def backward(self, loss: Tensor) -> None:
-        self._engine.backward(loss)  # divides by the number of micro-batches itself
-        self._pending += 1
-        if self._pending < self._accumulation:
-            self._engine.step()  # counts; updates only at the last micro-batch
-
-    def step(self) -> float:
-        self._persistent.hold()
-        self._engine.step()
-        self._persistent.gather()
-        self._pending = 0
-        # DeepSpeed leaves the weights alone when a gradient is not finite.
-        self.updates += not self._zero.overflow
-        return self._engine.get_global_grad_norm()
-
-    def set_lr(self, factor: float) -> None:
-        scale_lr(self._adam, factor)
-
-    def local_weights(self) -> list[Tensor]:
-        return [part.data for part in self._partitions]
-
-    def save(self) -> EngineState:
-        state = EngineState(self.updates, self.gather_trainable())
-        if self.updates > 0:
-            state.moments = {key: self._gathered(key) for key in MOMENTS}
-        return state
-
-    def load_moments(self, state: EngineState) -> None:
-        self.updates = state.updates
-        if state.updates == 0:
-            return
-        for part in self._partitions:
-            self._adam.state[part]["step"].fill_(state.updates)
-        for name, parameter in self._named.items():
-            for key in MOMENTS:
-                value = state.moments[key][name].to(parameter.device)
-                if self._stage == 3:
-                    safe_set_local_optimizer_state(parameter, share(parameter, value), key)
-                else:
-                    safe_set_full_optimizer_state(parameter, value, key)
-
-    def gather_trainable(self, everywhere: bool = False) -> dict[str, Tensor]:
-        return self._gathered(everywhere=everywhere)
-
-    def scatter_trainable(self, weights: Mapping[str, Tensor]) -> None:
-        for name, parameter in self._named.items():
-            value = weights[name].to(parameter.device)
-            if self._stage == 3:
-                safe_set_local_fp32_param(parameter, share(parameter, value))
-            else:
-                safe_set_full_fp32_param(parameter, value)
-
-    @contextmanager
-    def whole(self, parameters: Iterable[nn.Parameter], modify: bool = False) -> Iterator[None]:
-        if self._stage == 3:
-            with deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=0 if modify else None):
-                yield
-            self._persistent.gather()  # they were partitioned with the others
-        else:
-            yield
-
-    def _piece(self, parameter: nn.Parameter, key: str | None) -> Tensor:
-        """The flat part of a weight (`key`: of an AdamW moment) that this rank updates; maybe empty."""
-        if self._stage == 3:
-            if key is None:
-                return safe_get_local_fp32_param(parameter)
-            return safe_get_local_optimizer_state(parameter, key)
-        fragment = parameter._hp_mapping
-        return torch.empty(0, device=parameter.device) if fragment is None else fragment.get_hp_fragment(key)
-
-    @torch.no_grad()
-    def _gathered(self, key: str | None = None, everywhere: bool = False) -> dict[str, Tensor]:
-        """All ranks' pieces put together, on rank 0 or `everywhere`; else an empty dict.
-
-        All tensors travel at once: with a collective for each, a checkpoint stopped two workers on a CPU for a second.
-        """
-        mine = torch.cat([self._piece(p, key) for p in self._named.values()])
-        keep = rank() == 0 or everywhere
-        rows: list[list[Tensor]] = [[] for _ in self._sizes]
-        longest, most = max(map(sum, self._sizes)), max(1, _LARGEST_BUCKET // world_size())
-        mine = torch.nn.functional.pad(mine, (0, longest - mine.numel()))
-        for part in mine.split(most):  # bounds the memory that gathering takes on the device
-            for row, values in zip(rows, _all_gather(part.to(self._device)), strict=True):
-                if keep:
-                    row.append(values.cpu())
-        if not keep:
-            return {}
-        pieces = [torch.cat(row)[: sum(own)].split(own) for row, own in zip(rows, self._sizes, strict=True)]
-        whole = {}
-        for (name, parameter), parts in zip(self._named.items(), zip(*pieces, strict=True), strict=True):
-            shape = parameter_shape(parameter)
-            whole[name] = torch.cat(parts)[: shape.numel()].view(shape)  # ZeRO-3 pads the last piece
-        return whole
-
-
-def _all_gather(mine: Tensor) -> list[Tensor]:
-    """Every rank's tensor, all of one shape, by rank."""
-    found = [torch.empty_like(mine) for _ in range(world_size())]
-    dist.all_gather(found, mine)
-    return found
-
-
-def _join_process_group(device: torch.device) -> None:
-    """Let DeepSpeed use the process group that is there."""
-    if deepspeed.comm.is_initialized():
-        return
-    if device.type == "cpu":
-        # Without an entry here DeepSpeed compiles its shared-memory all-reduce on first use: minutes, and a compile
-        # that is interrupted leaves a lock that blocks every later run. gloo does the same job.
-        deepspeed.ops.__compatible_ops__ = {}
-    deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
-    if device.type == "cpu":
-        for group in (dist.group.WORLD, groups._get_data_parallel_group()):
-            _copy_in_one_thread(group)
-
-
-def _copy_in_one_thread(group: Any) -> None:
-    """Let gloo's own threads copy without OpenMP.
-
-    Otherwise OpenMP keeps another pool of threads for each, and with more of them than cores they sleep between loops
-    instead of spinning: one worker with two threads took twice as long for every later step.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a thread keeps the number that it finds at its first loop
-    mine = torch.zeros(_PARALLEL_LOOP)
-    works = []
-    for _ in range(_GLOO_THREADS * 4):  # at once, so that each thread gets one
-        found = [torch.empty_like(mine) for _ in range(world_size())]
-        works.append(dist.all_gather(found, mine, group=group, async_op=True))
-    for work in works:
-        work.wait()
-    torch.set_num_threads(threads)

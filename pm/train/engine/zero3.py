@@ -1,4 +1,7 @@
-"""Preparing a module for DeepSpeed's ZeRO-3 so that only weights that are really partitioned cost something."""
+"""Preparing a module for DeepSpeed's ZeRO-3 so that only weights that are really partitioned cost something.
+
+Work-arounds on DeepSpeed 0.19's private parts; `tests/distributed/test_workarounds.py` shows the need for each.
+"""
 
 from collections.abc import Iterator
 from functools import partial
@@ -11,9 +14,6 @@ from deepspeed.utils import set_z3_leaf_module, z3_leaf_module
 from torch import Tensor, nn
 
 from pm.train.engine.base import rank, world_size
-
-# Elements. DeepSpeed keeps smaller weights whole ("persistent"): gathering them costs more than it saves.
-PERSISTENT = 100_000
 
 
 def fetch_frozen_parts_whole(module: nn.Module) -> None:

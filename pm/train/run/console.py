@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from pm.train.callbacks import PROGRESS
+from pm.train.callbacks.progress import PROGRESS
 
 
 @contextmanager

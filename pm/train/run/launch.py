@@ -20,7 +20,7 @@ from pm.files import locked, write_text, writing
 from pm.model.base_sizes import fingerprint
 from pm.startup import collect_rarely
 from pm.train.checkpoint import is_complete, newest_complete
-from pm.train.config import RunConfig
+from pm.train.run.config import RunConfig
 from pm.train.run.console import watch
 from pm.train.run.context import RayContext
 from pm.train.run.failures import cause, no_retry_of_users_errors
@@ -39,7 +39,7 @@ def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any], 
     Args:
         config: the run.
         run_dir: where everything of the run goes; shared by all nodes of a cluster.
-        settings: the whole config as plain values, for Weights & Biases.
+        settings: the whole config as plain values, for the tracker.
         storage: URI where the run lives instead; `run_dir` then is this machine's copy, without the checkpoints.
 
     Returns:
@@ -55,6 +55,7 @@ def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any], 
     run_dir = Path(run_dir).absolute()
     init = config.init and str(Path(config.init).expanduser().absolute())
     config = replace(config, dataset=str(Path(config.dataset).absolute()), init=init)
+    config.tracker.check()
     workers, scaling = plan_workers(config.workers)
     check_batch(config, workers)
     check_dataset(config)

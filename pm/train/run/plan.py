@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pm.errors import ConfigError
-from pm.train.config import WorkersConfig
+from pm.train.run.config import WorkersConfig
 
 _LOOK_SECONDS = 2.0
 

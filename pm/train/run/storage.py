@@ -17,10 +17,11 @@ from pyarrow.lib import ArrowInvalid
 
 from pm.errors import ConfigError, reason
 from pm.files import replace_file
-from pm.train.callbacks import PROGRESS
+from pm.track.wandb import ID_FILE
+from pm.train.callbacks.progress import PROGRESS
 from pm.train.run.summary import CHECKPOINTS, STOP
 
-_HIDDEN = {PROGRESS, ".wandb-id"}  # the hidden files that belong to a run
+_HIDDEN = {PROGRESS, ID_FILE}  # the hidden files that belong to a run
 _SECONDS = 1.0  # between looks
 
 

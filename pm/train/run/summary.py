@@ -8,7 +8,7 @@ from typing import Any
 
 from pm.errors import ConfigError
 from pm.files import write_json, write_text
-from pm.train.config import RunConfig
+from pm.train.run.config import RunConfig
 
 ADAPTER, CONFIG, SUMMARY = "adapter.safetensors", "config.yaml", "summary.json"
 CHECKPOINTS = "checkpoints"  # folder inside a run
@@ -18,7 +18,7 @@ _FREE = {
     "name": None,
     "profile": None,
     "workers": None,
-    "wandb": None,
+    "tracker": None,
     "validation": None,
     "engine": None,
     "train": {"steps", "micro_batch_size", "log_every", "validate_every", "checkpoint_every", "num_to_keep"}
@@ -72,7 +72,7 @@ def write_config(run_dir: Path, config: RunConfig) -> None:
     path = run_dir / CONFIG
     now = json.loads(json.dumps(asdict(config)))  # tuples become lists, as they are in the file
     if path.exists():
-        before = yaml.safe_load(path.read_text())
+        before = _todays_names(yaml.safe_load(path.read_text()))
         changed = [f"{key}={old!r} (now {new!r})" for key, old, new in _differences(before, now)]
         if changed:
             raise ConfigError(
@@ -80,6 +80,17 @@ def write_config(run_dir: Path, config: RunConfig) -> None:
                 "or give the same settings to go on"
             )
     write_text(path, yaml.safe_dump(now, sort_keys=False))
+
+
+def _todays_names(config: dict[str, Any]) -> dict[str, Any]:
+    """A run's config as version 0.1 wrote it, in today's names."""
+    train = dict(config.get("train") or {})
+    gamma = train.pop("min_snr_gamma", None)
+    if isinstance(train.get("loss_weights"), str):
+        train["loss_weights"] = {"name": train["loss_weights"]}
+        if train["loss_weights"]["name"] == "min_snr":
+            train["loss_weights"]["gamma"] = gamma
+    return config | {"train": train}
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -7,16 +7,16 @@ folders, so a cell that is run again alone takes its place in it.
 import json
 import shlex
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pm.errors import PmError
 from pm.files import write_json, write_text
 from pm.markdown import mean_sd, table
-from pm.tracking import WandbConfig, start_run
-from pm.train.callbacks import METRICS, read_metrics
+from pm.track.base import RunInfo, TrackerChoice, start
+from pm.train.callbacks.metrics import METRICS, read_metrics
 from pm.train.run.summary import read_summary
 
 CELL, TABLE = "cell.json", "sweep.md"
@@ -74,7 +74,7 @@ def sweep_table(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
     return [*varied, "seeds" if _swept_seeds(cells) else "runs", *COLUMNS], rows
 
 
-def finish_sweep(root: Path, name: str, tracker: WandbConfig, command: str) -> None:
+def finish_sweep(root: Path, name: str, tracker: TrackerChoice, command: str) -> None:
     """Write `sweep.md`, print and record the table, and say how to run what failed again.
 
     Args:
@@ -91,30 +91,15 @@ def finish_sweep(root: Path, name: str, tracker: WandbConfig, command: str) -> N
     lines = [f"# Sweep {name}", text]
     lines += ["## Failed", *(f"- `{c.name}`: {c.error}" for c in failed)] if failed else []
     write_text(root / TABLE, "\n\n".join(lines) + "\n")
-    if tracker.enabled:
-        _record(root, name, tracker, header, rows, {"cells": len(cells), "failed": len(failed)})
+    recorded = start(tracker, root, RunInfo(f"{name} (table)", "sweep", {}, group=name), print)
+    recorded.table("sweep", header, rows)
+    recorded.finish({"cells": len(cells), "failed": len(failed)})
     print(f"\n{text}\n\ntable: {root / TABLE}", flush=True)
     if failed:
         for cell in failed:
             again = shlex.join([*command.split(), *cell.overrides])
             print(f"\n{cell.name} failed: {cell.error}\n  again: {again}", flush=True)
         raise PmError(f"{len(failed)} of {len(cells)} cells failed; the others are finished")
-
-
-def _record(
-    root: Path,
-    name: str,
-    tracker: WandbConfig,
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    counts: Mapping[str, int],
-) -> None:
-    import wandb
-
-    run = start_run(replace(tracker, group=name), root, name=f"{name} (table)", job_type="sweep")
-    run.log({"sweep": wandb.Table(columns=list(header), data=[list(row) for row in rows])})
-    run.summary.update(dict(counts))
-    run.finish()
 
 
 def _varied(cells: Sequence[Cell]) -> list[str]:

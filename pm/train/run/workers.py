@@ -16,13 +16,18 @@ from pm.model.adapter import adapter_parameters, adapter_state, meta_of, save_ad
 from pm.model.base import BaseModel, load_base
 from pm.model.base_sizes import base_sizes
 from pm.model.photomaker import PhotoMaker
-from pm.train.callbacks import Callback, MetricsFile, Progress, Wandb
+from pm.track.base import RunInfo
+from pm.train.callbacks.base import Callback
+from pm.train.callbacks.metrics import MetricsFile
+from pm.train.callbacks.profiling import Profile
+from pm.train.callbacks.progress import Progress
+from pm.train.callbacks.tracking import Tracked
 from pm.train.checkpoint import Restored, check_origin, read_checkpoint
-from pm.train.config import RunConfig, TrainConfig
+from pm.train.config import TrainConfig
 from pm.train.diffusion import noise_schedule
-from pm.train.engine.base import Engine, build_engine, load_weights, weights_replaced
+from pm.train.engine.base import Engine, load_weights, weights_replaced
 from pm.train.loop import Trainer
-from pm.train.profiling import Profile
+from pm.train.run.config import RunConfig
 from pm.train.run.context import TrainContext
 from pm.train.run.summary import ADAPTER, label, write_summary
 from pm.train.step import TrainStep, choose_precision, train_in_float32
@@ -39,8 +44,8 @@ def run_worker(
     Args:
         config: the run.
         context: this worker's rank, and where checkpoints go.
-        settings: the whole config as plain values, for Weights & Biases.
-        callbacks: instead of the usual ones (metrics file, progress, Weights & Biases).
+        settings: the whole config as plain values, for the tracker.
+        callbacks: instead of the usual ones (metrics file, progress, tracker).
 
     Returns:
         the last metrics. Without `summary.json` if the run was asked to stop before its end.
@@ -56,13 +61,13 @@ def run_worker(
     base, dataset = _load(config, context, progress)
     folder = context.restore()
     saved = read_checkpoint(folder) if folder is not None else None
-    made_for = origin(config, base, dataset)
+    provenance = origin(config, base, dataset)
     if saved is not None and folder is not None:
-        check_origin(folder, saved.position, made_for)
+        check_origin(folder, saved.position, provenance)
     photomaker = _photomaker(config, base)
     engine = _engine(config, context, base, photomaker, saved)
     loader = _loader(config, context, dataset)
-    trainer = Trainer(config.train, context, engine, loader, callbacks, made_for=made_for, profiled=config.profile)
+    trainer = Trainer(config.train, context, engine, loader, callbacks, provenance=provenance, profiled=config.profile)
     trainer.validate = _validation(config, context, base, photomaker, dataset, trainer)
     if saved is not None and folder is not None:
         trainer.restore(saved, folder)
@@ -79,7 +84,7 @@ def run_worker(
         for callback in callbacks:
             callback.on_stop(trainer.step)
         return metrics
-    export(trainer, photomaker, context, step=trainer.step, run=config.name, preprocess=made_for["photos"])
+    export(trainer, photomaker, context, step=trainer.step, run=config.name, preprocess=provenance["photos"])
     if context.rank == 0:
         write_summary(context.run_dir, config, metrics, trainer.seconds)
     for callback in callbacks:
@@ -92,7 +97,7 @@ def export(trainer: Trainer, photomaker: PhotoMaker, context: TrainContext, **ex
     average = trainer.ema.gather(everywhere=True) if trainer.ema is not None else None
     engine = trainer.engine
     # ZeRO-3 keeps partitions; the id encoder's frozen layers are part of the file, so they are gathered too.
-    with weights_replaced(engine, average), engine.whole(adapter_parameters(photomaker).values()):
+    with weights_replaced(engine, average), engine.gather_params(adapter_parameters(photomaker).values()):
         if context.rank == 0:
             meta = meta_of(photomaker, crop_mode=CROP_MODE, project_version=project_version(), **extra)
             save_adapter(context.run_dir / ADAPTER, adapter_state(photomaker), meta)
@@ -191,14 +196,13 @@ def _engine(
         base.scaling_factor,
         choose_precision(config.train.precision, context.device),
         config.train.loss_weights,
-        config.train.min_snr_gamma,
     )
     if saved is not None:
         load_weights(step, saved.engine.weights)
     groups = photomaker.parameter_groups()
-    engine = build_engine(step, groups, config.engine, config.train, context.device)
-    # ZeRO-3 flattens weights; and DeepSpeed's broadcast at the start takes only plain ones.
-    if config.engine.stage < 3 or config.engine.plain(context.workers):
+    engine = config.engine.build(step, groups, config.train, context.device)
+    # Split weights are flat; and DeepSpeed's broadcast at the start takes only plain ones.
+    if not engine.splits_weights:
         photomaker.unet.to(memory_format=torch.channels_last)
     torch.manual_seed(config.seed + 1 + context.rank)
     return engine
@@ -214,7 +218,7 @@ def _validation(
 ) -> Callable[[int], Path | None] | None:
     if config.train.validate_every is None:
         return None
-    from pm.train.validation import Validation
+    from pm.train.callbacks.validation import Validation
 
     precision = choose_precision(config.train.precision, context.device)
     validation = Validation(config.validation, context, base, photomaker, dataset, precision)
@@ -235,6 +239,8 @@ def _callbacks(
     found: list[Callback] = [MetricsFile(context.run_dir), progress]
     if config.profile:
         found.append(Profile(context.run_dir))
-    if config.wandb.enabled:
-        found.append(Wandb(context.run_dir, label(config, context.run_dir), config.wandb, settings, progress.note))
+    shown = label(config, context.run_dir)
+    group = config.name if shown != config.name else None
+    run = RunInfo(shown, "train", settings, group)
+    found.append(Tracked(config.tracker, context.run_dir, run, progress.note))
     return found

@@ -13,7 +13,7 @@ from pipelines._command_line import as_typed, rewrite
 from pm.data.config import PreprocessConfig
 from pm.errors import ConfigError
 from pm.sample.config import GenerateConfig
-from pm.train.config import RunConfig
+from pm.train.run.config import RunConfig
 from serving.compose import composed
 
 
@@ -200,7 +200,7 @@ def test_what_is_no_setting_is_named(arguments, message):
         ("preprocess", PreprocessConfig, "dataset.root=/data/José,b", "dataset.root", None),
         ("preprocess", PreprocessConfig, "base.path=/models/#1 (new)", "base.path", None),
         ("train", RunConfig, "name=2024_01_01", "name", None),
-        ("train", RunConfig, "wandb.tags=[a=b,1e5]", "wandb.tags", ["a=b", "1e5"]),
+        ("train", RunConfig, "tracker.tags=[a=b,1e5]", "tracker.tags", ["a=b", "1e5"]),
     ],
 )
 def test_the_commands_own_settings(command, declared, setting, path, value):

@@ -5,11 +5,10 @@ import dataclasses
 import pytest
 import torch
 from diffusers import DDPMScheduler
-from diffusers.training_utils import compute_snr
 
 from pm.errors import ConfigError
 from pm.train import diffusion
-from pm.train.diffusion import add_noise, draw, masked_mse, noise_schedule, sample_latents, snr_weight, target
+from pm.train.diffusion import add_noise, draw, noise_schedule, sample_latents, target
 
 SDXL = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 CONFIGS = [
@@ -69,51 +68,3 @@ def test_latents_have_the_posteriors_moments():
     latents = sample_latents(mean, logvar, torch.randn(1, 1, 200, 200, generator=torch.Generator().manual_seed(0)), 0.5)
     assert latents.mean().item() == pytest.approx(1.5, abs=0.02)
     assert latents.std().item() == pytest.approx(1.0, abs=0.02)
-
-
-def test_masked_loss_sees_only_the_mask_and_keeps_its_scale():
-    wanted = torch.zeros(4, 2, 4, 4)
-    prediction = torch.ones(4, 2, 4, 4)
-    mask = torch.zeros(4, 1, 4, 4)
-    mask[:, :, :2] = 1
-    prediction[0, :, 2:] = 100  # outside
-    prediction[1, :, 2:] = 100
-    mask[3] = 0  # nothing to look at
-    loss = masked_mse(prediction, wanted, mask, torch.tensor([True, False, True, True]))
-    assert loss[0] == 1  # an error of 1 inside costs 1, whatever is outside
-    assert loss[1] == (1 + 100**2) / 2
-    assert loss[2] == 1
-    assert loss[3] == 1  # unmasked, and no division by zero
-
-
-def test_soft_masks_weigh_by_coverage():
-    mask = torch.tensor([[[[1.0, 0.5]]]])
-    error = torch.tensor([[[[1.0, 2.0]]]])
-    loss = masked_mse(error, torch.zeros_like(error), mask, torch.tensor([True]))
-    assert loss.item() == pytest.approx((1 * 1 + 0.5 * 4) / 1.5)
-
-
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
-def test_min_snr_is_its_definition(prediction):
-    config = SDXL | {"prediction_type": prediction}
-    timesteps = torch.tensor([0, 10, 300, 600, 999])
-    snr = compute_snr(DDPMScheduler.from_config(config), timesteps)
-    clipped = torch.minimum(snr, torch.tensor(5.0))
-    expected = {"epsilon": clipped / snr, "v_prediction": clipped / (snr + 1), "sample": clipped}[prediction]
-    torch.testing.assert_close(
-        snr_weight(noise_schedule(config), timesteps, "min_snr", 5.0), expected, rtol=1e-3, atol=1e-5
-    )
-    assert torch.equal(snr_weight(noise_schedule(config), timesteps, "uniform", 5.0), torch.ones(5))
-
-
-def test_min_snr_is_finite_where_there_is_no_signal():
-    schedule = noise_schedule(SDXL | {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"})
-    for rule in ("min_snr", "debiased"):
-        assert torch.isfinite(snr_weight(schedule, torch.tensor([0, 999]), rule, 5.0)).all()
-
-
-def test_debiased_is_one_over_root_snr_of_the_noise():
-    levels = noise_schedule(SDXL)
-    timesteps = torch.tensor([0, 300, 999])
-    signal, noise = levels.at(timesteps)
-    torch.testing.assert_close(snr_weight(levels, timesteps, "debiased", 5.0), (noise / signal).flatten())

@@ -93,13 +93,13 @@ def copied(run, tmp_path, change):
     for file in (run / CHECKPOINTS / "step-00000004").iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
     meta = json.loads((copy / "state.json").read_text())
-    change(meta["made_for"])
+    change(meta["provenance"])
     (copy / "state.json").write_text(json.dumps(meta))
     return copy
 
 
 def test_a_checkpoint_of_a_version_with_other_settings_of_training_is_exported(run, tmp_path):
-    checkpoint = copied(run, tmp_path, lambda made_for: made_for["config"].update(workers={"number": 2}, train={}))
+    checkpoint = copied(run, tmp_path, lambda provenance: provenance["config"].update(workers={"number": 2}, train={}))
     state, _ = load_adapter(export(settings(checkpoint, output=str(tmp_path / "adapter.safetensors"))))
     assert_same(state, load_adapter(run / "adapter.safetensors")[0])
 
@@ -109,6 +109,6 @@ def test_what_cannot_be_exported_is_named(run, tmp_path):
         export(settings(tmp_path))
     with pytest.raises(CheckpointError, match="is of a run without train.best_metric; use pick=newest"):
         export(settings(run, pick="best"))
-    copy = copied(run, tmp_path, lambda made_for: made_for.update(base="0123456789abcdef"))
+    copy = copied(run, tmp_path, lambda provenance: provenance.update(base="0123456789abcdef"))
     with pytest.raises(CheckpointError, match="was made with base model 0123456789abcdef, but .* put that base back"):
         export(settings(copy))

@@ -12,10 +12,11 @@ from support.training import train_config
 
 from pm.data.loading.loader import Loader
 from pm.errors import CheckpointError, ConfigError
-from pm.train.callbacks import Callback, MetricsFile, read_metrics
+from pm.train.callbacks.base import Callback
+from pm.train.callbacks.meter import PARTS
+from pm.train.callbacks.metrics import MetricsFile, read_metrics
+from pm.train.callbacks.profiling import Profile
 from pm.train.checkpoint import best_complete, check_origin, newest_complete, read_checkpoint
-from pm.train.meter import PARTS
-from pm.train.profiling import Profile
 from pm.train.run.summary import CHECKPOINTS, STOP
 
 
@@ -158,7 +159,7 @@ def tiny_dataset_samples(tiny_dataset):
 
 def test_another_base_or_dataset_is_refused(tmp_path):
     trainer = make_trainer(tmp_path)
-    trainer._made_for = {"base": "b1", "dataset": "d1", "project": "1.0"}
+    trainer._provenance = {"base": "b1", "dataset": "d1", "project": "1.0"}
     trainer.fit()
     folder = newest_complete(tmp_path / CHECKPOINTS)
     position = read_checkpoint(folder).position
@@ -174,13 +175,13 @@ def test_a_checkpoint_of_another_format_names_the_way_out(tmp_path):
     folder = newest_complete(tmp_path / CHECKPOINTS)
     meta = json.loads((folder / "state.json").read_text())
     (folder / "state.json").write_text(json.dumps(meta | {"version": 1}))
-    with pytest.raises(CheckpointError, match="has format 1, this version reads 2; go on with the version that wrote"):
+    with pytest.raises(CheckpointError, match="has format 1, this version reads 3; go on with the version that wrote"):
         read_checkpoint(folder)
 
 
 def test_the_best_checkpoint_is_found_by_the_runs_metric(tmp_path):
     trainer = make_trainer(tmp_path, checkpoint_every=1, num_to_keep=None, best_metric="loss")
-    trainer._made_for = {"config": {"train": {"best_metric": "loss", "best_mode": "min"}}}
+    trainer._provenance = {"config": {"train": {"best_metric": "loss", "best_mode": "min"}}}
     trainer.callbacks.append(MetricsFile(tmp_path))
     trainer.fit()
     losses = {m["step"]: m["loss"] for m in read_metrics(tmp_path / "metrics.jsonl")}

@@ -9,11 +9,14 @@ from support.training import TinyModel, random_batch, rows
 from torch import nn
 
 from pm.errors import CheckpointError, ConfigError
-from pm.train.callbacks import Callback, MetricsFile, Progress, read_metrics
+from pm.train.callbacks.base import Callback
+from pm.train.callbacks.metrics import MetricsFile, read_metrics
+from pm.train.callbacks.progress import Progress
 from pm.train.checkpoint import is_complete, newest_complete, read_checkpoint, restore_rng, write_rng
 from pm.train.diffusion import noise_schedule
 from pm.train.ema import MovingAverage
 from pm.train.engine.base import load_weights, named_trainable, weights_replaced
+from pm.train.losses.uniform import Uniform
 from pm.train.run.context import LocalContext
 from pm.train.run.summary import CHECKPOINTS
 from pm.train.step import Precision, TrainStep, choose_precision, train_in_float32
@@ -79,7 +82,7 @@ def test_interrupted_equals_uninterrupted(tmp_path, interrupted_at):
     assert_same(trainer.engine.gather_trainable(), straight.engine.gather_trainable())
     assert_same(trainer.ema.gather(), straight.ema.gather())
     for key in ("exp_avg", "exp_avg_sq"):
-        assert_same(trainer.engine.save().moments[key], straight.engine.save().moments[key])
+        assert_same(trainer.engine.state_dict().moments[key], straight.engine.state_dict().moments[key])
     lines = [read_metrics(tmp_path / run / "metrics.jsonl") for run in ("straight", "cut")]
     assert [m["step"] for m in lines[1]] == [1, 2, 3, 4, 5, 6]  # no line twice
     assert [m["loss"] for m in lines[0]] == [m["loss"] for m in lines[1]]
@@ -183,7 +186,7 @@ def test_trained_weights_are_float32_in_every_precision():
     model = TinyModel().bfloat16()
     train_in_float32(model)
     assert model.trained.weight.dtype is torch.float32 and model.frozen.weight.dtype is torch.bfloat16
-    step = TrainStep(model, noise_schedule({}), 0.5, Precision(torch.bfloat16))
+    step = TrainStep(model, noise_schedule({}), 0.5, Precision(torch.bfloat16), Uniform("uniform"))
     loss = step(random_batch(3))
     assert loss.dtype is torch.float32
     loss.mean().backward()
@@ -193,7 +196,7 @@ def test_trained_weights_are_float32_in_every_precision():
 
 
 def make_step_plain():
-    return TrainStep(TinyModel(), noise_schedule({}), 0.5, Precision(torch.float32))
+    return TrainStep(TinyModel(), noise_schedule({}), 0.5, Precision(torch.float32), Uniform("uniform"))
 
 
 def test_progress_file_says_where_the_run_is(tmp_path):

@@ -1,14 +1,17 @@
 """What a run accepts, and what it says when it does not."""
 
 import dataclasses
+import json
 
 import pytest
+import yaml
 from support.training import run_config, settings, train_config
 
 from pm.config import from_mapping
 from pm.errors import ConfigError
-from pm.train.config import EngineConfig, RunConfig
+from pm.train.engine.zero import ZeroChoice
 from pm.train.loop import warmup
+from pm.train.run.config import RunConfig
 from pm.train.run.plan import fit_workers
 from pm.train.run.summary import is_finished, write_config, write_summary
 
@@ -17,15 +20,16 @@ from pm.train.run.summary import is_finished, write_config, write_summary
     ("over", "message"),
     [
         ({"train__steps": 0}, "train.steps=0 must be at least 1"),
-        ({"train__null_text": 1.5}, "train.null_text=1.5 is a probability"),
+        ({"train__null_text": 1.5}, "train.null_text=1.5 must be at least 0 and at most 1"),
         ({"train__min_references": 5}, "max_references=4 is below train.min_references=5"),
         ({"train__max_references": 9}, "exceeds adapter.max_id_images=4"),
-        ({"train__ema_decay": 1.0}, "between 0 and 1, or null"),
-        ({"train__grad_clip": 0.0}, "train.grad_clip=0.0 must be above 0, or null"),
+        ({"train__ema_decay": 1.0}, "train.ema_decay=1.0 must be above 0 and below 1"),
+        ({"train__grad_clip": 0.0}, "train.grad_clip=0.0 must be above 0"),
         ({"train__betas": [0.9]}, "must be two numbers"),
         ({"train__precision": "fp16"}, "train.precision='fp16' is not one of auto, fp32, bf16"),
         ({"train__stepz": 3}, "did you mean 'steps'"),
-        ({"engine__name": "zero4"}, "engine.name='zero4' is not one of ddp, zero1, zero2, zero3, zero3_offload"),
+        ({"engine__name": "zero4"}, "engine='zero4' is not one of ddp, zero;"),
+        ({"engine": {"name": "zero", "stage": 4, "deepspeed": {}}}, "engine.stage=4 must be at least 1 and at most 3"),
         ({"workers__use_gpu": "maybe"}, "workers.use_gpu='maybe'"),
         ({"validation__prompts": ["a man"]}, "lacks '{class_word} {trigger}'"),
         ({"name": "../other"}, "must be a plain name"),
@@ -60,12 +64,32 @@ def test_warmup_is_linear_and_then_constant():
 def test_a_run_goes_on_only_with_the_settings_that_define_it(tmp_path):
     write_config(tmp_path, run_config("data", "base"))
     # How long, how often, on what: free.
-    free = {"train__steps": 99, "train__log_every": 7, "workers__num": 4, "engine__name": "zero2"}
+    free = {
+        "train__steps": 99,
+        "train__log_every": 7,
+        "workers__num": 4,
+        "engine": {"name": "zero", "stage": 2, "deepspeed": {}},
+    }
     write_config(tmp_path, run_config("data", "base", **free))
     with pytest.raises(ConfigError, match=r"adapter.compose='stacked' \(now 'average'\); choose another name="):
         write_config(tmp_path, run_config("data", "base", adapter__compose="average"))
     with pytest.raises(ConfigError, match=r"train.batch_size=4 \(now 8\), seed=0 \(now 1\)|seed=0 .*batch_size=4"):
         write_config(tmp_path, run_config("data", "base", train__batch_size=8, seed=1))
+
+
+def test_a_run_that_version_0_1_began_goes_on(tmp_path):
+    old = json.loads(json.dumps(dataclasses.asdict(run_config("data", "base"))))
+    old["train"] |= {"loss_weights": "uniform", "min_snr_gamma": 5}
+    old["engine"] = {"name": "zero3", "deepspeed": {}}
+    del old["tracker"]
+    old["wandb"] = {"enabled": True, "mode": "auto", "project": "p", "entity": None, "group": None, "tags": []}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(old))
+    write_config(tmp_path, run_config("data", "base"))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(old | {"train": old["train"] | {"loss_weights": "min_snr"}}))
+    write_config(tmp_path, run_config("data", "base", train__loss_weights={"name": "min_snr", "gamma": 5.0}))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(old))
+    with pytest.raises(ConfigError, match=r"train.loss_weights=.*uniform.* \(now .*debiased"):
+        write_config(tmp_path, run_config("data", "base", train__loss_weights="debiased"))
 
 
 def test_a_run_is_finished_when_it_has_its_steps_and_its_adapter(tmp_path):
@@ -86,7 +110,7 @@ def test_deepspeed_settings_are_derived_and_can_be_overridden_one_by_one():
 
     over = {"zero_optimization": {"offload_optimizer": {"device": "cpu"}}, "gradient_clipping": 0.5}
     config = deepspeed_config(
-        EngineConfig("zero3", over), train_config(batch_size=48, micro_batch_size=1), 8, 10**9, torch.device("cuda")
+        ZeroChoice("zero", 3, over), train_config(batch_size=48, micro_batch_size=1), 8, 10**9, torch.device("cuda")
     )
     assert (config["train_micro_batch_size_per_gpu"], config["gradient_accumulation_steps"]) == (1, 6)
     assert config["gradient_clipping"] == 0.5
@@ -96,9 +120,8 @@ def test_deepspeed_settings_are_derived_and_can_be_overridden_one_by_one():
 
 
 def test_one_worker_has_nothing_to_split_but_may_offload():
-    plain, offload = EngineConfig("zero3", {}), EngineConfig("zero3_offload", {"zero_optimization": {}})
+    plain, offload = ZeroChoice("zero", 3, {}), ZeroChoice("zero", 3, {"zero_optimization": {}})
     assert plain.plain(1) and not plain.plain(2) and not offload.plain(1)
-    assert EngineConfig("ddp", {}).plain(2)
 
 
 def workers(**over):

@@ -14,7 +14,7 @@ from pm.model.photomaker import PhotoMaker
 from pm.sample.grid import GridRow, labelled_grid, save_png
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.request import Request, request_of
-from pm.train.config import ValidationConfig
+from pm.train.run.config import ValidationConfig
 from pm.train.run.context import TrainContext
 from pm.train.step import Precision
 

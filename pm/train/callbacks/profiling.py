@@ -8,7 +8,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from pm.files import write_text
-from pm.train.callbacks import Callback
+from pm.train.callbacks.base import Callback
 
 FOLDER = "profile"
 _SKIP, _WARM, _STEPS = 2, 1, 3  # steps left out (first ones allocate), run unrecorded, recorded
