@@ -12,7 +12,7 @@ from pm.photo.types import Face
 
 @dataclass(frozen=True)
 class Dlib(EmbedderChoice):
-    """dlib's ResNet, on any detector's boxes."""
+    """dlib's ResNet, aligned by dlib's own five points inside any detector's box."""
 
     def build(self, device: str = "cpu") -> Embedder | None:
         return DlibEmbedder()
@@ -28,5 +28,18 @@ class DlibEmbedder:
 
     def __call__(self, image: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
         dlib = import_dlib()
-        boxes = [dlib.rectangle(*(round(v) for v in face.box)) for face in faces]
+        boxes = [dlib.rectangle(*(round(v) for v in _brows_to_chin(face.box))) for face in faces]
         return np.array([self._embed.compute_face_descriptor(image, self._predict(image, box)) for box in boxes])
+
+
+def _brows_to_chin(box: Sequence[float]) -> tuple[float, ...]:
+    """The square that dlib's own detectors find, which its landmarks were trained on; square boxes stay.
+
+    Boxes that are higher than wide, such as YuNet's, also hold the forehead. Without this, the five points of a
+    photo of low contrast miss the eyes, and two photos of one person lie as far apart as 0.63 instead of 0.53.
+    """
+    x0, y0, x1, y1 = box
+    if y1 - y0 <= 1.1 * (x1 - x0):
+        return tuple(box)
+    middle, half = (x0 + x1) / 2, 0.55 * (x1 - x0)
+    return middle - half, y1 - 2 * half, middle + half, y1
