@@ -20,7 +20,7 @@ def import_cv2(choice: str) -> ModuleType:
     """The module cv2.
 
     Raises:
-        ConfigError: not installed, or older than 4.14, which cannot read these networks; names the choice that needs it.
+        ConfigError: not installed, or older than 4.14, which cannot read the networks; names the choice that needs it.
     """
     try:
         import cv2

@@ -1,5 +1,6 @@
 """Photos and PNG bytes to arrays and back."""
 
+import functools
 import io
 import warnings
 from pathlib import Path
@@ -8,12 +9,15 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from pm.errors import install_hint
+
 # Photo formats by name. Some of them Pillow cannot read; those photos are rejected with a row, not overlooked.
 PHOTO_SUFFIXES = frozenset(
     f".{name}"
     for name in ("png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "tif", "tiff", "gif", "avif", "heic")
     + ("heif", "jp2", "ppm", "tga", "raw", "dng", "cr2", "nef")
 )
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `dataset.max_pixels` is asked before
 
 
@@ -42,10 +46,40 @@ def open_photo(file: str | Path | BinaryIO) -> Image.Image:
         OSError: not an image, and what else `Image.open` raises.
     """
     Image.init()
+    heif = register_heif()
     try:
         return Image.open(file, formats=[name for name in Image.ID if name != "EPS"])
     except UnidentifiedImageError:  # its message names the object that holds the bytes
+        if not heif and is_heif(_first_bytes(file)):
+            raise OSError(f"a HEIC photo, which needs pillow-heif; run {install_hint('photos')}") from None
         raise OSError("not an image of a known format") from None
+
+
+@functools.cache
+def register_heif() -> bool:
+    """Teach Pillow the HEIC of telephones, once for each process; False without pillow-heif (extra `photos`)."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def is_heif(head: bytes) -> bool:
+    """Are these the first bytes of a HEIC or HEIF file? AVIF, which Pillow itself reads, is none."""
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
+
+
+def _first_bytes(file: str | Path | BinaryIO) -> bytes:
+    try:
+        if isinstance(file, str | Path):
+            with open(file, "rb") as opened:
+                return opened.read(12)
+        file.seek(0)
+        return file.read(12)
+    except OSError:
+        return b""
 
 
 def flatten(image: Image.Image) -> Image.Image:
@@ -65,7 +99,7 @@ def upright(image: Image.Image) -> Image.Image:
     """Turned as its EXIF data say; as it is where those are broken."""
     image.load()
     try:
-        return ImageOps.exif_transpose(image)
+        return ImageOps.exif_transpose(image) or image
     except Exception:  # a photo with damaged metadata is still a photo
         return image
 

@@ -2,21 +2,23 @@
 
 import hashlib
 import io
+import logging
 import struct
 import zlib
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from pm.errors import reason
-from pm.photo.pixels import flatten, upright
+from pm.errors import install_hint, reason
+from pm.photo.pixels import flatten, is_heif, register_heif, upright
 from serving.config import LimitsConfig
 from serving.errors import ApiError, invalid
 from serving.http.schema import Photo
 
+logger = logging.getLogger("ray.serve")
 _LEAST_SIDE = 16
 _FORMATS = {"PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8\xff"}
-# For the message only; the list of what is accepted is the one above and WebP.
+# For the message only; the list of what is accepted is the one above, WebP and HEIC.
 _OTHERS = {
     b"GIF8": "a GIF",
     b"%PDF": "a PDF",
@@ -26,6 +28,7 @@ _OTHERS = {
     b"PK\3\4": "a ZIP file",
     b"\x1f\x8b": "a gzip file",
 }
+_READ = "PNG, JPEG, WebP or HEIC photo"
 _BROKEN = (OSError, SyntaxError, EOFError, ValueError, struct.error, zlib.error, OverflowError)
 
 
@@ -33,11 +36,15 @@ def decode(data: bytes, limits: LimitsConfig, index: int) -> Photo:
     """Check the format and the size, then decode upright as RGB, reduced to `limits.photo_side`.
 
     Raises:
-        ApiError: not a PNG, JPEG or WebP, too large or too small, or damaged. `index` counts the photos from 0.
+        ApiError: not a PNG, JPEG, WebP or HEIC, too large or too small, or damaged. `index` counts the photos from 0.
     """
     name, kind = f"image[{index}]", sniff(data)
     if kind is None:
-        raise invalid(f"{name} is {_guess(data)}; send a PNG, JPEG or WebP photo", "image", code="invalid_image_format")
+        raise invalid(f"{name} is {_guess(data)}; send a {_READ}", "image", code="invalid_image_format")
+    if kind == "HEIF" and not register_heif():
+        logger.warning("a HEIC photo was refused; reading them needs pillow-heif: %s", install_hint("photos"))
+        message = f"{name} is a HEIC photo, which this server cannot read; send a PNG, JPEG or WebP photo"
+        raise invalid(message, "image", code="invalid_image_format")
     try:
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
             width, height = image.size
@@ -59,6 +66,8 @@ def sniff(data: bytes) -> str | None:
     """Pillow's name of the format, from the first bytes; None: not one we read."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
+    if is_heif(data):
+        return "HEIF"
     return next((kind for kind, magic in _FORMATS.items() if data.startswith(magic)), None)
 
 
@@ -82,6 +91,6 @@ def _guess(data: bytes) -> str:
     head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith((b"<svg", b"<?xml")) or b"<svg" in head:
         return "an SVG drawing"
-    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
-        return "a HEIC or AVIF photo"
+    if data[4:12] == b"ftypavif":
+        return "an AVIF photo"
     return next((name for magic, name in _OTHERS.items() if data.startswith(magic)), "not a photo we know")

@@ -36,13 +36,16 @@ def _masked(
 ) -> list[Photo]:
     crops = [_crop_of(photo, root) for photo in photos]
     result = []
-    for photo, crop, found in zip(photos, crops, find_masks(crops, masker), strict=True):
-        if not isinstance(found, Refusal):
-            found = select_mask(crop, found, config.min_overlap, config.max_share)
-        if isinstance(found, Refusal):
-            result.append(refused(photo, found))
+    for photo, crop, candidates in zip(photos, crops, find_masks(crops, masker), strict=True):
+        best: np.ndarray | Refusal
+        if isinstance(candidates, Refusal):
+            best = candidates
         else:
-            mask = resize_mask(Image.fromarray(found), resolution)
+            best = select_mask(crop, candidates, config.min_overlap, config.max_share)
+        if isinstance(best, Refusal):
+            result.append(refused(photo, best))
+        else:
+            mask = resize_mask(Image.fromarray(best), resolution)
             result.append(replace(photo, mask=encode_png(np.asarray(mask))))
     return result
 

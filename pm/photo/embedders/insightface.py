@@ -33,8 +33,8 @@ class ArcFaceEmbedder:
     """512 numbers for each face, aligned by its five landmarks."""
 
     def __init__(self, pack: str, device: str):
-        sizes = {"side": _SIDE, "threshold": _THRESHOLD}
-        models = load_models("embedder.pack", pack, modules=("recognition",), device=device, **sizes)
+        modules = ("recognition",)
+        models = load_models("embedder.pack", pack, modules=modules, side=_SIDE, threshold=_THRESHOLD, device=device)
         self._model = models.models["recognition"]
 
     def __call__(self, image: np.ndarray, faces: Sequence[Face]) -> np.ndarray:

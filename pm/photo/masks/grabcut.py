@@ -49,7 +49,7 @@ class GrabCutMasker:
             cv2.grabCut(
                 bgr(pixels),
                 labels,
-                None,
+                (0, 0, side, side),  # of no account, as the labels say where to begin
                 background,
                 foreground,
                 self.iterations,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pm.photo.masks.select import Masker, MaskChoice
+from pm.photo.masks.select import MaskChoice, Masker
 from pm.photo.opencv import import_cv2, shipped_weights
 from pm.photo.types import Crop
 
