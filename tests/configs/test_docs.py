@@ -50,14 +50,16 @@ def test_links_lead_somewhere(text):
             assert anchor in anchors(place.read_text()), target
 
 
-def commands() -> list[tuple[str, str]]:
-    """Every call of a pipeline in the texts, as (file, command line without its comment)."""
-    found = []
+def commands() -> list[tuple[str, str, str]]:
+    """Every call of a command with settings in the texts: the file, the command's name, its arguments."""
+    found = set()
     for text in TEXTS:
-        for line in re.sub(r"\\\n\s*", "", text.read_text()).splitlines():
-            for call in re.findall(r"(?:python pipelines/\w+\.py|photomaker \w+) [^`|;]*", line):
-                found.append((in_root(text), re.sub(r"\s+(#|->).*", "", call).strip()))
-    return [(file, call) for file, call in found if not re.search(r"[…$<]|\.\.\.|--help|--cfg", call)]
+        lines = re.sub(r"\\\n\s*", "", text.read_text()).splitlines()
+        for call in re.findall(r"(?:python pipelines/|photomaker )(\w+)(?:\.py)? ([^`|;]*)", "\n".join(lines)):
+            arguments = re.sub(r"\s+(#|->).*", "", call[1].splitlines()[0]).strip()
+            if (CONF / f"{call[0]}.yaml").exists() and not re.search(r"[…$<]|\.\.\.|--help|--cfg", arguments):
+                found.add((in_root(text), call[0], arguments))
+    return sorted(found)
 
 
 @pytest.fixture(scope="module")
@@ -67,24 +69,25 @@ def hydra_of_conf():
         yield
 
 
-@pytest.mark.parametrize("file, call", sorted(set(commands())))
-def test_commands_of_the_texts_compose(file, call, hydra_of_conf):
-    words = shlex.split(call)
-    name = Path(words[1]).stem if words[0] == "python" else words[1]
-    if not (CONF / f"{name}.yaml").exists():
-        pytest.skip(f"{name} takes no configuration")
-    overrides = [word for word in words[2:] if word != "-m"]
-    assert all("=" in word for word in overrides), call
+@pytest.mark.parametrize("file, name, arguments", commands())
+def test_commands_of_the_texts_compose(file, name, arguments, hydra_of_conf):
+    overrides = [word for word in shlex.split(arguments) if "=" in word]
     # A sweep's list stands for its first value; a sentence is quoted, as the commands do it.
     first = [word if re.search(r"=[\[{]", word) or " " in word else word.split(",")[0] for word in overrides]
     quoted = [re.sub(r"=(.* .*)$", lambda match: "='" + match[1].replace("'", r"\'") + "'", word) for word in first]
-    # browse.py takes the name that preprocess.py has for a group.
-    compose(name, [word.replace("dataset=", "data=") if name == "browse" else word for word in quoted])
+    # These take the name that preprocess has for a group.
+    renamed = name in ("browse", "forget")
+    compose(name, [re.sub("^dataset=", "data=", word) if renamed else word for word in quoted])
 
 
 def test_texts_have_commands():
-    names = {Path(shlex.split(call)[1]).stem for _, call in commands()}
-    assert names >= {"preprocess", "train", "generate", "evaluate"}
+    assert {name for _, name, _ in commands()} >= {"preprocess", "train", "generate", "evaluate"}
+
+
+def test_every_command_is_in_the_reference():
+    table = hook("commands").table()
+    files = sorted(path.stem for path in (ROOT / "pipelines").glob("[a-z]*.py") if path.stem != "pipelines")
+    assert all(f"| `{name}` |" in table and f"`photomaker {name} " in table for name in files)
 
 
 def test_records_are_numbered_and_listed():
