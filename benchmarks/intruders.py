@@ -15,12 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pm.data.config import SourceConfig, VerifyConfig
 from pm.data.records import Face, Photo
+from pm.data.source.folder import Folder
 from pm.data.source.listing import Listing
 from pm.data.stages.faces import find_faces
 from pm.data.stages.ingest import ingest
 from pm.data.stages.verify import verify
+from pm.data.verify.choice import VerifyChoice
+from pm.data.verify.similarity import Similarity
 from pm.photo.embedders.dlib import Dlib as DlibEmbedding
 from pm.photo.embedders.embed import EmbedderChoice
 from pm.photo.embedders.probe import Probe
@@ -43,11 +45,8 @@ MIN_SPREAD = {"probe": 0.1, "dlib": 0.03}  # as in conf/verify/similarity.yaml
 
 def embeddings(root: Path, face: FaceChoice, embedder: EmbedderChoice, min_side: int) -> dict[str, np.ndarray]:
     """The largest face of every photo, [photos, E] for each person."""
-    unset = dict.fromkeys(
-        ("manifest", "download", "near_duplicate", "licence", "provenance", "identities")
-        + ("photos_per_identity", "seed", "split", "defects")
-    )
-    source = SourceConfig("folder", str(root), min_side=min_side, max_pixels=10**8, max_bytes=10**8, **unset)
+    unset = dict.fromkeys(("near_duplicate", "licence", "provenance"))
+    source = Folder("folder", str(root), min_side=min_side, max_pixels=10**8, max_bytes=10**8, **unset)
     with Listing(source) as listing:
         photos = ingest(list(listing.photos()), root, source)
     models = face.build(), embedder.build()
@@ -60,7 +59,7 @@ def embeddings(root: Path, face: FaceChoice, embedder: EmbedderChoice, min_side:
 
 
 def trial(
-    people: Mapping[str, np.ndarray], rule: VerifyConfig, embedder: str, size: int, share: float, rng
+    people: Mapping[str, np.ndarray], rule: VerifyChoice, embedder: str, size: int, share: float, rng
 ) -> tuple[int, int, int, int]:
     """One group: (own photos, of those kept, intruders, of those kept)."""
     names = sorted(people)
@@ -85,7 +84,7 @@ def table(people: Mapping[str, np.ndarray], embedder: str, sizes: tuple[int, ...
         for share in SHARES:
             for name, (spread, threshold, rounds) in RULES.items():
                 rng = np.random.default_rng([size, round(100 * share)])
-                rule = VerifyConfig("similarity", threshold, spread, MIN_SPREAD, rounds, None)
+                rule = Similarity("similarity", threshold, spread, MIN_SPREAD, rounds, None)
                 runs = np.array([trial(people, rule, embedder, size, share, rng) for _ in range(trials)])
                 own, own_kept, strangers, strangers_kept = runs.sum(0)
                 kept = own_kept + strangers_kept

@@ -25,8 +25,9 @@ from omegaconf import OmegaConf  # noqa: E402
 from pm.config import from_mapping  # noqa: E402
 from pm.data.config import PreprocessConfig  # noqa: E402
 from pm.data.run.shards import plan_shards, shard_limit  # noqa: E402
-from pm.data.run.steps import make_stages, stages_of  # noqa: E402
+from pm.data.run.steps import stages_of  # noqa: E402
 from pm.data.source.listing import Listing  # noqa: E402
+from pm.data.stages.stage import Place  # noqa: E402
 from pm.model.base_sizes import base_sizes  # noqa: E402
 
 
@@ -42,7 +43,7 @@ def plain_loop(config: PreprocessConfig) -> tuple[float, int, dict[str, tuple[in
     """Seconds in all, photos, and (photos in, seconds) of each stage."""
     start = time.monotonic()
     sizes = base_sizes(config.base)
-    stages = make_stages(stages_of(config), config, sizes, "cpu", 1)
+    stages = [work for stage in stages_of(config) for work in stage.build(Place(sizes))]
     ready = time.monotonic()
     spent: dict[str, tuple[int, float]] = {}
     total = 0
@@ -65,7 +66,7 @@ def on_ray(config: PreprocessConfig, workers: int, cpus: int) -> tuple[float, di
     """Seconds of `build`, Ray's own start not counted, and `dataset.json`'s stages."""
     import ray
 
-    from pm.data.run.graph import build
+    from pm.data.run.build import build
     from pm.ray_env import ray_init
 
     ray_init(num_cpus=cpus, address="local")
@@ -112,10 +113,10 @@ def main() -> None:
         seconds, growth = driver_cost(rows)
         print(f"| {rows:,} | {seconds:.1f} | {growth:.0f} MiB |", flush=True)
 
-    from pm.data.run.graph import _absolute, _draw_toon
+    from pm.data.run.build import absolute
 
-    config = _absolute(config)
-    _draw_toon(config)
+    config = absolute(config)
+    config.dataset.prepare()
     loop, photos, spent = plain_loop(config)
     print(f"\n{photos} photos, plain loop: {loop:.1f} s, {photos / loop:.1f} photos/s\n")
     ray_runs = {n: on_ray(config, n, cpus=max(2, 2 * n)) for n in (1, 2)}

@@ -18,7 +18,7 @@ def main(cfg: dict) -> None:
         return
     config = from_mapping(PreprocessConfig, cfg)
 
-    from pm.data.run.graph import build
+    from pm.data.run.build import build
 
     print(build(config).text(config.output))
 

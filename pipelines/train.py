@@ -35,7 +35,7 @@ def main(cfg: dict) -> None:
 def draw(cfg: dict) -> None:
     """Make a small dataset of drawn people for this run's base."""
     from pm.data.config import PreprocessConfig
-    from pm.data.run.graph import build
+    from pm.data.run.build import build
     from serving.compose import composed
 
     data, base = cfg["data"], cfg["base"]

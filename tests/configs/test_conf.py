@@ -37,6 +37,7 @@ GROUPS = {
     "mask": ("preprocess", "generate"),
     "verify": ("preprocess",),
     "caption": ("preprocess",),
+    "marking": ("preprocess",),
     "model": ("train",),
     "engine": ("train",),
     "loss_weights": ("train",),

@@ -17,17 +17,16 @@ from support.odd_files import ODD_FILES
 from support.photos import found
 from support.preprocessing import settings
 
-import pm.data.run.graph as build_module
+import pm.data.run.graph as graph_module
 from pm.config import from_mapping
 from pm.data.config import PreprocessConfig, SamplesConfig
 from pm.data.dataset.reader import IdentityDataset
 from pm.data.dataset.writer import finished_shards
 from pm.data.records import from_table, to_table
-from pm.data.run.graph import build
-from pm.data.run.steps import IDENTITIES, steps_of
+from pm.data.run.build import build
+from pm.data.run.steps import ORDER, stages_of, steps_of
 from pm.data.run.worker import latest_checkpoint
-from pm.data.stages import captions, crop, faces, ingest, masks, verify
-from pm.data.stages.precompute import Precompute
+from pm.data.stages.stage import Place
 from pm.errors import DataError
 from pm.model.base_sizes import base_sizes
 from pm.toon.world import write_photos
@@ -65,7 +64,7 @@ DRIVER = """
 import json, sys
 sys.path[:0] = json.loads(sys.argv[1])
 from pm.config import from_mapping
-from pm.data.run.graph import build
+from pm.data.run.build import build
 from pm.data.config import PreprocessConfig
 build(from_mapping(PreprocessConfig, json.loads(sys.argv[2])))
 """
@@ -80,7 +79,7 @@ def wait_for(condition, seconds: float, what: str) -> None:
 
 @pytest.fixture(scope="module")
 def killed(config):
-    """What each shard had come to when the driver of a first run was killed: number of its last step, 99 at its end.
+    """What each shard had come to when the driver of a first run was killed: number of its last stage, 99 at its end.
 
     It has a Ray of its own, as on a laptop.
     """
@@ -94,13 +93,14 @@ def killed(config):
         driver.kill()
         driver.wait()
     assert driver.returncode == -signal.SIGKILL and not Path(config.output, "dataset.json").exists()
-    reached = {number: latest_checkpoint(work, number) for number in range(11)}
+    last = {number: latest_checkpoint(work, number, ORDER) for number in range(11)}
+    reached = {number: ORDER.index(stage) if stage else -1 for number, stage in last.items()}
     reached |= dict.fromkeys(finished_shards(config.output), 99)
     assert 2 <= sum(step == 99 for step in reached.values()) < 11
     return reached
 
 
-class KillsAWorker(build_module.Display):
+class KillsAWorker(graph_module.Display):
     """At the second shard, kills the process that holds the base."""
 
     victims: list[int] = []
@@ -118,7 +118,7 @@ class KillsAWorker(build_module.Display):
 @pytest.fixture(scope="module")
 def report(config, killed, ray_session):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build_module, "Display", KillsAWorker)
+        patch.setattr(graph_module, "Display", KillsAWorker)
         return build(config)
 
 
@@ -126,9 +126,11 @@ def test_a_killed_run_goes_on_and_a_killed_worker_stops_nothing(config, killed, 
     assert KillsAWorker.victims and 0 < report.photos < FOUND
     assert not Path(config.output, "_work").exists()
     first, second = report.meta["runs"].values()
-    for step in steps_of(config):
+    for step in steps_of(stages_of(config)):
         sizes = [3] * 10 + [len(ODD_FILES)]
-        done = sum(size for size, reached in zip(sizes, killed.values(), strict=True) if reached >= step.number)
+        done = sum(
+            size for size, reached in zip(sizes, killed.values(), strict=True) if reached >= ORDER.index(step.after)
+        )
         for stage in step.stages:
             # What was kept when the driver died was not done again, and all was done.
             assert first.get(stage, 0) >= done and first.get(stage, 0) + second.get(stage, 0) == FOUND
@@ -151,20 +153,17 @@ def test_every_planted_defect_is_rejected_for_its_reason_and_nothing_disappears(
         wrong_face = truth.get(photo) == "two_people" and reject["reason"] == "mask_misses_face"
         assert wrong_face or truth.get(photo) in REASONS or reject["reason"] == "too_few_photos"
     counts = report.meta["counts"]["stages"]
-    assert counts["ingest"]["in"] == FOUND and counts[IDENTITIES]["kept"] == len(kept) > 12
+    assert counts["ingest"]["in"] == FOUND and counts["identities"]["kept"] == len(kept) > 12
     assert Path(config.output, "preview.png").stat().st_size > 10_000
 
 
 def test_the_graph_gives_what_its_stages_give_one_after_the_other(config, report):
     root, sizes = Path(config.dataset.root), base_sizes(config.base)
-    photos = ingest.ingest(found(root), root, config.dataset)
-    photos = faces.find_faces(photos, root, config.face.build(), None, config.face.min_size)
-    photos = crop.crop_photos(verify.verify(photos, config.verify, "none", 2), root, config.crop, sizes.least_side)
-    photos = masks.mask_photos(photos, root, config.mask, config.mask.build(), sizes.resolution)
-    photos = captions.caption_photos(photos, captions.make_captioner(config.caption, root))
-    stage = Precompute(config.base, sizes, config.features, device="cpu", dtype="float32", batch_size=8)
-    done = verify.require_photos(stage(from_table(to_table(photos))), config.min_photos, IDENTITIES)
-    kept = [p for p in done if not p.reject]
+    photos = found(root)
+    for stage in stages_of(config):
+        for work in stage.build(Place(sizes)):
+            photos = from_table(to_table(work.function(photos)))
+    kept = [p for p in photos if not p.reject]
     data = IdentityDataset(config.output, SamplesConfig(1, 4, 0.1, 0.5), base_fingerprint=sizes.fingerprint)
     assert data.photos == [p.photo for p in kept]
     for number, photo in enumerate(kept):

@@ -13,8 +13,8 @@ from pm.data.config import BrowseConfig, PreprocessConfig
 from pm.data.dataset.browse import write_page
 from pm.data.dataset.forget import forget
 from pm.data.dataset.writer import open_output
-from pm.data.run.graph import build
-from pm.data.run.steps import steps_of
+from pm.data.run.build import build
+from pm.data.run.steps import stages_of, steps_of
 from pm.toon.world import write_photos
 
 
@@ -31,14 +31,14 @@ def config(tiny_base, tmp_path_factory) -> PreprocessConfig:
     changes = {
         "dataset": {**plain["dataset"], "root": str(folder / "raw"), "licence": "free"},
         "mask": plain["mask"] | mask,
-        "caption": plain["caption"] | caption,
+        "caption": caption,
         "features": {"storage": "bfloat16", "repeat": 2, "noise_fills": 2, "train_layers": 1},
     }
     return from_mapping(PreprocessConfig, {**plain, **changes})
 
 
 def test_models_run_in_actors_of_their_own_and_every_row_is_whole(config, ray_session):
-    assert [step.name for step in steps_of(config) if step.pool] == ["masks", "captions", "precompute"]
+    assert [step.name for step in steps_of(stages_of(config)) if step.pool] == ["masks", "captions", "precompute"]
     meta = build(config).meta
     rows = [
         row for path in sorted(Path(config.output).glob("part-*.parquet")) for row in pq.read_table(path).to_pylist()

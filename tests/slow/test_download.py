@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 from support.photos import source
 
-from pm.data.config import DownloadConfig
-from pm.data.source.download import Downloader, is_public
+from pm.data.source.download import DownloadConfig, Downloader, is_public
 from pm.data.source.listing import Listing
 from pm.data.source.manifest import manifest_rows
 from pm.data.source.store import read_bytes
+from pm.data.source.urls import Urls
 from pm.data.stages.ingest import ingest
 from pm.errors import DataError
 
@@ -142,7 +142,7 @@ def site():
 
 
 def listed(manifest, root):
-    with Listing(source(root, manifest=str(manifest), download=CONFIG)) as listing:
+    with Listing(source(root, kind=Urls, manifest=str(manifest), download=CONFIG)) as listing:
         return list(listing.photos())
 
 

@@ -54,9 +54,9 @@ def test_dlib_tells_two_people_apart(tmp_path):
 
 @pytest.mark.skipif(not PROBE.is_file(), reason="the toon probe is not here")
 def test_the_probe_finds_planted_strangers_and_the_right_face_of_two(tmp_path):
-    from pm.data.config import VerifyConfig
     from pm.data.source.beside import read_sidecar
     from pm.data.stages.verify import verify
+    from pm.data.verify.similarity import Similarity
     from pm.photo.masks.select import face_overlap
     from pm.photo.sidecar import sidecar_mask
     from pm.toon.world import write_photos
@@ -67,8 +67,8 @@ def test_the_probe_finds_planted_strangers_and_the_right_face_of_two(tmp_path):
     truth = json.loads((root / "truth.json").read_text())
     photos = ingested(root, 32)
     photos = find_faces(photos, root, annotated_faces, Probe("probe", str(PROBE)).build(), 8)
-    rule = {"rule": "similarity", "threshold": 5.0, "spread": "robust"}
-    config = VerifyConfig(**rule, min_spread={"probe": 0.1}, rounds=4, max_distance=None)
+    rule = {"name": "similarity", "threshold": 5.0, "spread": "robust"}
+    config = Similarity(**rule, min_spread={"probe": 0.1}, rounds=4, max_distance=None)
     done = verify(photos, config, "probe", min_photos=2)
     intruders = [p for p in done if truth.get(p.photo) == "intruder"]
     clean = [p for p in done if p.photo not in truth]

@@ -9,9 +9,8 @@ import pytest
 from PIL import Image
 from support.tiny_models import write_sentence_model
 
-from pm.data.captioning.marking import make_marker
-from pm.data.captioning.paper_marker import PaperMarker, id_region, segments
-from pm.data.config import MarkingConfig
+from pm.data.captioning.marking.auto import Auto
+from pm.data.captioning.marking.paper import Paper, PaperMarker, id_region, segments
 from pm.data.records import Photo
 from pm.data.stages.captions import caption_photos
 from pm.errors import CheckpointError, ConfigError
@@ -64,7 +63,7 @@ def config(parser, tiny_base, tmp_path_factory):
         clip
     )
     sentences = write_sentence_model(tmp_path_factory.mktemp("st") / "sentences")
-    return MarkingConfig(rule="paper", parser=str(parser), sentences=str(sentences), clip=str(clip))
+    return Paper(name="paper", parser=str(parser), sentences=str(sentences), clip=str(clip))
 
 
 def photo(caption: str, number: int = 0) -> Photo:
@@ -87,7 +86,7 @@ def test_each_class_word_gets_the_part_of_the_sentence_that_depends_on_it(parser
 def test_the_word_with_the_highest_product_is_marked(config):
     import spacy
 
-    marker = make_marker(config)
+    marker = config.build(device="cpu")
     assert isinstance(marker, PaperMarker)
     one = photo(CAPTION)
     parts = segments(spacy.load(config.parser), CAPTION, ["girl", "man"])
@@ -105,7 +104,7 @@ def test_each_row_says_how_its_word_was_chosen(config):
         return captions[int(one.photo[2])], ""
 
     photos = [photo("", number) for number in range(4)]
-    scored = caption_photos(photos, captioner, make_marker(config))
+    scored = caption_photos(photos, captioner, config.build(device="cpu"))
     assert [p.class_rule for p in scored] == ["group", "group", "only", "scored"]
     assert [p.class_word for p in scored[:3]] == ["woman", "woman", "boy"] and scored[3].class_word in ("girl", "man")
     plain = caption_photos(photos, captioner, None)
@@ -122,12 +121,13 @@ def test_what_is_missing_is_named_and_auto_goes_on_without(config, tmp_path):
     import spacy
 
     absent = replace(config, parser="xx_not_installed")
-    with pytest.raises(ConfigError, match=r"spaCy pipeline xx_not_installed.*marking.rule=simple"):
-        make_marker(absent)
-    assert make_marker(replace(absent, rule="auto")) is None
-    assert make_marker(replace(config, rule="simple")) is None
+    with pytest.raises(ConfigError, match=r"spaCy pipeline xx_not_installed.*marking=simple"):
+        absent.build(device="cpu")
+    auto = Auto("auto", absent.parser, absent.sentences, absent.clip)
+    assert auto.build(device="cpu") is None and not auto.holds_model
+    assert replace(auto, parser=config.parser).holds_model
     spacy.blank("en").to_disk(tmp_path / "blank")
     with pytest.raises(ConfigError, match="no dependency parser"):
-        PaperMarker(replace(config, parser=str(tmp_path / "blank")))(photo(CAPTION), ["girl", "man"], "man")
+        PaperMarker(replace(config, parser=str(tmp_path / "blank")), "cpu")(photo(CAPTION), ["girl", "man"], "man")
     with pytest.raises(CheckpointError, match="marking.sentences"):
-        PaperMarker(replace(config, sentences=str(tmp_path / "blank"))).similarities(["man"], "man")
+        PaperMarker(replace(config, sentences=str(tmp_path / "blank")), "cpu").similarities(["man"], "man")

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pm.data.config import FeaturesConfig, SamplesConfig, SourceConfig
+from pm.data.config import FeaturesConfig, SamplesConfig
 from pm.data.dataset.writer import finish, open_output, write_shard
 from pm.data.records import SCHEMA_VERSION, Face, Photo
+from pm.data.source.choice import SourceChoice
+from pm.data.source.folder import Folder
 from pm.data.source.listing import Listing
 from pm.data.stages.ingest import ingest
 from pm.photo.pixels import encode_png
@@ -19,11 +21,11 @@ LATENT, TEXT, POOLED, VISION = (4, 8, 8), (7, 10), 6, 32
 SAMPLES = SamplesConfig(min_references=1, max_references=4, null_text=0.1, masked_loss=0.5)
 
 
-def source(root: Path | str, min_side: int = 8, **changes) -> SourceConfig:
+def source(root: Path | str, min_side: int = 8, kind: type[SourceChoice] = Folder, **changes) -> SourceChoice:
     """A folder of photos; nothing but its least side is asked of them."""
-    unset = ("manifest", "download", "near_duplicate", "licence", "provenance", "identities", "photos_per_identity")
     limits = {"name": "folder", "min_side": min_side, "max_pixels": 10**8, "max_bytes": 10**8}
-    return SourceConfig(root=str(root), **limits | dict.fromkeys((*unset, "seed", "split", "defects")) | changes)
+    unset = dict.fromkeys(("near_duplicate", "licence", "provenance"))
+    return kind(root=str(root), **limits | unset | changes)
 
 
 def found(root: Path | str, **changes) -> list[Photo]:

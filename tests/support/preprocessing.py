@@ -4,50 +4,34 @@ from pm.model.base_sizes import BaseSizes
 
 SPREAD = {"spread": "robust", "min_spread": {"dlib": 0.1}, "rounds": 4, "max_distance": None}
 
-SIMILARITY = {"rule": "similarity", "threshold": 5, **SPREAD}
+SIMILARITY = {"name": "similarity", "threshold": 5, **SPREAD}
 
 SIZES = BaseSizes("f00", 32, (4, 8, 8), (77, 80), 32)
-
-CAPTION_FIELDS = ("path", "prompt", "attempts", "max_tokens", "temperature")
 
 
 def settings(**changes) -> dict:
     base = {
         "dataset": {
-            "name": "toon",
+            "name": "folder",
             "root": "photos",
-            "manifest": None,
-            "download": None,
             "min_side": 32,
             "max_pixels": 10**8,
             "max_bytes": 10**8,
             "near_duplicate": None,
             "licence": None,
             "provenance": None,
-            "identities": None,
-            "photos_per_identity": None,
-            "seed": None,
-            "split": None,
-            "defects": None,
         },
         "base": {"path": "base", "vision_path": "vision"},
         "output": "out",
         "overwrite": False,
         "face": {"name": "sidecar", "min_size": 8},
         "embedder": "none",
-        "verify": {
-            "rule": "none",
-            "threshold": None,
-            "spread": None,
-            "min_spread": None,
-            "rounds": None,
-            "max_distance": None,
-        },
+        "verify": {"name": "none"},
         "min_photos": 2,
         "crop": {"face_share": 0.1, "working_side": 512, "max_upscale": 2},
         "mask": {"name": "sidecar", "min_overlap": 0.3, "max_share": 1.0},
-        "caption": {"name": "sidecar", "templates": [], **dict.fromkeys(CAPTION_FIELDS)},
-        "marking": {"rule": "simple", "parser": "none", "sentences": "none", "clip": "none"},
+        "caption": {"name": "sidecar"},
+        "marking": {"name": "simple"},
         "features": {"storage": "float16", "repeat": 0, "noise_fills": 0, "train_layers": 1},
         "dtype": "float32",
         "workers": {

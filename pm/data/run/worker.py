@@ -11,15 +11,17 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pm.data.dataset.writer import WORK, shard_note, write_shard
+from pm.data.dataset.writer import WORK as WORK_FOLDER
+from pm.data.dataset.writer import shard_note, write_shard
 from pm.data.records import FLIGHT_SCHEMA, Photo, from_table, groups, to_table
+from pm.data.run.steps import Step
+from pm.data.stages.stage import Work
 from pm.errors import DataError, PmError
 from pm.files import replace_file, write_json, writing
 
@@ -30,74 +32,70 @@ _SYSTEMATIC = 8  # so many photos and all of them failing: the fault is not thei
 _STATS = b"stages"
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A stage as the runner sees it: photos → photos. `alone`: it judges each photo by itself, not whole identities."""
-
-    name: str
-    function: Callable[[list[Photo]], list[Photo]]
-    alone: bool
-
-
 class StepRunner:
     """The stages of one step; called with a shard as an Arrow table (`FLIGHT_SCHEMA`).
 
+    The last step's result is the shard's file in the dataset; it gives the shard's note instead of photos.
+
     Args:
-        step: its name and number; numbers grow along the graph.
-        make: builds the stages, once.
+        step: which stages it does.
+        order: names of all stages of the dataset.
+        make: builds the work of the step's stages, once.
         output: the dataset's folder.
         run: name of this run; what a killed run left undone counts against nobody.
-        report: told (stage, counts) after each stage.
-        last: this step's result is the shard's file in the dataset; the call gives its note instead of photos.
+        report: told (stage, counts) after each part of the work.
         workers: actors of this step, of which so many may be loading at a time; None: a task, which loads no model.
     """
 
     def __init__(
         self,
-        step: tuple[str, int],
-        make: Callable[[], Sequence[Stage]],
+        step: Step,
+        order: Sequence[str],
+        make: Callable[[], Sequence[Work]],
         output: str | Path,
         run: str,
         report: Report,
-        last: bool,
         workers: int | None,
     ):
-        (self.name, self.number), self.report, self.last = step, report, last
-        self.work, self.output, self.run = Path(output, WORK), output, run
+        self.step, self.order, self.report, self.last = step, tuple(order), report, step.after == order[-1]
+        self.work, self.output, self.run = Path(output, WORK_FOLDER), output, run
         self.attempts = self.work / "attempts" / run
         self.attempts.mkdir(parents=True, exist_ok=True)
         with contextlib.nullcontext() if workers is None else self._start_guard(workers):
-            self.stages = list(make())
+            self.parts = list(make())
 
     def __call__(self, table: pa.Table) -> pa.Table:
         shard = table.column("shard")[0].as_py()
         note = shard_note(self.output, shard)
         if note is not None:
             return pa.Table.from_pylist([note]) if self.last else table
-        there = latest_checkpoint(self.work, shard)
-        if there >= self.number:
-            for stage in self.stages:
-                self.report(stage.name, {"seen": table.num_rows})
-            return _load(self.work, shard, there) if there == self.number else table
-        stats = _stats(self.work, shard, there)
+        done = latest_checkpoint(self.work, shard, self.order)
+        behind = self.order[: self.order.index(done) + 1] if done else ()
+        if self.step.after in behind:
+            for part in self.parts:
+                self.report(part.name, {"seen": table.num_rows})
+            return _load(self.work, shard, done) if done == self.step.after else table
+        stats = _stats(self.work, shard, done)
         with self._deaths(shard) as deaths:
-            photos = from_table(table)
-            for stage in self.stages:
-                photos = self._timed(stage, photos, stats, deaths)
+            # Other settings may have cut the steps elsewhere: what was kept can be from the middle of this one.
+            photos = from_table(_load(self.work, shard, done) if done in self.step.stages else table)
+            for part in self.parts:
+                if part.name not in behind:
+                    photos = self._timed(part, photos, stats, deaths)
             return self._keep(photos, shard, stats)
 
     def _timed(
-        self, stage: Stage, photos: list[Photo], stats: dict[str, dict[str, Any]], deaths: "_Deaths"
+        self, part: Work, photos: list[Photo], stats: dict[str, dict[str, Any]], deaths: "_Deaths"
     ) -> list[Photo]:
         before, start = sum(not p.reject for p in photos), time.monotonic()
-        photos = _one_by_one(stage, photos, deaths) if deaths.careful else _together(stage, photos)
+        photos = _one_by_one(part, photos, deaths) if deaths.careful else together(part, photos)
         seconds = time.monotonic() - start
         kept = sum(not p.reject for p in photos)
         broken = sum(p.reject is not None and p.reject.reason in ("failed", "crashed") for p in photos)
-        entry = stats.setdefault(stage.name, {"seconds": 0.0, "run": self.run})
+        entry = stats.setdefault(part.name, {"seconds": 0.0, "run": self.run})
         entry["seconds"] += seconds
         counts = {"seen": len(photos), "in": before, "rejected": before - kept, "seconds": seconds}
-        self.report(stage.name, counts | {"failed": broken})
+        self.report(part.name, counts | {"failed": broken})
         return photos
 
     def _keep(self, photos: list[Photo], shard: int, stats: dict[str, dict[str, Any]]) -> pa.Table:
@@ -106,20 +104,20 @@ class StepRunner:
                 table = pa.Table.from_pylist([write_shard(photos, self.output, stats)])
             else:
                 table = to_table(photos)
-                _save(table, self.work, shard, self.number, stats)
-        for path, number in _checkpoints(self.work, shard):
-            if self.last or number < self.number:
+                _save(table, self.work, shard, self.step.after, stats)
+        for path, stage in _checkpoints(self.work, shard):
+            if self.last or stage != self.step.after:
                 path.unlink(missing_ok=True)
         return table
 
     @contextlib.contextmanager
     def _start_guard(self, workers: int) -> Iterator[None]:
         """Count the workers that never came to the end of loading; `workers` of them may be loading now."""
-        mark = self.attempts / f"start-{self.name}-{os.getpid()}-{time.monotonic_ns()}"
-        if len(list(self.attempts.glob(f"start-{self.name}-*"))) >= _STARTS + workers:
+        mark = self.attempts / f"start-{self.step.name}-{os.getpid()}-{time.monotonic_ns()}"
+        if len(list(self.attempts.glob(f"start-{self.step.name}-*"))) >= _STARTS + workers:
             raise DataError(
-                f"{_STARTS} workers for {self.name} were killed while they loaded, mostly for lack of memory; "
-                f"lower workers.{self.name} or use smaller models, then run the same command again"
+                f"{_STARTS} workers for {self.step.name} were killed while they loaded, mostly for lack of memory; "
+                f"lower workers.{self.step.name} or use smaller models, then run the same command again"
             )
         mark.touch()
         try:
@@ -129,7 +127,7 @@ class StepRunner:
 
     @contextlib.contextmanager
     def _deaths(self, shard: int) -> Iterator["_Deaths"]:
-        deaths = _Deaths(self.attempts / f"shard-{shard:05d}.{self.number}.json")
+        deaths = _Deaths(self.attempts / f"shard-{shard:05d}-{self.step.name}.json")
         try:
             yield deaths
         finally:  # an error is not a death
@@ -152,55 +150,59 @@ class _Deaths:
         write_json(self.path, {"counts": self.counts, "current": photo}, sync=False)
 
 
-def latest_checkpoint(work: Path, shard: int) -> int:
-    """Number of the last step whose result for the shard is kept; -1: none."""
-    return max((number for _, number in _checkpoints(work, shard)), default=-1)
+def latest_checkpoint(work: Path, shard: int, order: Sequence[str]) -> str:
+    """The last stage whose result for the shard is kept; "": none."""
+    there = {stage for _, stage in _checkpoints(work, shard)}
+    return next((stage for stage in reversed(order) if stage in there), "")
 
 
-def _checkpoints(work: Path, shard: int) -> list[tuple[Path, int]]:
-    return [(path, int(path.name.split(".")[1])) for path in work.glob(f"shard-{shard:05d}.*.parquet")]
+def _checkpoints(work: Path, shard: int) -> list[tuple[Path, str]]:
+    return [(path, path.stem.split("-", 2)[2]) for path in work.glob(f"shard-{shard:05d}-*.parquet")]
 
 
-def _path(work: Path, shard: int, number: int) -> Path:
-    return work / f"shard-{shard:05d}.{number}.parquet"
+def _path(work: Path, shard: int, stage: str) -> Path:
+    return work / f"shard-{shard:05d}-{stage}.parquet"
 
 
-def _save(table: pa.Table, work: Path, shard: int, number: int, stats: Mapping[str, Any]) -> None:
+def _save(table: pa.Table, work: Path, shard: int, stage: str, stats: Mapping[str, Any]) -> None:
     noted = table.replace_schema_metadata({_STATS: json.dumps(stats).encode()})
-    with replace_file(_path(work, shard, number)) as temporary:
+    with replace_file(_path(work, shard, stage)) as temporary:
         pq.write_table(noted, temporary, compression="none", use_dictionary=False, write_statistics=False)
 
 
-def _load(work: Path, shard: int, number: int) -> pa.Table:
-    return pq.read_table(_path(work, shard, number)).replace_schema_metadata(None).cast(FLIGHT_SCHEMA)
+def _load(work: Path, shard: int, stage: str) -> pa.Table:
+    return pq.read_table(_path(work, shard, stage)).replace_schema_metadata(None).cast(FLIGHT_SCHEMA)
 
 
-def _stats(work: Path, shard: int, number: int) -> dict[str, dict[str, Any]]:
+def _stats(work: Path, shard: int, stage: str) -> dict[str, dict[str, Any]]:
     """What the steps before noted about their stages."""
-    if number < 0:
+    if not stage:
         return {}
-    return json.loads((pq.read_schema(_path(work, shard, number)).metadata or {}).get(_STATS, b"{}"))
+    return json.loads((pq.read_schema(_path(work, shard, stage)).metadata or {}).get(_STATS, b"{}"))
 
 
-def _together(stage: Stage, photos: list[Photo]) -> list[Photo]:
-    """All photos of a shard at once; if that fails, in the smallest groups that can be judged alone."""
+def together(part: Work, photos: list[Photo]) -> list[Photo]:
+    """All photos of a shard at once; if that fails, in the smallest groups that can be judged alone.
+
+    What fails alone is rejected as `failed`, with the error.
+    """
     try:
-        return stage.function(photos)
+        return part.function(photos)
     except PmError:
         raise
     except Exception as error:
         first = error
     result: dict[str, Photo] = {p.photo: p for p in photos}
     failed = 0
-    for group in _groups(stage, photos):
+    for group in _groups(part, photos):
         try:
-            done = stage.function(group)
+            done = part.function(group)
         except PmError:
             raise
         except Exception as error:
             said = f"{type(error).__name__}: {error}"
-            logging.getLogger(__name__).warning("%s failed on %s: %s", stage.name, group[0].photo, said)
-            done = [p.rejected(stage.name, "failed", detail=said) for p in group]
+            logging.getLogger(__name__).warning("%s failed on %s: %s", part.name, group[0].photo, said)
+            done = [p.rejected(part.name, "failed", detail=said) for p in group]
             failed += len(group)
         result.update((p.photo, p) for p in done)
     if failed >= _SYSTEMATIC and failed == sum(not p.reject for p in photos):
@@ -208,23 +210,23 @@ def _together(stage: Stage, photos: list[Photo]) -> list[Photo]:
     return [result[p.photo] for p in photos]
 
 
-def _one_by_one(stage: Stage, photos: list[Photo], deaths: _Deaths) -> list[Photo]:
+def _one_by_one(part: Work, photos: list[Photo], deaths: _Deaths) -> list[Photo]:
     """After a worker's death: note what is looked at, and leave out what was looked at in several deaths."""
     result: dict[str, Photo] = {p.photo: p for p in photos}
-    for group in _groups(stage, photos):
-        key = f"{stage.name}:{group[0].photo}"
+    for group in _groups(part, photos):
+        key = f"{part.name}:{group[0].photo}"
         if deaths.counts.get(key, 0) >= _DEATHS:
             detail = "the worker was killed each time it looked at this"
-            done = [p.rejected(stage.name, "crashed", deaths.counts[key], _DEATHS, detail) for p in group]
+            done = [p.rejected(part.name, "crashed", deaths.counts[key], _DEATHS, detail) for p in group]
         else:
             deaths.look_at(key)
-            done = _together(stage, group)
+            done = together(part, group)
         result.update((p.photo, p) for p in done)
     deaths.look_at("")
     return [result[p.photo] for p in photos]
 
 
-def _groups(stage: Stage, photos: list[Photo]) -> list[list[Photo]]:
+def _groups(part: Work, photos: list[Photo]) -> list[list[Photo]]:
     """The smallest groups of photos still in that the stage can judge."""
     people = groups(photos).values()
-    return [[p] for members in people for p in members] if stage.alone else [list(members) for members in people]
+    return [[p] for members in people for p in members] if part.alone else [list(members) for members in people]

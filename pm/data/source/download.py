@@ -14,14 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
+from annotated_types import Ge
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Timeout, exceptions
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.retry import Retry
 
-from pm.data.config import DownloadConfig
 from pm.data.records import Photo
 from pm.data.source.store import read_bytes, size_of, write_bytes
 from pm.errors import WriteError
@@ -32,6 +32,22 @@ _CHUNK = 2**16
 _WORTH_RETRYING = (429, 500, 502, 503, 504)
 _LONGEST_WAIT = 60  # seconds, for a Retry-After
 _REFUSALS = ("noai", "noimageai", "none")
+
+
+@dataclass(frozen=True)
+class DownloadConfig:
+    """How the photos of a manifest of URLs are fetched."""
+
+    connections: Annotated[int, Ge(1)]  # at a time, in all
+    per_host: Annotated[int, Ge(1)]  # at a time, to one host
+    timeout: Annotated[float, Ge(0.001)]  # seconds without an answer
+    total_timeout: Annotated[float, Ge(0.001)]  # seconds for one photo, in one attempt
+    retries: Annotated[int, Ge(0)]  # after the first attempt
+    backoff: Annotated[float, Ge(0)]  # seconds before the second attempt, twice as long before each further one
+    max_bytes: Annotated[int, Ge(1)]  # of one photo
+    user_agent: str
+    respect_robots_tag: bool  # leave photos alone whose server says `X-Robots-Tag: noai`
+    allow_private: bool  # also call addresses of private networks
 
 
 class DownloadError(Exception):

@@ -1,130 +1,61 @@
 """Stage 6: a caption, and the word in it that stands for the person (paper section 3.3, "Captioning and marking")."""
 
 import contextlib
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
-from pm.data.config import CaptionConfig
+from pm.data.captioning.choice import Captioner
+from pm.data.captioning.marking.choice import Marker
+from pm.data.captioning.words import PLURALS, singular, words_in
 from pm.data.records import Photo, groups
-from pm.data.source.beside import read_sidecar, read_text
+from pm.data.stages.stage import Place, Stage, Work
 from pm.errors import DataError
-from pm.model.prompt import CLASS_WORDS, mark
-from pm.photo.types import SidecarError, SidecarMissing
-
-STAGE = "captions"
-_LONGEST = 2**14  # characters; the text encoders read about 300
-# The class word is singularised to mean one person (paper section 3.3).
-PLURALS: Mapping[str, str] = {
-    "men": "man",
-    "women": "woman",
-    "people": "person",
-    "children": "child",
-    "ladies": "lady",
-    "babies": "baby",
-    "wives": "wife",
-} | {f"{word}s": word for word in CLASS_WORDS if not word.endswith(("man", "child", "lady", "baby", "wife", "s"))}
+from pm.model.prompt import mark
+from pm.photo.types import SidecarError
 
 
-class Captioner(Protocol):
-    """Describes a photo: (caption, class word or "" to look for one in the caption).
+@dataclass(frozen=True)
+class Captions(Stage):
+    """What `caption=` makes of the photos, marked as `marking=` says."""
 
-    One that is fast only with many photos at once also has `many(photos) -> list[str | None]`, captions with a class
-    word, None where there is none.
-    """
+    name: ClassVar[str] = "captions"
 
-    def __call__(self, photo: Photo) -> tuple[str, str]: ...
+    @property
+    def pool(self) -> bool:
+        """With a caption model or one that marks."""
+        caption, marking = self.config.caption, self.config.marking
+        return caption.holds_model or (not caption.marked and marking.holds_model)
 
+    @property
+    def gpu(self) -> bool:
+        """As `pool`."""
+        caption, marking = self.config.caption, self.config.marking
+        return caption.uses_gpu or (not caption.marked and marking.uses_gpu)
 
-class Marker(Protocol):
-    """Which of several class words stands for the person, in a caption that lacks the group's."""
+    def depends(self) -> dict[str, Any]:
+        """Both choices."""
+        return {"caption": self.config.caption, "marking": self.config.marking}
 
-    def __call__(self, photo: Photo, words: Sequence[str], group_word: str) -> str: ...
+    def check(self) -> None:
+        """Are the models there?"""
+        self._parts("cpu")
 
+    def notices(self, identities: Iterable[str]) -> list[str]:
+        """The captioner's."""
+        return self.config.caption.notices(identities)
 
-class SidecarCaptioner:
-    """Caption and class word from `<photo>.json` beside the photo, or the caption alone from `<photo>.txt`."""
+    def build(self, place: Place) -> list[Work]:
+        """One part."""
+        captioner, marker = self._parts(place.device)
+        return [Work(self.name, lambda photos: caption_photos(photos, captioner, marker), alone=False)]
 
-    def __init__(self, root: str | Path):
-        self.root = root
-
-    def __call__(self, photo: Photo) -> tuple[str, str]:
-        content: dict[str, Any] = {}
-        with contextlib.suppress(SidecarMissing):
-            content = read_sidecar(self.root, photo.photo)
-        caption = content.get("caption")
-        if not isinstance(caption, str) or not caption.strip():
-            caption = read_text(self.root, photo.photo)
-        if caption is None:
-            raise SidecarError("no_caption") if content else SidecarMissing()
-        if not caption.strip():
-            raise SidecarError("no_caption")
-        if len(caption) > _LONGEST:
-            raise SidecarError("caption_too_long")
-        return " ".join(caption.split()), str(content.get("class_word") or "").lower()
-
-
-class TemplateCaptioner:
-    """A sentence around the folder's class word (`anna_woman` → woman); which one depends on the photo's hash only."""
-
-    def __init__(self, templates: Sequence[str]):
-        self.templates = list(templates)
-
-    def __call__(self, photo: Photo) -> tuple[str, str]:
-        word = folder_class_word(photo.identity)
-        template = self.templates[int(photo.sha256[:8], 16) % len(self.templates)]
-        article = "an" if word[:1] in "aeiou" else "a"
-        caption = re.sub(r"\b([Aa])n? \{word\}", lambda m: f"{m[1]}{article[1:]} {{word}}", template)
-        return caption.replace("{word}", word), word
-
-
-def folder_class_word(identity: str) -> str:
-    """The class word at the end of a folder name, "person" where there is none."""
-    last = re.split(r"[_\s-]", identity)[-1].lower()
-    last = PLURALS.get(last, last)
-    return last if last in CLASS_WORDS else "person"
-
-
-def make_captioner(
-    config: CaptionConfig, root: str | Path, *, dtype: str = "float32", batch_size: int | None = None
-) -> Captioner:
-    """The captioner that `caption=` names; a model is loaded at the first photo.
-
-    Args:
-        config: the choice.
-        root: where the photos are, for sidecars.
-        dtype: of a model.
-        batch_size: of a model; None: measured.
-
-    Raises:
-        CheckpointError: the model is missing.
-    """
-    if config.name == "sidecar":
-        return SidecarCaptioner(root)
-    if config.name == "blip2":
-        from pm.data.captioning.blip2 import Blip2Captioner
-
-        return Blip2Captioner(config, dtype=dtype, batch_size=batch_size)
-    return TemplateCaptioner(config.templates)
-
-
-def singular(caption: str) -> str:
-    """Class words in the plural become singular; everything else stays."""
-
-    def one(match: re.Match) -> str:
-        word = PLURALS.get(match[0].lower())
-        return match[0] if word is None else word.capitalize() if match[0][0].isupper() else word
-
-    return re.sub(r"[^\W\d_]+", one, caption)
-
-
-def words_in(caption: str) -> list[str]:
-    """The class words of a caption, lower case, each once, in order."""
-    found = re.findall(r"(?<![\w'\-])[^\W\d_]+(?![\w'\-])", caption.lower())
-    return list(dict.fromkeys(word for word in found if word in CLASS_WORDS))
+    def _parts(self, device: str) -> tuple[Captioner, Marker | None]:
+        config = self.config
+        size = config.workers.batch_size
+        captioner = config.caption.build(str(config.dataset.root), device=device, dtype=config.dtype, batch_size=size)
+        return captioner, config.marking.build(device=device)
 
 
 def caption_photos(photos: Sequence[Photo], captioner: Captioner, marker: Marker | None = None) -> list[Photo]:
@@ -150,17 +81,19 @@ def _describe(photos: Sequence[Photo], captioner: Captioner) -> dict[str, Photo]
     kept = [p for members in groups(photos).values() for p in members]
     if not hasattr(captioner, "many"):
         return {p.photo: _described(p, captioner) for p in kept}
-    return {
-        p.photo: p.rejected(STAGE, "no_class_word", 0, 1) if text is None else replace(p, caption=singular(text))
-        for p, text in zip(kept, captioner.many(kept), strict=True)
-    }
+    texts = zip(kept, captioner.many(kept), strict=True)
+    return {p.photo: _no_class_word(p) if text is None else replace(p, caption=singular(text)) for p, text in texts}
+
+
+def _no_class_word(photo: Photo) -> Photo:
+    return photo.rejected(Captions.name, "no_class_word", 0, 1)
 
 
 def _described(photo: Photo, captioner: Captioner) -> Photo:
     try:
         caption, word = captioner(photo)
     except SidecarError as error:
-        return photo.rejected(STAGE, error.reason)
+        return photo.rejected(Captions.name, error.reason)
     return replace(photo, caption=singular(caption), class_word=PLURALS.get(word, word))
 
 
@@ -180,7 +113,7 @@ def _marked(photo: Photo, words: Mapping[str, Counter], marker: Marker | None) -
                 return replace(photo, class_word=mark(photo.caption, word).class_word.lower(), class_rule=rule)
     own = words_in(photo.caption)
     if not own:
-        return photo.rejected(STAGE, "no_class_word", 0, 1)
+        return _no_class_word(photo)
     if len(own) == 1:
         return replace(photo, class_word=own[0], class_rule="only")
     if marker is None:

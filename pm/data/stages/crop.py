@@ -1,16 +1,32 @@
 """Stage 4: a square around the face, larger than the face but at most ten times its area (paper section 3.3)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 from pm.data.records import Photo, each_kept, refused
 from pm.data.source.beside import view_of
+from pm.data.stages.stage import Place, Stage, Work
 from pm.photo.crop import STAGE, CropConfig, cut_square
 from pm.photo.pixels import encode_png
 from pm.photo.types import Refusal
 
-__all__ = ["STAGE", "crop_photos"]
+
+@dataclass(frozen=True)
+class CropStage(Stage):
+    """The square that `crop.*` describes."""
+
+    name: ClassVar[str] = STAGE
+
+    def depends(self) -> dict[str, Any]:
+        """The square."""
+        return {"crop": self.config.crop}
+
+    def build(self, place: Place) -> list[Work]:
+        """One part."""
+        root, config, least = str(self.config.dataset.root), self.config.crop, place.sizes.least_side
+        return [Work(self.name, lambda photos: crop_photos(photos, root, config, least), alone=True)]
 
 
 def crop_photos(photos: Sequence[Photo], root: str | Path, config: CropConfig, least_side: int) -> list[Photo]:

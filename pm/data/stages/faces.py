@@ -1,17 +1,49 @@
 """Stage 2: face boxes, landmarks and embeddings (paper section 3.3, "Face detection and filtering")."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 from pm.data.records import Photo, each_kept, refused
 from pm.data.source.beside import view_of
+from pm.data.stages.stage import Place, Stage, Work
 from pm.photo.embedders.embed import Embedder
 from pm.photo.faces.detect import Detector
 from pm.photo.prepare import STAGE, usable_faces
 from pm.photo.types import Refusal
 
-__all__ = ["STAGE", "find_faces"]
+
+@dataclass(frozen=True)
+class Faces(Stage):
+    """What `face=` finds, with the vectors of `embedder=`."""
+
+    name: ClassVar[str] = STAGE
+
+    @property
+    def pool(self) -> bool:
+        """With a detector or an embedder that is loaded."""
+        return self.config.face.holds_model or self.config.embedder.holds_model
+
+    @property
+    def gpu(self) -> bool:
+        """As either of them."""
+        return self.config.face.uses_gpu or self.config.embedder.uses_gpu
+
+    def depends(self) -> dict[str, Any]:
+        """The detector with its settings; of the embedder the name, and not where its file lies."""
+        return {"face": self.config.face, "embedder": self.config.embedder.name}
+
+    def check(self) -> None:
+        """Are the models there?"""
+        self.config.face.build()
+        self.config.embedder.build()
+
+    def build(self, place: Place) -> list[Work]:
+        """One part."""
+        root, least = str(self.config.dataset.root), self.config.face.min_size
+        detector, embedder = self.config.face.build(place.device), self.config.embedder.build(place.device)
+        return [Work(self.name, lambda photos: find_faces(photos, root, detector, embedder, least), alone=True)]
 
 
 def find_faces(

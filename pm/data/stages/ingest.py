@@ -4,28 +4,59 @@ import hashlib
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
-from pm.data.config import SourceConfig
 from pm.data.records import Photo, groups
+from pm.data.source.choice import SourceChoice
 from pm.data.source.store import read_bytes, size_of
+from pm.data.stages.stage import Place, Stage, Work
 from pm.errors import ConfigError, install_hint
 from pm.photo.pixels import open_photo, read_photo
 
-STAGE = "ingest"
 _HASH_SIDE = 256  # px, enough for a hash of 64 bits
 _ROWS = 1024  # hashes compared at a time
+
+
+@dataclass(frozen=True)
+class Ingest(Stage):
+    """What `dataset.min_side`, `max_pixels`, `max_bytes` and `near_duplicate` ask of a photo."""
+
+    name: ClassVar[str] = "ingest"
+
+    def depends(self) -> dict[str, Any]:
+        """What is asked of every photo."""
+        names = ("min_side", "max_pixels", "max_bytes", "near_duplicate")
+        return {name: getattr(self.config.dataset, name) for name in names}
+
+    def check(self) -> None:
+        """Is ImageHash there, where it is needed?"""
+        if self.config.dataset.near_duplicate is not None:
+            require_imagehash()
+
+    def build(self, place: Place) -> list[Work]:
+        """Two parts: each photo alone, then the photos of a person among themselves."""
+        source = self.config.dataset
+        hashes: dict[str, int | None] = {}
+
+        def open_all(photos: list[Photo]) -> list[Photo]:
+            return open_photos(photos, str(source.root), source, hashes)
+
+        def compare(photos: list[Photo]) -> list[Photo]:
+            return drop_duplicates(photos, hashes, source.near_duplicate)
+
+        return [Work(self.name, open_all, alone=True), Work(self.name, compare, alone=False)]
 
 
 class _Unfit(Exception):
     """A photo that stays out; `args` are those of `Photo.rejected` behind the stage."""
 
 
-def ingest(photos: Sequence[Photo], root: str | Path, source: SourceConfig) -> list[Photo]:
+def ingest(photos: Sequence[Photo], root: str | Path, source: SourceChoice) -> list[Photo]:
     """Check every photo, whole identities at a time, and note its hash and upright size.
 
     Rejects: outside an identity folder, unreadable or cut short, too many bytes or pixels to be opened, smaller than
@@ -36,7 +67,7 @@ def ingest(photos: Sequence[Photo], root: str | Path, source: SourceConfig) -> l
 
 
 def open_photos(
-    photos: Sequence[Photo], root: str | Path, source: SourceConfig, hashes: dict[str, int | None]
+    photos: Sequence[Photo], root: str | Path, source: SourceChoice, hashes: dict[str, int | None]
 ) -> list[Photo]:
     """The part of `ingest` that looks at each photo alone; notes their perceptual hashes by name."""
     result = []
@@ -56,7 +87,11 @@ def drop_duplicates(
         if photo.reject is None:
             # A second copy would let the target be its own reference.
             twin = first.setdefault((photo.identity, photo.sha256), photo.photo)
-            photo = photo if twin == photo.photo else photo.rejected(STAGE, "duplicate", detail=f"same file as {twin}")
+            photo = (
+                photo
+                if twin == photo.photo
+                else photo.rejected(Ingest.name, "duplicate", detail=f"same file as {twin}")
+            )
         result.append(photo)
     if near_duplicate is None:
         return result
@@ -121,24 +156,24 @@ def _near(photo: Photo, twins: dict[str, tuple[str, int]], limit: int) -> Photo:
     if photo.reject or photo.photo not in twins:
         return photo
     name, bits = twins[photo.photo]
-    return photo.rejected(STAGE, "near_duplicate", bits, limit, f"nearly the same picture as {name}")
+    return photo.rejected(Ingest.name, "near_duplicate", bits, limit, f"nearly the same picture as {name}")
 
 
-def _checked(photo: Photo, root: str | Path, source: SourceConfig) -> tuple[Photo, int | None]:
+def _checked(photo: Photo, root: str | Path, source: SourceChoice) -> tuple[Photo, int | None]:
     """The photo, checked, and its perceptual hash where that will be needed."""
     if photo.reject:
         return photo, None
     try:
         photo, pixels = _opened(photo, root, source)
     except _Unfit as unfit:
-        return photo.rejected(STAGE, *unfit.args), None
+        return photo.rejected(Ingest.name, *unfit.args), None
     side = min(photo.width, photo.height)
     if side < source.min_side:
-        return photo.rejected(STAGE, "too_small", side, source.min_side), None
+        return photo.rejected(Ingest.name, "too_small", side, source.min_side), None
     return photo, None if source.near_duplicate is None else perceptual_hash(pixels)
 
 
-def _opened(photo: Photo, root: str | Path, source: SourceConfig) -> tuple[Photo, np.ndarray]:
+def _opened(photo: Photo, root: str | Path, source: SourceChoice) -> tuple[Photo, np.ndarray]:
     if not photo.identity:
         raise _Unfit("no_identity_folder")
     try:

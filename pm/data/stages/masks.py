@@ -1,20 +1,55 @@
 """Stage 5: the person's mask in the crop (paper section 3.3, "Cropping and segmentation")."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from pm.data.records import Photo, refused
 from pm.data.source.beside import view_of
+from pm.data.stages.stage import Place, Stage, Work
 from pm.photo.crop import face_in_crop
 from pm.photo.masks.select import STAGE, MaskChoice, Masker, find_masks, select_mask
 from pm.photo.pixels import decode_png, encode_png, resize_mask
 from pm.photo.types import Crop, Refusal
 
-__all__ = ["STAGE", "mask_photos"]
+
+@dataclass(frozen=True)
+class Masks(Stage):
+    """What `mask=` says."""
+
+    name: ClassVar[str] = STAGE
+
+    @property
+    def pool(self) -> bool:
+        """As the choice."""
+        return self.config.mask.holds_model
+
+    @property
+    def gpu(self) -> bool:
+        """As the choice."""
+        return self.config.mask.uses_gpu
+
+    def depends(self) -> dict[str, Any]:
+        """The choice with its settings."""
+        return {"mask": self.config.mask}
+
+    def check(self) -> None:
+        """Is the model there?"""
+        self._masker("cpu")
+
+    def build(self, place: Place) -> list[Work]:
+        """One part."""
+        masker, root, side = self._masker(place.device), str(self.config.dataset.root), place.sizes.resolution
+        config = self.config.mask
+        return [Work(self.name, lambda photos: mask_photos(photos, root, config, masker, side), alone=True)]
+
+    def _masker(self, device: str) -> Masker:
+        config = self.config
+        return config.mask.build(device=device, dtype=config.dtype, batch_size=config.workers.batch_size)
 
 
 def mask_photos(

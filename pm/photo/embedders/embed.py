@@ -24,6 +24,7 @@ class EmbedderChoice(Choice, group="embedder", package="pm.photo.embedders"):
 
     name: str
 
+    holds_model: ClassVar[bool] = True  # worth a worker of its own that keeps it
     uses_gpu: ClassVar[bool] = False
     landmarks: ClassVar[str | None] = None  # which points of the detector it aligns faces by; None: it needs none
 

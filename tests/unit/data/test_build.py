@@ -3,11 +3,11 @@
 import pytest
 from support.preprocessing import settings
 
-import pm.data.run.graph as build_module
+import pm.data.run.build as build_module
 from pm.config import from_mapping
 from pm.data.config import PreprocessConfig
 from pm.data.dataset.writer import write_shard
-from pm.data.run.graph import build
+from pm.data.run.build import build
 from pm.data.run.shards import plan_shards
 from pm.errors import CheckpointError, DataError
 
@@ -16,7 +16,7 @@ from pm.errors import CheckpointError, DataError
 def make(root, tiny_base, tmp_path, monkeypatch):
     """Build with changed settings; a graph that rejects every photo stands in for the real one."""
 
-    def reject_all(config, sizes, listing):
+    def reject_all(config, sizes, stages, listing):
         for shard in plan_shards(listing.photos(), 4):
             write_shard([photo.rejected("faces", "no_face", 0, 1) for photo in shard], config.output)
         return listing.found
@@ -50,7 +50,8 @@ def test_what_is_missing_is_said_before_anything_is_written(make, tmp_path):
 
 
 def test_toon_photos_are_drawn_once_where_there_are_none(make, tmp_path):
-    source = {"root": str(tmp_path / "drawn"), "identities": 2, "photos_per_identity": 2, "seed": 1, "split": "train"}
+    source = {"name": "toon", "defects": None}
+    source |= {"root": str(tmp_path / "drawn"), "identities": 2, "photos_per_identity": 2, "seed": 1, "split": "train"}
     written = []
     for _ in range(2):
         with pytest.raises(DataError, match="all 4 photos"):

@@ -2,12 +2,11 @@ import json
 
 import pytest
 
-from pm.data.config import CaptionConfig
+from pm.data.captioning.sidecar import SidecarCaptioner
+from pm.data.captioning.template import TemplateCaptioner
+from pm.data.captioning.words import folder_class_word, singular
 from pm.data.records import Photo
-from pm.data.stages.captions import TemplateCaptioner, caption_photos, folder_class_word, make_captioner, singular
-
-NONE = dict.fromkeys(("path", "prompt", "attempts", "max_tokens", "temperature"))
-SIDECAR = CaptionConfig(name="sidecar", templates=(), **NONE)
+from pm.data.stages.captions import caption_photos
 
 
 def photos_with(root, captions, identity="anna_woman"):
@@ -56,7 +55,7 @@ def test_the_identitys_most_frequent_class_word_is_marked_where_it_stands(tmp_pa
         "an empty street",
     ]
     photos = photos_with(tmp_path, [{"caption": c} for c in captions])
-    done = caption_photos(photos, make_captioner(SIDECAR, tmp_path))
+    done = caption_photos(photos, SidecarCaptioner(tmp_path))
     assert [p.class_word for p in done[:4]] == ["woman", "woman", "woman", "person"]
     assert done[1].caption == "woman on a bench"
     assert done[4].reject.reason == "no_class_word" and done[4].reject.stage == "captions"
@@ -69,7 +68,7 @@ def test_an_annotated_class_word_counts_and_rejects_have_reasons(tmp_path):
         {"class_word": "woman"},
         {"caption": " "},
     ]
-    done = caption_photos(photos_with(tmp_path, contents), make_captioner(SIDECAR, tmp_path))
+    done = caption_photos(photos_with(tmp_path, contents), SidecarCaptioner(tmp_path))
     assert done[0].class_word == "woman"
     assert [p.reject.reason for p in done[1:]] == ["no_sidecar", "no_caption", "no_caption"]
 
@@ -90,12 +89,12 @@ def test_a_text_file_beside_the_photo_is_its_caption(tmp_path):
     ):
         if text is not None:
             (tmp_path / "anna_woman" / f"{number}.txt").write_bytes(text)
-    done = caption_photos(photos, make_captioner(SIDECAR, tmp_path))
+    done = caption_photos(photos, SidecarCaptioner(tmp_path))
     assert [p.caption for p in done[:3]] == ["a man", "Two woman in hats", "a woman"]  # JSON goes before text
     assert [p.class_rule for p in done[:3]] == ["only", "group", "group"]
     assert [p.reject.reason for p in done[3:]] == ["no_caption", "no_sidecar"]
     (tmp_path / "anna_woman" / "4.txt").write_bytes(b"\xff\xfe a woman \x00")
-    assert caption_photos(photos[4:], make_captioner(SIDECAR, tmp_path))[0].class_word == "woman"
+    assert caption_photos(photos[4:], SidecarCaptioner(tmp_path))[0].class_word == "woman"
 
 
 def test_sidecars_of_any_size_cost_no_memory(tmp_path):
@@ -103,11 +102,11 @@ def test_sidecars_of_any_size_cost_no_memory(tmp_path):
     for name in ("0.txt", "1.json"):
         with (tmp_path / "anna_woman" / name).open("wb") as file:
             file.truncate(10**10)  # sparse
-    done = caption_photos(photos, make_captioner(SIDECAR, tmp_path))
+    done = caption_photos(photos, SidecarCaptioner(tmp_path))
     assert [p.reject.reason for p in done] == ["sidecar_too_large", "sidecar_too_large", "caption_too_long"]
 
 
 def test_words_inside_other_words_are_no_class_words(tmp_path):
     photos = photos_with(tmp_path, [{"caption": c} for c in ("a man-made lake", "the woman's hat", "a king")])
-    done = caption_photos(photos, make_captioner(SIDECAR, tmp_path))
+    done = caption_photos(photos, SidecarCaptioner(tmp_path))
     assert [p.reject and p.reject.reason for p in done] == ["no_class_word", "no_class_word", None]

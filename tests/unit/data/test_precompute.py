@@ -8,7 +8,7 @@ from support.photos import PLAIN
 
 from pm.data.dataset.features import from_bytes, to_bytes
 from pm.data.records import Face, Photo
-from pm.data.stages.precompute import Precompute, time_ids
+from pm.data.stages.encoder import Encoder, time_ids
 from pm.errors import CheckpointError
 from pm.model.base import encode_images, encode_text
 from pm.model.base_sizes import base_sizes
@@ -53,7 +53,7 @@ def features(photo: Photo, name: str) -> np.ndarray:
 
 @functools.cache
 def stage_of(config, batch_size):
-    return Precompute(config, base_sizes(config), PLAIN, device="cpu", dtype="float32", batch_size=batch_size)
+    return Encoder(config, base_sizes(config), PLAIN, device="cpu", dtype="float32", batch_size=batch_size)
 
 
 def run(config, photos, batch_size):
@@ -123,7 +123,7 @@ def test_sizes_come_from_the_configs(config, tmp_path):
 
 def special(config, photos, **features):
     settings = replace(PLAIN, **features)
-    stage = Precompute(config, base_sizes(config), settings, device="cpu", dtype="float32", batch_size=3)
+    stage = Encoder(config, base_sizes(config), settings, device="cpu", dtype="float32", batch_size=3)
     return stage, stage(photos)
 
 

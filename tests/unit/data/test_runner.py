@@ -12,7 +12,9 @@ from support.photos import kept_photo
 
 from pm.data.dataset.writer import WORK, finish, open_output
 from pm.data.records import SCHEMA_VERSION, from_table, groups, to_table
-from pm.data.run.worker import Stage, StepRunner, latest_checkpoint
+from pm.data.run.steps import Step
+from pm.data.run.worker import StepRunner, latest_checkpoint
+from pm.data.stages.stage import Work
 from pm.errors import ConfigError, DataError
 
 
@@ -26,25 +28,28 @@ def shard(count=6, people="ab"):
     return to_table([kept_photo(who, number, 3) for who in people for number in range(count // len(people))])
 
 
+ORDER = ("faces", "verify", "precompute")
+
+
 class Steps:
     """Three steps; remembers what each stage was given."""
 
     def __init__(self, output, run="one", **functions):
         self.output, self.run, self.functions, self.calls, self.reports = output, run, functions, [], []
 
-    def stage(self, name, alone):
+    def work(self, name, alone):
         def function(photos):
             self.calls.append((name, [p.photo for p in photos]))
             return self.functions.get(name, list)(photos)
 
-        return Stage(name, function, alone)
+        return Work(name, function, alone)
 
     def go(self, table, upto=2):
-        for number, (name, alone) in enumerate((("faces", True), ("verify", False), ("precompute", True))[: upto + 1]):
-            make = lambda name=name, alone=alone: [self.stage(name, alone)]  # noqa: E731
+        for name in ORDER[: upto + 1]:
+            make = lambda name=name: [self.work(name, name != "verify")]  # noqa: E731
             report = lambda stage, counts: self.reports.append((stage, counts))  # noqa: E731
-            runner = StepRunner((name, number), make, self.output, self.run, report, number == 2, workers=1)
-            table = runner(table)
+            step = Step(name, (name,), pool=True, gpu=False)
+            table = StepRunner(step, ORDER, make, self.output, self.run, report, workers=1)(table)
         return table
 
     @property
@@ -77,8 +82,18 @@ def test_what_was_done_is_not_done_again(output, done):
 
 def test_a_checkpoint_gives_back_what_was_put_in(output):
     table = Steps(output).go(shard(), upto=0)
-    assert latest_checkpoint(output / WORK, 3) == 0
+    assert latest_checkpoint(output / WORK, 3, ORDER) == "faces"
     assert from_table(Steps(output, run="two").go(shard(), upto=0)) == from_table(table) == from_table(shard())
+
+
+def test_what_was_kept_in_the_middle_of_a_step_is_gone_on_with(output):
+    """As when other settings cut the steps elsewhere than the run before."""
+    Steps(output).go(shard(), upto=0)
+    again = Steps(output, run="two")
+    step = Step("faces", ORDER, pool=False, gpu=False)
+    make = lambda: [again.work(name, name != "verify") for name in ORDER]  # noqa: E731
+    StepRunner(step, ORDER, make, output, "two", lambda *_: None, workers=None)(shard())
+    assert again.order == ["verify", "precompute"]
 
 
 def fails_on(names, error=ValueError):
@@ -143,19 +158,19 @@ def test_a_killed_run_counts_against_no_photo(output):
     attempts = output / WORK / "attempts"
     for run in ("one", "two", "three"):
         (attempts / run).mkdir(parents=True)
-        (attempts / run / "shard-00003.0.json").write_text(json.dumps({"counts": {}, "current": "faces:a/1.png"}))
+        (attempts / run / "shard-00003-faces.json").write_text(json.dumps({"counts": {}, "current": "faces:a/1.png"}))
     for run in ("three", "four"):
         steps = Steps(output, run=run)
         assert not any(p.reject for p in from_table(steps.go(shard(), upto=0)))
-        latest = next(Path(output, WORK).glob("shard-00003.0.parquet"))
+        latest = next(Path(output, WORK).glob("shard-00003-faces.parquet"))
         latest.unlink()
 
 
 def test_a_worker_taking_over_goes_photo_by_photo_and_person_by_person(output):
     folder = output / WORK / "attempts" / "one"
     folder.mkdir(parents=True)
-    for number in (0, 1):
-        (folder / f"shard-00003.{number}.json").write_text(json.dumps({"counts": {}, "current": ""}))
+    for name in ("faces", "verify"):
+        (folder / f"shard-00003-{name}.json").write_text(json.dumps({"counts": {}, "current": ""}))
     steps = Steps(output)
     done = from_table(steps.go(shard(), upto=1))
     people = groups(done)

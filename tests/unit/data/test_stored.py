@@ -12,7 +12,7 @@ from pm.data.dataset.writer import finish, open_output, write_shard
 from pm.data.loading.batches import collate
 from pm.data.records import SCHEMA_VERSION, Face, Photo
 from pm.data.run.shards import _features
-from pm.data.stages.precompute import Precompute
+from pm.data.stages.encoder import Encoder
 from pm.model.base import load_base
 from pm.model.base_sizes import base_sizes
 from pm.model.config import AdapterConfig, BaseConfig
@@ -47,7 +47,7 @@ def path(base, tmp_path_factory):
         for i, caption in enumerate(["a woman in a red hat", "a smiling woman", "photo of a woman", "a woman", "woman"])
     ]
     sizes, out = base_sizes(base), tmp_path_factory.mktemp("stored") / "out"
-    done = Precompute(base, sizes, SETTINGS, device="cpu", dtype="float32", batch_size=4)(photos)
+    done = Encoder(base, sizes, SETTINGS, device="cpu", dtype="float32", batch_size=4)(photos)
     open_output(out, {}, overwrite=False)
     write_shard(done, out)
     shapes = {

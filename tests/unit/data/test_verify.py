@@ -4,18 +4,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pm.data.config import VerifyConfig
 from pm.data.records import Face, Photo
-from pm.data.stages.verify import deviations, select_faces, similarity_sums, verify
+from pm.data.stages.verify import verify
+from pm.data.verify.none import Trust
+from pm.data.verify.similarity import Similarity, deviations, select_faces, similarity_sums
 
-ROBUST = VerifyConfig(
-    rule="similarity", threshold=5.0, spread="robust", min_spread={"dlib": 0.03}, rounds=4, max_distance=None
+ROBUST = Similarity(
+    name="similarity", threshold=5.0, spread="robust", min_spread={"dlib": 0.03}, rounds=4, max_distance=None
 )
-PAPER = VerifyConfig(
-    rule="similarity", threshold=8.0, spread="group", min_spread={"dlib": 0.0}, rounds=1, max_distance=None
+PAPER = Similarity(
+    name="similarity", threshold=8.0, spread="group", min_spread={"dlib": 0.0}, rounds=1, max_distance=None
 )
 PAPER_AT_3 = replace(PAPER, threshold=3.0)
-NONE = VerifyConfig(rule="none", threshold=None, spread=None, min_spread=None, rounds=None, max_distance=None)
+NONE = Trust(name="none")
 
 
 def person(rng, count: int, noise: float = 0.05) -> np.ndarray:
