@@ -114,7 +114,7 @@ def test_smoke_draws_the_dataset_that_it_trains_on(monkeypatch, tmp_path):
     from pipelines import train
 
     built = []
-    monkeypatch.setattr("pm.data.run.graph.build", lambda config: built.append(config) or SimpleNamespace(text=str))
+    monkeypatch.setattr("pm.data.run.build.build", lambda config: built.append(config) or SimpleNamespace(text=str))
     cfg = OmegaConf.to_container(compose("train", ["experiment=smoke", f"data={tmp_path}/drawn"]), resolve=True)
     train.draw(cfg)
     (config,) = built
