@@ -32,7 +32,7 @@ def build(config: PreprocessConfig) -> Report:
         sizes, stages = base_sizes(config.base), stages_of(config)
         for stage in stages:
             stage.check()
-        settings, count = settings_of(config, stages, sizes, listing.digest), 0
+        settings, count = settings_of(config, sizes, listing.digest), 0
         with locked(config.output):
             if open_output(config.output, settings, config.overwrite):
                 meta = read_meta(config.output)

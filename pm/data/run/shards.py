@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 from pm.data.config import FeaturesConfig, PreprocessConfig
 from pm.data.dataset.writer import settings_hash
 from pm.data.records import SCHEMA_VERSION, Photo
-from pm.data.stages.stage import Stage
+from pm.data.run.steps import stages_of
 from pm.model.base_sizes import BaseSizes
 
 _LEAST_SHARDS = 32  # more would not fill the workers better, fewer would make the progress bar jump
@@ -66,9 +66,9 @@ def plan_shards(photos: Iterable[Photo], limit: int) -> Iterator[list[Photo]]:
         yield [replace(p, shard=number) for p in shard]
 
 
-def settings_of(config: PreprocessConfig, stages: Sequence[Stage], sizes: BaseSizes, listing: str) -> dict[str, Any]:
+def settings_of(config: PreprocessConfig, sizes: BaseSizes, listing: str) -> dict[str, Any]:
     """Everything the dataset's content depends on; not where it lies or how many workers make it."""
-    depends = {name: value for stage in stages for name, value in stage.depends().items()}
+    depends = {name: value for stage in stages_of(config) for name, value in stage.depends().items()}
     return {
         "base": sizes.fingerprint,
         "vision_size": sizes.vision_size,

@@ -7,7 +7,6 @@ from pm.config import from_mapping
 from pm.data.config import PreprocessConfig
 from pm.data.records import Photo
 from pm.data.run.shards import plan_shards, settings_of, shard_limit
-from pm.data.run.steps import stages_of
 from pm.errors import ConfigError
 
 
@@ -27,13 +26,12 @@ def test_shards_hold_whole_identities_in_order(limit):
 
 def test_settings_name_what_the_content_depends_on_and_nothing_else():
     config = from_mapping(PreprocessConfig, settings())
-    stages = stages_of(config)
-    first = settings_of(config, stages, SIZES, "listing")
+    first = settings_of(config, SIZES, "listing")
     elsewhere = replace(config, output="other", overwrite=True, workers=replace(config.workers, faces=4, batch_size=2))
-    assert settings_of(elsewhere, stages, SIZES, "listing") == first
-    assert settings_of(replace(config, min_photos=3), stages, SIZES, "listing") != first
-    assert settings_of(config, stages, replace(SIZES, fingerprint="bar"), "listing") != first
-    assert settings_of(config, stages, SIZES, "more photos") != first
+    assert settings_of(elsewhere, SIZES, "listing") == first
+    assert settings_of(replace(config, min_photos=3), SIZES, "listing") != first
+    assert settings_of(config, replace(SIZES, fingerprint="bar"), "listing") != first
+    assert settings_of(config, SIZES, "more photos") != first
 
 
 @pytest.mark.parametrize(
