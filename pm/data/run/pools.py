@@ -11,7 +11,10 @@ def pools_of(steps: Sequence[Step], want: WorkersConfig, cpus: float, gpus: floa
     """For each step with actors, their number and the GPUs of each.
 
     Args:
-        cpus, gpus: what the cluster has.
+        steps: of the graph.
+        want: the settings.
+        cpus: what the cluster has.
+        gpus: likewise.
 
     Raises:
         ConfigError: they would leave no CPU for the tasks; Ray would wait for ever.
