@@ -3,6 +3,7 @@
 photomaker train data=data/mine name=mine
 """
 
+import sys
 from pathlib import Path
 
 from pipelines._command_line import as_typed
@@ -20,6 +21,7 @@ def main(cfg: dict) -> None:
     fields = {k: v for k, v in cfg.items() if k not in ALIASES}
     config = from_mapping(RunConfig, fields | {"dataset": cfg["data"]})
 
+    print(f"{run_name(cfg)}: starting Ray ...", file=sys.stderr, flush=True)  # importing it takes seconds
     from pm.ray_env import ray_init
     from pm.train.run.launch import launch
     from pm.train.run.storage import folders

@@ -103,18 +103,23 @@ def read_meta(folder: Path) -> dict[str, Any]:
     return meta
 
 
-def check_origin(folder: Path, position: Position, now: Mapping[str, Any]) -> None:
+def check_origin(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse to go on with another base or dataset than the checkpoint's; the project's version is only told.
 
+    Args:
+        folder: the checkpoint.
+        then: its provenance.
+        now: the run's.
+
     Raises:
-        CheckpointError: the base or the dataset is another one.
+        CheckpointError: they differ.
     """
     for name, what in (("base", "base model"), ("dataset", "dataset")):
-        if position.provenance.get(name) != now[name]:
+        if then.get(name) != now[name]:
+            also = " (photos were added or removed since, perhaps by `forget`)" if name == "dataset" else ""
             raise CheckpointError(
-                f"checkpoint {folder} was made with {what} {position.provenance.get(name)}, this run has {now[name]} "
-                f"(checkpoint of version {position.provenance.get('project')}, this is {now['project']}); "
-                f"use that {what}, or start another run with name="
+                f"checkpoint {folder} of version {then.get('project')} was made with {what} {then.get(name)}, this run "
+                f"has {now[name]}{also}; use that {what}, or start another run with name="
             )
 
 

@@ -62,7 +62,7 @@ def test_a_run_whose_workers_were_lost_is_followed_again(view):
 
 def test_watching_follows_the_workers_file(tmp_path):
     stream = io.StringIO()
-    with watch(tmp_path, "run", stream):
+    with watch(tmp_path, "run", "starting 2 workers", stream):
         progress = Progress(tmp_path, every_seconds=0)
         progress.phase("loading the base model")
         for _ in range(100):

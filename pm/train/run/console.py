@@ -13,12 +13,20 @@ from pm.train.callbacks.progress import PROGRESS
 
 
 @contextmanager
-def watch(run_dir: Path, name: str, stream: TextIO | None = None) -> Iterator[None]:
-    """Show the run's progress while the body waits for it: a live bar on a terminal, a line now and then in a log."""
+def watch(run_dir: Path, name: str, phase: str, stream: TextIO | None = None) -> Iterator[None]:
+    """Show the run's progress while the body waits for it: a live bar on a terminal, a line now and then in a log.
+
+    Args:
+        run_dir: where rank 0 keeps its small file.
+        name: of the run.
+        phase: what goes on until that file is there.
+        stream: standard error by default.
+    """
     stop = threading.Event()
     out = stream or sys.stderr
     (run_dir / PROGRESS).unlink(missing_ok=True)
     view: _View = _Bar(name, out) if out.isatty() else _Lines(name, out)
+    view.show({"phase": phase})
     thread = threading.Thread(target=_follow, args=(run_dir / PROGRESS, view, stop), name="progress", daemon=True)
     thread.start()
     try:
@@ -37,6 +45,7 @@ def _follow(path: Path, view: "_View", stop: threading.Event) -> None:
             view.show(json.loads(path.read_text()))
         if last:
             return
+        view.tick()
         stop.wait(0.25)
 
 
@@ -53,6 +62,7 @@ class _View:
     def __init__(self, name: str, stream: TextIO):
         self._name, self._stream = name, stream
         self._phase, self._note, self._trained = "", "", False
+        self._since = time.monotonic()  # of the phase
 
     def show(self, state: dict[str, Any]) -> None:
         if state.get("note", self._note) != self._note:
@@ -64,7 +74,7 @@ class _View:
             self._phase, self._trained = "", True
             self._steps(state)
         elif state.get("phase", "") != self._phase:  # not training yet, or not again: workers were lost
-            self._phase = state["phase"]
+            self._phase, self._since = state["phase"], time.monotonic()
             self._say(f"{'started again: ' if self._trained else ''}{self._phase} ...")
 
     def _say(self, text: str) -> None:
@@ -76,8 +86,11 @@ class _View:
     def _steps(self, state: dict[str, Any]) -> None:
         raise NotImplementedError
 
+    def tick(self) -> None:
+        """A few times a second: show that the run is alive while a phase takes long."""
+
     def close(self) -> None:
-        return
+        """The run has ended."""
 
 
 class _Bar(_View):
@@ -87,16 +100,31 @@ class _Bar(_View):
         super().__init__(name, stream)
         self._bar: Any = None
         self._pictures = ""
+        self._alive = ""  # the line that is written over and over before the first step
 
     def _say(self, text: str) -> None:
         if self._bar is None:
+            self._clear()
             super()._say(text)
         else:
             self._bar.write(f"{self._name}: {text}", file=self._stream)
 
+    def tick(self) -> None:
+        if self._bar is not None:
+            self._bar.refresh()  # its clock
+        elif self._phase:
+            self._alive = f"\r{self._name}: {self._phase} {_clock(time.monotonic() - self._since)} "
+            print(self._alive, end="", file=self._stream, flush=True)
+
+    def _clear(self) -> None:
+        if self._alive:
+            print("\r" + " " * len(self._alive) + "\r", end="", file=self._stream, flush=True)
+            self._alive = ""
+
     def _begin(self, state: dict[str, Any]) -> None:
         from tqdm import tqdm
 
+        self._clear()
         if self._bar is None:
             self._bar = tqdm(
                 total=state["steps"],
@@ -116,6 +144,7 @@ class _Bar(_View):
             self._say(f"step {state['step']}: {self._pictures}")
 
     def close(self) -> None:
+        self._clear()
         if self._bar is not None:
             self._bar.close()
 
@@ -125,14 +154,24 @@ class _Lines(_View):
 
     def __init__(self, name: str, stream: TextIO, every_seconds: float = 10.0):
         super().__init__(name, stream)
-        self._every, self._next, self._shown = every_seconds, 0.0, -1
+        self._every, self._next, self._shown, self._told = every_seconds, 0.0, -1, 0.0
         self._start = (0.0, 0)  # when training began, and at which step
+        self._first = False  # training has begun, and no step is done
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        what = self._phase or ("in the first step" if self._first else "")
+        if what and now - max(self._since, self._told) >= self._every:
+            self._told = now
+            self._say(f"still {what} ({_clock(now - self._since)})")
 
     def _begin(self, state: dict[str, Any]) -> None:
-        self._start = (time.monotonic(), state["step"])
+        self._since = time.monotonic()
+        self._start = (self._since, state["step"])
 
     def _steps(self, state: dict[str, Any]) -> None:
         now, step, steps = time.monotonic(), state["step"], state["steps"]
+        self._first = step == state["start"]
         if step in (self._shown, state["start"]) or (now < self._next and step < steps):
             return
         self._shown, self._next = step, now + self._every

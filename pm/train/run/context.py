@@ -164,7 +164,7 @@ class RayContext:
             return checkpoint and Path(self._fetched.enter_context(checkpoint.as_directory()))
         if checkpoint is not None and is_complete(Path(checkpoint.path)):
             return Path(checkpoint.path)
-        # Without an entry in Ray's list (see `launch._repair_snapshot`) the folders are looked at.
+        # Without an entry in Ray's list (see `snapshot.repair_snapshot`) the folders are looked at.
         return newest_complete(self.run_dir / CHECKPOINTS)
 
     def stop_requested(self) -> bool:

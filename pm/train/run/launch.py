@@ -1,13 +1,12 @@
-"""Start a training run on Ray Train and follow it. The only place, besides the Ray context, that knows Ray."""
+"""Start a training run on Ray Train and follow it."""
 
-import json
 import logging
 import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -15,20 +14,21 @@ from typing import Any
 
 from pm.cpus import available_cpus
 from pm.data.dataset.reader import IdentityDataset
-from pm.errors import CheckpointError, ConfigError, DataError, Interrupted, PmError
-from pm.files import locked, write_text, writing
-from pm.model.base_sizes import fingerprint
+from pm.errors import Interrupted, PmError
+from pm.files import locked
 from pm.startup import collect_rarely
-from pm.train.checkpoint import is_complete, newest_complete
+from pm.train.checkpoint import newest_complete
+from pm.train.run.checks import check_batch, check_checkpoint, check_dataset, check_writable, dataset_changed
 from pm.train.run.config import RunConfig
 from pm.train.run.console import watch
 from pm.train.run.context import RayContext
 from pm.train.run.failures import cause, no_retry_of_users_errors
 from pm.train.run.plan import Shortage, plan_workers
+from pm.train.run.resume import CONFIG, Change, check_config, write_config
+from pm.train.run.snapshot import repair_snapshot
 from pm.train.run.storage import RemoteFolder, followed, mirrored
-from pm.train.run.summary import ADAPTER, CHECKPOINTS, CONFIG, STOP, in_words, is_finished, label, write_config
-
-_SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of a run's checkpoints
+from pm.train.run.summary import ADAPTER, CHECKPOINTS, STOP, in_words, is_finished, label
+from pm.train.run.trainer import trainer_class
 
 
 def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any], storage: str | None = None) -> Path:
@@ -58,27 +58,45 @@ def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any], 
     config.tracker.check()
     workers, scaling = plan_workers(config.workers)
     check_batch(config, workers)
-    check_dataset(config)
+    dataset = check_dataset(config)
     check_writable(run_dir)
     remote = RemoteFolder(storage) if storage is not None else None
     if remote is not None:
         remote.check_writable()
         remote.pull(run_dir)
+    changes, shown = check_config(run_dir, config), label(config, run_dir)
+    if is_finished(run_dir, config):
+        print(_finished(run_dir, config, dataset, changes))
+        return run_dir / ADAPTER
+    check_checkpoint(run_dir, config, dataset)
+    if changes:
+        print(f"{shown}: goes on with {', '.join(map(str, changes))}", file=sys.stderr, flush=True)
     write_config(run_dir, config)
     if remote is not None:
         remote.push_file(run_dir, CONFIG)  # so that another machine compares with it
-    if is_finished(run_dir, config):
-        print(f"{label(config, run_dir)}: already finished ({config.train.steps} steps): {run_dir / ADAPTER}")
-        return run_dir / ADAPTER
-    following = watch(run_dir, label(config, run_dir))
     alone = locked(run_dir / ".lock", f"run {run_dir}", "wait, or choose another name=")
+    following = watch(run_dir, shown, f"starting {workers} worker{'s' if workers > 1 else ''}")
     with alone, following, _saved_on_sigterm(run_dir), followed(remote, run_dir):
-        _repair_snapshot(run_dir)
+        repair_snapshot(run_dir)
         _fit(config, run_dir, remote, settings, scaling)
     if not is_finished(run_dir, config):
         raise _interrupted(run_dir, remote)
-    print(f"{label(config, run_dir)}: {in_words(run_dir)}: {run_dir / ADAPTER}")
+    print(f"{shown}: {in_words(run_dir)}: {run_dir / ADAPTER}")
     return run_dir / ADAPTER
+
+
+def _finished(run_dir: Path, config: RunConfig, dataset: IdentityDataset, changes: Sequence[Change]) -> str:
+    """What to say of a run that has all its steps already."""
+    lines = [f"{label(config, run_dir)}: already finished ({in_words(run_dir)}): {run_dir / ADAPTER}"]
+    without = [str(change) for change in changes if change.counts]
+    if without:
+        lines.append(f"  not applied, as no step is left: {', '.join(without)}; raise train.steps to train on")
+    if dataset_changed(run_dir, dataset):
+        lines.append(
+            f"  dataset {dataset.path} has changed since: photos were added or removed, perhaps by `forget`, and the "
+            "adapter has learnt from those that were there; to train on what is there now, choose another name="
+        )
+    return "\n".join(lines)
 
 
 @contextmanager
@@ -101,48 +119,6 @@ def _saved_on_sigterm(run_dir: Path) -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, before)
         stop.unlink(missing_ok=True)
-
-
-def check_batch(config: RunConfig, workers: int) -> None:
-    """Fail when the global batch cannot be split over `workers`; an elastic run splits it unevenly where it must.
-
-    Raises:
-        ConfigError: it cannot be split.
-    """
-    if config.workers.min is None:
-        config.train.check_split(workers)
-    elif config.train.batch_size < workers:
-        raise ConfigError(
-            f"train.batch_size={config.train.batch_size} is less than workers.num={workers}; use workers.num="
-            f"{config.train.batch_size} or a larger batch"
-        )
-
-
-def check_writable(run_dir: Path) -> None:
-    """Make the run's folder.
-
-    Raises:
-        WriteError: it cannot be made or written to.
-    """
-    with writing(run_dir, "storage_path="):
-        write_text(run_dir / ".writable", "x", sync=False)
-        (run_dir / ".writable").unlink()
-
-
-def check_dataset(config: RunConfig) -> None:
-    """Fail in the driver, before any worker starts, when the dataset is not there or not for this base.
-
-    Raises:
-        DataError: there is no dataset, or it cannot be read.
-        CheckpointError: the dataset was made for another base.
-    """
-    from pm.train.run.workers import samples_config
-
-    if not Path(config.dataset).is_dir():
-        raise DataError(
-            f"dataset {config.dataset} does not exist; run pipelines/preprocess.py first: output={config.dataset}"
-        )
-    IdentityDataset(config.dataset, samples_config(config.train), base_fingerprint=fingerprint(config.base), cache_mb=1)
 
 
 def train_worker(job: Mapping[str, Any]) -> None:
@@ -192,7 +168,7 @@ def _fit(
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     home = run_dir if remote is None else PurePosixPath(remote.path)
-    trainer = _trainer_class()(
+    trainer = trainer_class()(
         train_worker,
         train_loop_config={
             "config": config,
@@ -228,22 +204,6 @@ def _fit(
             raise shortage.reason or _interrupted(run_dir, remote) from None
 
 
-def _trainer_class() -> type:
-    """`TorchTrainer` without helper processes that have nothing to do here and delay every (re)start by seconds.
-
-    One manages shards of Ray Data; the other cleans up after a dead controller, on a Ray that outlives this process.
-    """
-    from ray.train.torch import TorchTrainer
-
-    idle = {"DatasetsCallback"} | (set() if os.environ.get("RAY_ADDRESS") else {"PlacementGroupCleanerCallback"})
-
-    class Trainer(TorchTrainer):
-        def _create_default_callbacks(self) -> list[Any]:
-            return [c for c in super()._create_default_callbacks() if type(c).__name__ not in idle]
-
-    return Trainer
-
-
 def _interrupted(run_dir: Path, remote: RemoteFolder | None) -> Interrupted:
     whole = newest_complete(run_dir / CHECKPOINTS)
     saved = remote.newest_checkpoint() if remote is not None else whole and whole.name
@@ -251,27 +211,3 @@ def _interrupted(run_dir: Path, remote: RemoteFolder | None) -> Interrupted:
     return Interrupted(
         f"run {run_dir if remote is None else remote.uri} was interrupted; run the same command again to {place}"
     )
-
-
-def _repair_snapshot(run_dir: Path) -> None:
-    """Drop Ray's list of checkpoints if it was cut off in writing, or names one that is gone or damaged.
-
-    The workers then look at the folders themselves.
-
-    Raises:
-        CheckpointError: there are checkpoints, but none is whole.
-    """
-    root = run_dir / CHECKPOINTS
-    snapshot = root / _SNAPSHOT
-    if not snapshot.exists():
-        return
-    try:
-        results = json.loads(snapshot.read_text())["checkpoint_results"]
-        intact = all(is_complete(root / result["checkpoint_dir_name"]) for result in results)
-    except (ValueError, KeyError, TypeError):
-        intact = False
-    if intact:
-        return
-    if newest_complete(root) is None and any(root.glob("step-*")):
-        raise CheckpointError(f"no checkpoint in {root} is whole; delete {run_dir} to start again") from None
-    snapshot.unlink()

@@ -63,7 +63,7 @@ def run_worker(
     saved = read_checkpoint(folder) if folder is not None else None
     provenance = origin(config, base, dataset)
     if saved is not None and folder is not None:
-        check_origin(folder, saved.position, provenance)
+        check_origin(folder, saved.position.provenance, provenance)
     photomaker = _photomaker(config, base)
     engine = _engine(config, context, base, photomaker, saved)
     loader = _loader(config, context, dataset)
@@ -86,7 +86,7 @@ def run_worker(
         return metrics
     export(trainer, photomaker, context, step=trainer.step, run=config.name, preprocess=provenance["photos"])
     if context.rank == 0:
-        write_summary(context.run_dir, config, metrics, trainer.seconds)
+        write_summary(context.run_dir, config, metrics, trainer.seconds, provenance["dataset"])
     for callback in callbacks:
         callback.on_end(metrics)
     return metrics

@@ -162,12 +162,15 @@ def test_another_base_or_dataset_is_refused(tmp_path):
     trainer._provenance = {"base": "b1", "dataset": "d1", "project": "1.0"}
     trainer.fit()
     folder = newest_complete(tmp_path / CHECKPOINTS)
-    position = read_checkpoint(folder).position
-    check_origin(folder, position, {"base": "b1", "dataset": "d1", "project": "2.0"})
-    with pytest.raises(CheckpointError, match="was made with dataset d1, this run has d2 .*version 1.0, this is 2.0"):
-        check_origin(folder, position, {"base": "b1", "dataset": "d2", "project": "2.0"})
+    then = read_checkpoint(folder).position.provenance
+    check_origin(folder, then, {"base": "b1", "dataset": "d1", "project": "2.0"})
+    with pytest.raises(
+        CheckpointError,
+        match="of version 1.0 was made with dataset d1, this run has d2 .*forget",
+    ):
+        check_origin(folder, then, {"base": "b1", "dataset": "d2", "project": "2.0"})
     with pytest.raises(CheckpointError, match="was made with base model b1, this run has b2"):
-        check_origin(folder, position, {"base": "b2", "dataset": "d1", "project": "2.0"})
+        check_origin(folder, then, {"base": "b2", "dataset": "d1", "project": "2.0"})
 
 
 def test_a_checkpoint_of_another_format_names_the_way_out(tmp_path):

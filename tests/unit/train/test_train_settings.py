@@ -1,10 +1,8 @@
 """What a run accepts, and what it says when it does not."""
 
 import dataclasses
-import json
 
 import pytest
-import yaml
 from support.training import run_config, settings, train_config
 
 from pm.config import from_mapping
@@ -13,7 +11,7 @@ from pm.train.engine.zero import ZeroChoice
 from pm.train.loop import warmup
 from pm.train.run.config import RunConfig
 from pm.train.run.plan import fit_workers
-from pm.train.run.summary import is_finished, write_config, write_summary
+from pm.train.run.summary import is_finished, write_summary
 
 
 @pytest.mark.parametrize(
@@ -59,37 +57,6 @@ def test_a_batch_that_cannot_be_split_names_one_that_can():
 def test_warmup_is_linear_and_then_constant():
     assert [warmup(step, 4) for step in (0, 1, 3, 4, 100)] == [0.25, 0.5, 1, 1, 1]
     assert warmup(0, 0) == 1
-
-
-def test_a_run_goes_on_only_with_the_settings_that_define_it(tmp_path):
-    write_config(tmp_path, run_config("data", "base"))
-    # How long, how often, on what: free.
-    free = {
-        "train__steps": 99,
-        "train__log_every": 7,
-        "workers__num": 4,
-        "engine": {"name": "zero", "stage": 2, "deepspeed": {}},
-    }
-    write_config(tmp_path, run_config("data", "base", **free))
-    with pytest.raises(ConfigError, match=r"adapter.compose='stacked' \(now 'average'\); choose another name="):
-        write_config(tmp_path, run_config("data", "base", adapter__compose="average"))
-    with pytest.raises(ConfigError, match=r"train.batch_size=4 \(now 8\), seed=0 \(now 1\)|seed=0 .*batch_size=4"):
-        write_config(tmp_path, run_config("data", "base", train__batch_size=8, seed=1))
-
-
-def test_a_run_that_version_0_1_began_goes_on(tmp_path):
-    old = json.loads(json.dumps(dataclasses.asdict(run_config("data", "base"))))
-    old["train"] |= {"loss_weights": "uniform", "min_snr_gamma": 5}
-    old["engine"] = {"name": "zero3", "deepspeed": {}}
-    del old["tracker"]
-    old["wandb"] = {"enabled": True, "mode": "auto", "project": "p", "entity": None, "group": None, "tags": []}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(old))
-    write_config(tmp_path, run_config("data", "base"))
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(old | {"train": old["train"] | {"loss_weights": "min_snr"}}))
-    write_config(tmp_path, run_config("data", "base", train__loss_weights={"name": "min_snr", "gamma": 5.0}))
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(old))
-    with pytest.raises(ConfigError, match=r"train.loss_weights=.*uniform.* \(now .*debiased"):
-        write_config(tmp_path, run_config("data", "base", train__loss_weights="debiased"))
 
 
 def test_a_run_is_finished_when_it_has_its_steps_and_its_adapter(tmp_path):
