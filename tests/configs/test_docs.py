@@ -54,11 +54,11 @@ def commands() -> list[tuple[str, str, str]]:
     """Every call of a command with settings in the texts: the file, the command's name, its arguments."""
     found = set()
     for text in TEXTS:
-        lines = re.sub(r"\\\n\s*", "", text.read_text()).splitlines()
-        for call in re.findall(r"(?:python pipelines/|photomaker )(\w+)(?:\.py)? ([^`|;]*)", "\n".join(lines)):
-            arguments = re.sub(r"\s+(#|->).*", "", call[1].splitlines()[0]).strip()
-            if (CONF / f"{call[0]}.yaml").exists() and not re.search(r"[…$<]|\.\.\.|--help|--cfg", arguments):
-                found.add((in_root(text), call[0], arguments))
+        joined = re.sub(r"\\\n\s*", "", text.read_text())
+        for name, rest in re.findall(r"(?:python pipelines/|photomaker )(\w+)(?:\.py)? ([^`|;\n]*)", joined):
+            arguments = re.sub(r"\s+(#|->).*", "", rest).strip()
+            if (CONF / f"{name}.yaml").exists() and not re.search(r"[…$<]|\.\.\.|--help|--cfg", arguments):
+                found.add((in_root(text), name, arguments))
     return sorted(found)
 
 
