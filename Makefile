@@ -1,8 +1,9 @@
 # `make demo` and `make test` need only Python 3.11 and make: each installs what it needs into .venv, once.
 PYTHON ?= python3
 VENV ?= .venv
-# The torch to install. On Linux the default wheel of the public index carries CUDA; for another build set
-# TORCH and TORCH_ARGS, for example TORCH_ARGS="--index-url <PyTorch's index of CPU wheels>".
+# The torch to install, by pip. On Linux the default wheel of the public index carries CUDA; for another build set TORCH
+# and TORCH_ARGS, for example TORCH_ARGS="--index-url <PyTorch's index of CPU wheels>". Without an NVIDIA GPU nothing of
+# CUDA is downloaded unless TORCH_ARGS says so. Everything else is installed by uv, or by pip where that cannot be had.
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 TORCH_ARGS ?=
 # Test files that run side by side; each such process starts a Ray of its own.
@@ -10,17 +11,12 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo serve test lint unit format docs clean
+.PHONY: install demo serve test lint unit format wheel docs clean
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet $(TORCH_ARGS) '$(TORCH)'
-	grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt
-	$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -e '.[dev,photos]'
-	$(BIN)/python -m compileall -q pm serving
+$(INSTALLED): pyproject.toml setup.py constraints.txt deploy/install.py
+	$(PYTHON) deploy/install.py $(VENV) --torch '$(TORCH)' --torch-args '$(TORCH_ARGS)' --extras dev,photos
 	touch $@
 
 demo: $(INSTALLED)
@@ -41,6 +37,11 @@ unit: $(INSTALLED)
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests
 
+# A file that installs anywhere, into dist/.
+wheel: $(INSTALLED)
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -56,4 +57,4 @@ $(VENV)/.docs: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf runs/demo data/demo
+	rm -rf runs/demo data/demo build dist
