@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPVisionConfig
 
 from pm.markdown import table
+from pm.model.compose.stacked import Stacked
 from pm.model.id_encoder import PUBLISHED_VISION, IdEncoder
 from pm.model.lora import add_lora
 
@@ -79,7 +80,7 @@ def build(rank: int, targets: tuple[str, ...], train_layers: int) -> tuple[nn.Mo
     with torch.device("meta"):
         unet = UNet2DConditionModel(**SDXL_UNET).bfloat16()
         add_lora(unet, rank, targets)
-        encoder = IdEncoder(CLIPVisionConfig(**PUBLISHED_VISION), TEXT_WIDTH, "stacked", 4).bfloat16()
+        encoder = IdEncoder(CLIPVisionConfig(**PUBLISHED_VISION), TEXT_WIDTH, Stacked("stacked"), 4).bfloat16()
     encoder.freeze_below(train_layers)
     return unet, encoder
 

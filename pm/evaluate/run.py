@@ -81,7 +81,7 @@ def _measure(
     about = {}
     if pipeline.photomaker is not None:
         adapter_config = pipeline.photomaker.config
-        about = {"compose": adapter_config.compose, "merge": adapter_config.merge, "references": references}
+        about = {"compose": adapter_config.compose.label, "merge": adapter_config.merge, "references": references}
     return protocol.score(label, trials, images, probe, seconds, **about)
 
 

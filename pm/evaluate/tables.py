@@ -8,7 +8,6 @@ from pm.evaluate.metrics import Interval, share_of_way
 from pm.evaluate.protocol import ReportRow
 from pm.markdown import mean_sd, table
 
-PAPER_ORDER = ("average", "linear", "stacked")
 SCORES = (("prompt ↑", "prompt"), ("identity ↑", "identity"), ("diversity ↑", "diversity"))
 _SEED = re.compile(r"(^|_)seed-\d+")
 
@@ -61,10 +60,10 @@ def composing_table(rows: Sequence[ReportRow]) -> str | None:
     diversity for face diversity. The most references evaluated count; the best of a column is bold. Adapters that
     differ in nothing else, a sweep's seeds, share a row: mean ± standard deviation over them, not an interval.
     """
-    adapters = [r for r in rows if r.compose in PAPER_ORDER]
+    adapters = [r for r in rows if r.compose is not None]
     most = max((r.references for r in adapters), default=0)
     groups: dict[tuple[str, str], list[ReportRow]] = {}
-    for row in sorted((r for r in adapters if r.references == most), key=lambda r: PAPER_ORDER.index(r.compose)):
+    for row in sorted((r for r in adapters if r.references == most), key=lambda r: str(r.compose)):
         groups.setdefault((row.compose, row.merge), []).append(row)
     if len({compose for compose, _ in groups}) < 2:
         return None

@@ -1,57 +1,16 @@
-"""The adapter file: one safetensors with the prefixes `id_encoder.` and `lora_weights.`, and string metadata.
+"""Weights between an adapter file and a model: out of one in training, into one, strictly."""
 
-The published loader reads it as it is. We also read the published `.bin` ({"id_encoder", "lora_weights"}).
-"""
-
-import hashlib
-import json
-import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from pm.errors import CheckpointError, reason
-from pm.files import replace_file
-from pm.model.config import AdapterConfig
-from pm.model.id_encoder import PUBLISHED_VISION
-from pm.model.lora import load_lora, lora_parameters, lora_shape, normalise_lora
+from pm.errors import CheckpointError
+from pm.model.adapter_file import ID_PREFIX, LORA_PREFIX, AdapterMeta, load_adapter, strip
+from pm.model.lora import load_lora, lora_parameters
 from pm.model.photomaker import IdConditioner, PhotoMaker
-
-ID_PREFIX, LORA_PREFIX = "id_encoder.", "lora_weights."
-FORMAT = "photomaker-adapter-1"
-
-
-@dataclass(frozen=True)
-class AdapterMeta:
-    """What a loader must know to use the weights. Stored as strings; numbers and dicts as JSON."""
-
-    base_fingerprint: str  # of the base it was trained on; "" if unknown (published weights)
-    compose: str
-    merge: str
-    trigger_word: str
-    max_id_images: int
-    crop_mode: str  # how ID photos were prepared: e.g. "face+mask"; "none" for the published weights
-    project_version: str
-    vision_config: dict[str, Any]  # shape of the vision tower, so that its own folder is not needed
-    extra: dict[str, Any]  # free: step, run name, ...
-
-    def config(self, state: Mapping[str, Tensor], *, gradient_checkpointing: bool = False) -> AdapterConfig:
-        """The configuration to build a `PhotoMaker` for these weights; nothing in the vision tower trains."""
-        rank, targets = lora_shape(strip(state, LORA_PREFIX))
-        return AdapterConfig(
-            compose=self.compose,
-            merge=self.merge,
-            lora_rank=rank,
-            lora_targets=targets,
-            train_layers=0,
-            max_id_images=self.max_id_images,
-            trigger_word=self.trigger_word,
-            gradient_checkpointing=gradient_checkpointing,
-        )
 
 
 def meta_of(photomaker: PhotoMaker, *, crop_mode: str, project_version: str, **extra: Any) -> AdapterMeta:
@@ -87,45 +46,6 @@ def adapter_state(photomaker: PhotoMaker) -> dict[str, Tensor]:
     if empty:
         raise CheckpointError(f"{empty[0]} is empty (partitioned by ZeRO-3); gather adapter_parameters() first")
     return {name: p.detach().to("cpu", copy=True).contiguous() for name, p in parameters.items()}
-
-
-def save_adapter(path: str | Path, state: Mapping[str, Tensor], meta: AdapterMeta) -> None:
-    """Write the adapter file, whole or not at all."""
-    from safetensors.torch import save_file
-
-    strings = {k: v if isinstance(v, str) else json.dumps(v) for k, v in asdict(meta).items()}
-    # safetensors writes for the owner alone; a server may run as somebody else.
-    with replace_file(path, mode=0o644) as temporary:
-        save_file({k: v.contiguous() for k, v in state.items()}, temporary, metadata={"format": FORMAT, **strings})
-
-
-def load_adapter(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor], AdapterMeta]:
-    """Read an adapter: ours, or the published `.bin` / safetensors (which have no metadata: stacked, repeat, "img").
-
-    Args:
-        source: a file, or the content of a published `.bin`: {"id_encoder": ..., "lora_weights": ...}.
-
-    Returns:
-        the flat state dict with the prefixes `id_encoder.` and `lora_weights.`, on the CPU, and the metadata.
-
-    Raises:
-        CheckpointError: missing, damaged, not an adapter, not finite, or a pickle that holds more than tensors.
-    """
-    path, (state, strings) = _read(source)
-    encoder, lora = strip(state, ID_PREFIX), strip(state, LORA_PREFIX)
-    if not encoder or not lora or len(encoder) + len(lora) != len(state):
-        odd = next((k for k in state if not k.startswith((ID_PREFIX, LORA_PREFIX))), "nothing else")
-        raise CheckpointError(
-            f"{path} is not a PhotoMaker adapter: keys must start with {ID_PREFIX} or {LORA_PREFIX}, found {odd}"
-        )
-    # A buffer that older transformers saved; it only counts positions.
-    encoder.pop("vision_model.embeddings.position_ids", None)
-    state = {ID_PREFIX + k: v for k, v in encoder.items()}
-    state |= {LORA_PREFIX + k: v for k, v in normalise_lora(lora).items()}
-    broken = next((k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()), None)
-    if broken is not None:
-        raise CheckpointError(f"adapter {path} holds NaN or infinity in {broken}; export it again from a good step")
-    return state, _parse_meta(path, strings) if "base_fingerprint" in strings else _published_meta(state, path)
 
 
 def apply_adapter(
@@ -170,117 +90,14 @@ def load_id_encoder(
             f"adapter was trained on base {meta.base_fingerprint}, but {base.path} is {base.fingerprint}; "
             "use that base, or check_base=false for a fine-tuned one"
         )
-    for name in ("compose", "merge"):
-        if getattr(meta, name) != getattr(config, name):
-            raise CheckpointError(
-                f"adapter has {name}={getattr(meta, name)}, the model {getattr(config, name)}; set {name}"
-            )
+    for name, theirs, ours in (
+        ("compose", meta.compose.label, config.compose.label),
+        ("merge", meta.merge, config.merge),
+    ):
+        if theirs != ours:
+            raise CheckpointError(f"adapter has {name}={theirs}, the model {ours}; set {name}")
     try:
         conditioner.id_encoder.load_state_dict(strip(state, ID_PREFIX), strict=True)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise CheckpointError(f"adapter does not fit the id encoder: {' '.join(lines[1:3])[:300]}") from error
-
-
-def strip(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries under `prefix`, without it."""
-    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-
-
-def digest(state: Mapping[str, Tensor]) -> str:
-    """16 hex digits of all weights, whatever file they came from."""
-    sha = hashlib.sha256()
-    for key in sorted(state):
-        sha.update(key.encode())
-        sha.update(state[key].contiguous().flatten().view(torch.uint8).numpy())
-    return sha.hexdigest()[:16]
-
-
-def _read(source: str | Path | Mapping[str, Any]) -> tuple[str, tuple[dict[str, Tensor], dict[str, str]]]:
-    """The name for messages, and the state dict with the file's metadata."""
-    if isinstance(source, Mapping):
-        return "state dict", (_flat(source, "the state dict"), {})
-    file = Path(source).expanduser()
-    if not file.is_file():
-        raise CheckpointError(f"adapter {source} does not exist; give an adapter.safetensors or a published .bin file")
-    pickled = file.suffix in (".bin", ".pt", ".pth")
-    return str(source), _read_bin(file) if pickled else _read_safetensors(file)
-
-
-def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="pt", device="cpu") as opened:
-            return {key: opened.get_tensor(key) for key in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"adapter {file} is damaged ({error}); copy it again") from error
-
-
-def _read_bin(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(
-            f"{file} cannot be read as plain tensors ({reason(error)}); nothing else is loaded"
-        ) from error
-    return _flat(content, str(file)), {}
-
-
-def _flat(content: Any, name: str) -> dict[str, Tensor]:
-    parts = ("id_encoder", "lora_weights")
-    if not isinstance(content, Mapping) or any(not isinstance(content.get(part), Mapping) for part in parts):
-        raise CheckpointError(f"{name} is not a PhotoMaker adapter: it must hold the dicts id_encoder and lora_weights")
-    return {f"{part}.{key}": value for part in parts for key, value in content[part].items()}
-
-
-def _parse_meta(path: str | Path, strings: Mapping[str, str]) -> AdapterMeta:
-    texts = ("base_fingerprint", "compose", "merge", "trigger_word", "crop_mode", "project_version")
-    try:
-        return AdapterMeta(
-            **{name: strings[name] for name in texts},
-            max_id_images=int(strings["max_id_images"]),
-            vision_config=json.loads(strings["vision_config"]),
-            extra=json.loads(strings["extra"]),
-        )
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"adapter {path} has damaged metadata ({error!r}); export it again") from error
-
-
-def _published_meta(state: Mapping[str, Tensor], path: str | Path) -> AdapterMeta:
-    vision = _vision_config(strip(state, ID_PREFIX))
-    if vision is None:
-        raise CheckpointError(f"{path} has no metadata and no CLIP vision tower; is this a PhotoMaker v1 adapter?")
-    return AdapterMeta(
-        base_fingerprint="",
-        compose="stacked",
-        merge="repeat",
-        trigger_word="img",
-        max_id_images=16,  # trained with 1-4; its own pipeline takes any number
-        crop_mode="none",
-        project_version="published",
-        vision_config=vision,
-        extra={},
-    )
-
-
-def _vision_config(encoder: Mapping[str, Tensor]) -> dict[str, Any] | None:
-    """Shape of a published adapter's tower; its heads are 64 wide, as in every CLIP."""
-    tower, projection = strip(encoder, "vision_model."), encoder.get("visual_projection.weight")
-    patch = tower.get("embeddings.patch_embedding.weight")
-    position = tower.get("embeddings.position_embedding.weight")
-    inner = tower.get("encoder.layers.0.mlp.fc1.weight")
-    if patch is None or position is None or inner is None or projection is None:
-        return None
-    found = {
-        "hidden_size": patch.shape[0],
-        "intermediate_size": inner.shape[0],
-        "num_hidden_layers": sum(key.endswith("mlp.fc1.weight") for key in tower),
-        "patch_size": patch.shape[-1],
-        "projection_dim": projection.shape[0],
-        "image_size": round((position.shape[0] - 1) ** 0.5) * patch.shape[-1],
-    }
-    if all(PUBLISHED_VISION[name] == value for name, value in found.items()):
-        return dict(PUBLISHED_VISION)
-    heads = max(1, patch.shape[0] // 64)
-    return PUBLISHED_VISION | found | {"num_attention_heads": heads}

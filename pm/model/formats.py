@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pm.errors import CheckpointError
 from pm.files import open_atomic, replace_folder
-from pm.model.adapter import ID_PREFIX, LORA_PREFIX, AdapterMeta, save_adapter, strip
+from pm.model.adapter_file import ID_PREFIX, LORA_PREFIX, AdapterMeta, save_adapter, strip
 
 ID_ENCODER = "id_encoder.safetensors"
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pm.errors import CheckpointError
-from pm.model.compose import build_compose
+from pm.model.compose.base import ComposeChoice
 from pm.model.files import quiet_loading, resolve_folder, unreadable
 
 # The published weights' vision tower: openai/clip-vit-large-patch14.
@@ -59,7 +59,7 @@ class FuseModule(nn.Module):
 class IdEncoder(nn.Module):
     """CLIP vision tower, its two projections, the composition and the fusion."""
 
-    def __init__(self, vision_config: Any, width: int, compose: str, max_images: int) -> None:
+    def __init__(self, vision_config: Any, width: int, compose: ComposeChoice, max_images: int) -> None:
         """`vision_config`: a CLIPVisionConfig. `width`: D, the text width the tokens must have."""
         from transformers import CLIPVisionModel
 
@@ -76,7 +76,7 @@ class IdEncoder(nn.Module):
         if self.visual_projection_2 is not None:
             nn.init.normal_(self.visual_projection_2.weight, std=hidden**-0.5)
         self.fuse_module = FuseModule(width)
-        self.compose = build_compose(compose, width, max_images)
+        self.compose = compose.build(width, max_images)
         self.frozen_layers = 0  # the lowest layers, as `freeze_below` leaves them
 
     @property
@@ -95,7 +95,7 @@ class IdEncoder(nn.Module):
         Args:
             pixels: [M, 3, S, S], normalised as CLIP does; the images of a row are contiguous.
             counts: [B] int64, images of each row, at least 1.
-            c: [K, D], the class word's text feature beside each token (K = M if stacked, else B).
+            c: [K, D], the class word's text feature beside each token (K: `ComposeChoice.tokens`).
             weights: [M] or None, how much each image counts: its token moves from c (0) through itself (1) beyond.
 
         Returns:
@@ -169,7 +169,12 @@ def load_tower(vision_path: str) -> nn.Module:
 
 
 def build_id_encoder(
-    width: int, compose: str, max_images: int, *, vision_path: str = "", vision_config: dict[str, Any] | None = None
+    width: int,
+    compose: ComposeChoice,
+    max_images: int,
+    *,
+    vision_path: str = "",
+    vision_config: dict[str, Any] | None = None,
 ) -> IdEncoder:
     """An id encoder with a pre-trained tower from `vision_path`, or an untrained one of `vision_config`'s shape.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pm.errors import RequestError
-from pm.model.compose import pad_ragged, row_of_each, slot_of_each
+from pm.model.ragged import pad_ragged, row_of_each, slot_of_each
 
 
 def insert_tokens(text: Tensor, class_index: Tensor, tokens: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:

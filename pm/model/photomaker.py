@@ -71,14 +71,14 @@ class IdConditioner(nn.Module):
             id_embeds: [M, D], what `id_encoder.embed` made of `id_pixels`, which may then be None.
         """
         plain = plain or text
-        counts = self.token_counts(id_counts)
-        images = id_pixels.shape[0] if id_embeds is None else id_embeds.shape[0]
-        total = images if counts is id_counts else counts.shape[0]
+        seen = id_pixels if id_embeds is None else id_embeds
+        if seen is None:
+            raise ValueError("neither id_pixels nor id_embeds is given")
+        counts = self.config.compose.tokens_of_each(id_counts)
+        total = self.config.compose.tokens(seen.shape[0], len(id_counts))
         c = class_features(text.embeds, class_index, counts, total, self.repeat)
-        if id_embeds is None:
-            tokens = self.id_encoder(id_pixels, id_counts, c, weights)
-        else:
-            tokens = self.id_encoder.fuse(id_embeds, id_counts, c, weights)
+        fuse = self.id_encoder if id_embeds is None else self.id_encoder.fuse
+        tokens = fuse(seen, id_counts, c, weights)
         if self.repeat:
             embeds = replace_tokens(text.embeds, class_index, tokens, counts)
             mask = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
@@ -86,15 +86,11 @@ class IdConditioner(nn.Module):
             embeds, mask = insert_tokens(text.embeds, class_index, tokens, counts)
         return Conditioning(embeds, mask, text.pooled, time_ids, plain.embeds, plain.pooled)
 
-    def token_counts(self, id_counts: Tensor) -> Tensor:
-        """Identity tokens of each row, [B]: one per image if stacked, else one."""
-        return torch.ones_like(id_counts) if self.id_encoder.compose.one_token else id_counts
-
     def repeat_ids(
         self, ids: tuple[Tensor, ...], class_index: Tensor, id_counts: Tensor, *, truncate: bool = False
     ) -> tuple[Tensor, ...]:
-        """Token ids [B, L] of both tokenizers, each row's class token repeated, for `merge=repeat` (CPU tensors)."""
-        counts = self.token_counts(id_counts)
+        """Token ids [B, L] of every tokenizer, each row's class token repeated, for `merge=repeat` (CPU tensors)."""
+        counts = self.config.compose.tokens_of_each(id_counts)
         return tuple(
             repeat_class_tokens(i, class_index, counts, tokenizer.eos_token_id, truncate=truncate)
             for i, tokenizer in zip(ids, self.base.tokenizers, strict=True)

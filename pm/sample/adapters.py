@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from pm.errors import CheckpointError, reason
-from pm.model.adapter import LORA_PREFIX, AdapterMeta, digest, load_adapter, load_id_encoder, strip
+from pm.model.adapter import load_id_encoder
+from pm.model.adapter_file import LORA_PREFIX, AdapterMeta, digest, load_adapter, strip
 from pm.model.base import BaseModel
 from pm.model.files import read_json
 from pm.model.fused import FusedLora
@@ -34,8 +35,7 @@ class Adapter:
 
     def repeats(self, count: int) -> int:
         """Tokens the class word takes in the text encoders' input."""
-        one = not self.conditioner.repeat or self.conditioner.id_encoder.compose.one_token
-        return 1 if one else count
+        return self.conditioner.config.compose.tokens(count) if self.conditioner.repeat else 1
 
 
 def read_adapter(

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from pm.errors import CheckpointError, PmError, RequestError
-from pm.model.adapter import AdapterMeta
+from pm.model.adapter_file import AdapterMeta
 from pm.photo.crop import CropConfig
 from pm.photo.faces.dlib import Dlib
 from pm.photo.masks.grabcut import GrabCut

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pm.errors import CheckpointError, RequestError
-from pm.model.adapter import AdapterMeta
+from pm.model.adapter_file import AdapterMeta
 from pm.model.base import BaseModel, load_base, move_base
 from pm.model.families.base import AUTO
 from pm.model.fused import LoraSwitch

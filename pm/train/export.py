@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from pm.config import from_mapping
 from pm.errors import CheckpointError
-from pm.model.adapter import AdapterMeta, adapter_state, load_adapter, meta_of, save_adapter, start_from
+from pm.model.adapter import adapter_state, meta_of, start_from
+from pm.model.adapter_file import AdapterMeta, load_adapter, save_adapter
 from pm.model.base import load_base
 from pm.model.config import AdapterConfig, BaseConfig
 from pm.model.formats import save_diffusers, save_published

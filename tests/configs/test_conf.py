@@ -93,7 +93,7 @@ def test_no_yaml_is_left_out():
 
 def test_compose_and_merge_reach_the_adapter():
     config = build("train", ["compose=average", "merge=repeat", "engine=zero3"])
-    assert (config.adapter.compose, config.adapter.merge) == ("average", "repeat")
+    assert (config.adapter.compose.name, config.adapter.merge) == ("average", "repeat")
 
 
 def test_a_rule_for_loss_weights_is_chosen_by_its_yaml_or_where_it_has_no_settings_by_its_name():

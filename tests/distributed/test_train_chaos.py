@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support.training import run_config, write_dataset  # noqa: E402
 
 from pm.errors import CheckpointError, WriteError  # noqa: E402
-from pm.model.adapter import load_adapter  # noqa: E402
+from pm.model.adapter_file import load_adapter  # noqa: E402
 from pm.train.callbacks.metrics import read_metrics  # noqa: E402
 from pm.train.run.launch import launch  # noqa: E402
 from pm.train.run.plan import Shortage  # noqa: E402
@@ -113,7 +113,7 @@ class AtStep(threading.Thread):
 
 def test_an_undisturbed_run_leaves_everything_once(undisturbed, dataset, tiny_base, capsys):
     state, meta = load_adapter(undisturbed / "adapter.safetensors")
-    assert meta.compose == "stacked" and meta.extra == {"step": STEPS, "run": "test", "preprocess": {}}
+    assert meta.compose.name == "stacked" and meta.extra == {"step": STEPS, "run": "test", "preprocess": {}}
     assert any(v.abs().max() > 0 for k, v in state.items() if k.endswith("lora_B.weight"))  # it learnt something
     names = [f"step-{step:08d}" for step in (STEPS - 5, STEPS)]
     assert sorted(f.name for f in (undisturbed / "checkpoints").glob("step-*")) == names

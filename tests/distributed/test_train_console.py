@@ -91,7 +91,7 @@ def test_each_cell_of_a_sweep_is_a_run_of_its_own(tmp_path, arguments, folders):
         "import pm.ray_env, pm.train.run.launch\n"
         "pm.ray_env.ray_init = lambda **_: None\n"
         "def launch(config, run_dir, settings, storage):\n"
-        "    print(json.dumps([str(run_dir), config.adapter.compose, config.dataset, config.seed]))\n"
+        "    print(json.dumps([str(run_dir), config.adapter.compose.name, config.dataset, config.seed]))\n"
         "pm.train.run.launch.launch = launch\n"
         "from pipelines import train; train.main()\n"
     )

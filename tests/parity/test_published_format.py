@@ -5,9 +5,13 @@ import torch
 from diffusers import UNet2DConditionModel
 from transformers import CLIPImageProcessor, CLIPVisionConfig
 
+from pm.config import from_mapping
 from pm.errors import CheckpointError
-from pm.model.adapter import adapter_state, apply_adapter, load_adapter, meta_of, save_adapter, strip
+from pm.model.adapter import adapter_state, apply_adapter, meta_of
+from pm.model.adapter_file import load_adapter, save_adapter, strip
 from pm.model.base import encode_text, load_base
+from pm.model.compose.base import ComposeChoice
+from pm.model.compose.stacked import Stacked
 from pm.model.config import AdapterConfig
 from pm.model.id_encoder import PUBLISHED_VISION, IdEncoder
 from pm.model.images import to_clip
@@ -49,7 +53,7 @@ def published_id_encoder(
 @pytest.mark.parametrize("compose", ["stacked", "average"])
 def test_id_encoder_has_exactly_the_published_names_and_shapes(compose):
     with torch.device("meta"):
-        encoder = IdEncoder(CLIPVisionConfig(**PUBLISHED_VISION), 2048, compose, 4)
+        encoder = IdEncoder(CLIPVisionConfig(**PUBLISHED_VISION), 2048, from_mapping(ComposeChoice, compose), 4)
     own = {name: tuple(value.shape) for name, value in encoder.state_dict().items()}
     assert own == published_id_encoder(1024, 4096, 24, 14, 224, 768, 2048)
 
@@ -75,7 +79,9 @@ def _published_bin(photomaker: PhotoMaker, style: str) -> dict:
 @pytest.fixture
 def photomaker(tiny_base):
     targets = ("to_q", "to_k", "to_v", "to_out.0")
-    model = PhotoMaker(load_base(tiny_base), AdapterConfig("stacked", "repeat", 4, targets, 0, 16, "img", False))
+    model = PhotoMaker(
+        load_base(tiny_base), AdapterConfig(Stacked("stacked"), "repeat", 4, targets, 0, 16, "img", False)
+    )
     with torch.no_grad():
         for parameter in model.parameter_groups()["lora"]:
             parameter.copy_(torch.randn_like(parameter) * 0.1)
@@ -85,11 +91,11 @@ def photomaker(tiny_base):
 @pytest.mark.parametrize("style", ["new", "processor", "layer"])
 def test_published_bin_loads_strictly(photomaker, tmp_path, monkeypatch, style):
     tiny = photomaker.id_encoder.vision_config
-    monkeypatch.setattr("pm.model.adapter.PUBLISHED_VISION", tiny)
+    monkeypatch.setattr("pm.model.adapter_file.PUBLISHED_VISION", tiny)
     content = _published_bin(photomaker, style)
     torch.save(content, tmp_path / "photomaker-v1.bin")
     state, meta = load_adapter(tmp_path / "photomaker-v1.bin")
-    assert (meta.compose, meta.merge, meta.trigger_word, meta.base_fingerprint) == ("stacked", "repeat", "img", "")
+    assert (meta.compose.name, meta.merge, meta.trigger_word, meta.base_fingerprint) == ("stacked", "repeat", "img", "")
     expected = strip(adapter_state(photomaker), "lora_weights.")
     assert state.keys() == {f"id_encoder.{k}" for k in content["id_encoder"]} | {f"lora_weights.{k}" for k in expected}
     apply_adapter(photomaker, state, meta)

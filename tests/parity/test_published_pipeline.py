@@ -14,8 +14,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
-from pm.model.adapter import adapter_state, strip
+from pm.model.adapter import adapter_state
+from pm.model.adapter_file import strip
 from pm.model.base import load_base
+from pm.model.compose.stacked import Stacked
 from pm.model.config import AdapterConfig
 from pm.model.photomaker import PhotoMaker
 from pm.sample import PhotoMakerPipeline
@@ -98,7 +100,9 @@ def content(tiny_base) -> tuple[dict, dict]:
     """A published adapter of random weights, as its `.bin` holds it, and its tower's shape."""
     torch.manual_seed(0)
     targets = ("to_q", "to_k", "to_v", "to_out.0")
-    model = PhotoMaker(load_base(tiny_base), AdapterConfig("stacked", "repeat", 4, targets, 0, 16, "img", False))
+    model = PhotoMaker(
+        load_base(tiny_base), AdapterConfig(Stacked("stacked"), "repeat", 4, targets, 0, 16, "img", False)
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += torch.randn_like(parameter) * 0.05

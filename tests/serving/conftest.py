@@ -19,13 +19,15 @@ def free_port() -> int:
 
 
 def random_adapter(base: Path, path: Path, seed: int) -> str:
-    from pm.model.adapter import adapter_state, meta_of, save_adapter
+    from pm.model.adapter import adapter_state, meta_of
+    from pm.model.adapter_file import save_adapter
     from pm.model.base import load_base
+    from pm.model.compose.stacked import Stacked
     from pm.model.config import AdapterConfig
     from pm.model.photomaker import PhotoMaker
 
     torch.manual_seed(seed)
-    model = PhotoMaker(load_base(base), AdapterConfig("stacked", "insert", 4, TARGETS, 0, 16, "img", False))
+    model = PhotoMaker(load_base(base), AdapterConfig(Stacked("stacked"), "insert", 4, TARGETS, 0, 16, "img", False))
     with torch.no_grad():
         for parameter in model.parameter_groups()["lora"]:
             parameter.copy_(torch.randn_like(parameter) * 0.1)

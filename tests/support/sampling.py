@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pm.model.adapter import adapter_state, meta_of, save_adapter
+from pm.model.adapter import adapter_state, meta_of
+from pm.model.adapter_file import save_adapter
 from pm.model.base import load_base
+from pm.model.compose.stacked import Stacked
 from pm.model.config import AdapterConfig
 from pm.model.photomaker import PhotoMaker
 
@@ -16,7 +18,7 @@ TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 
 def write_adapter(base: Path, path: Path, *, merge: str = "insert", seed: int = 0, crop_mode: str = "none") -> Path:
     torch.manual_seed(seed)
-    model = PhotoMaker(load_base(base), AdapterConfig("stacked", merge, 4, TARGETS, 0, 4, "img", False))
+    model = PhotoMaker(load_base(base), AdapterConfig(Stacked("stacked"), merge, 4, TARGETS, 0, 4, "img", False))
     with torch.no_grad():
         for parameter in model.parameter_groups()["lora"]:
             parameter.copy_(torch.randn_like(parameter) * 0.1)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +36,7 @@ _TARGET = ("mask", "vae_mean", "vae_logvar", "text_embeds", "pooled") + (
 class Stored:
     """Which optional features training reads, if the dataset has them, instead of computing them again and again."""
 
-    repeat: Literal["stacked", "one"] | None = None  # merge=repeat with a token for each image, or with one for all
+    repeat: tuple[int, ...] | None = None  # merge=repeat: identity tokens of a sample with 1, 2, ... references
     tower: tuple[str, int] | None = None  # fingerprint of the vision tower and how many of its layers stay frozen
 
 
@@ -67,7 +67,7 @@ class IdentityDataset:
         self.meta = read_meta(path)
         has = self.meta.get("features", {})
         self.storage: str = has.get("storage", "float16")
-        self.repeat = stored.repeat if has.get("repeat", 0) >= samples.max_references else None
+        self.repeat = stored.repeat if stored.repeat and has.get("repeat", 0) >= max(stored.repeat) else None
         self.tower_shape: list[int] | None = None  # K, T, H of what stands for the references' pixels
         if stored.tower is not None and tuple(has.get("tower", ())) == stored.tower:
             self.tower_shape = has["tower_shape"]
@@ -155,7 +155,7 @@ class IdentityDataset:
         embeds = self._numbers(row["text_embeds"], self.meta["text_shape"])
         pooled = self._numbers(row["pooled"], (-1,))
         if self.repeat is not None:
-            number = len(id_pixels) - 1 if self.repeat == "stacked" else 0
+            number = self.repeat[len(id_pixels) - 1] - 1
             embeds = self._numbers(row["repeat_embeds"], (-1, *self.meta["text_shape"]))[number]
             pooled = self._numbers(row["repeat_pooled"], (-1,))[number * len(pooled) :][: len(pooled)]
         return Sample(

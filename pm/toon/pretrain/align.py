@@ -9,8 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pm.model.adapter import adapter_state, meta_of, save_adapter
+from pm.model.adapter import adapter_state, meta_of
+from pm.model.adapter_file import save_adapter
 from pm.model.base import load_base
+from pm.model.compose.stacked import Stacked
 from pm.model.config import AdapterConfig
 from pm.model.photomaker import PhotoMaker
 from pm.toon.base import ToonParts
@@ -20,7 +22,7 @@ from pm.toon.pretrain.stages import CLIP_MEAN, CLIP_STD, Settings, noisy_surroun
 from pm.toon.pretrain.unet import Captions
 
 CONFIG = AdapterConfig(
-    compose="stacked",
+    compose=Stacked("stacked"),
     merge="insert",
     lora_rank=16,
     lora_targets=("to_q", "to_k", "to_v", "to_out.0"),

@@ -85,7 +85,7 @@ def _plain(config: RunConfig) -> dict[str, Any]:
 
 def _todays_names(config: dict[str, Any]) -> dict[str, Any]:
     """A run's config as version 0.1 wrote it, in today's names."""
-    train, engine = dict(config.get("train") or {}), dict(config.get("engine") or {})
+    train, engine, adapter = (dict(config.get(section) or {}) for section in ("train", "engine", "adapter"))
     gamma = train.pop("min_snr_gamma", None)
     if isinstance(train.get("loss_weights"), str):
         train["loss_weights"] = {"name": train["loss_weights"]}
@@ -96,7 +96,9 @@ def _todays_names(config: dict[str, Any]) -> dict[str, Any]:
         engine |= {"name": "zero", "stage": int(name[4])}
     if name == "ddp":
         engine.pop("deepspeed", None)
-    return config | {"train": train, "engine": engine}
+    if isinstance(adapter.get("compose"), str):
+        adapter["compose"] = {"name": adapter["compose"]}
+    return config | {"train": train, "engine": engine, "adapter": adapter}
 
 
 def _may_change(key: str) -> bool:

@@ -12,7 +12,8 @@ from pm.data.config import SamplesConfig
 from pm.data.dataset.reader import IdentityDataset, Stored
 from pm.data.loading.loader import PREFETCH, Loader
 from pm.errors import ConfigError
-from pm.model.adapter import adapter_parameters, adapter_state, meta_of, save_adapter, start_from
+from pm.model.adapter import adapter_parameters, adapter_state, meta_of, start_from
+from pm.model.adapter_file import save_adapter
 from pm.model.base import BaseModel, load_base
 from pm.model.base_sizes import base_sizes
 from pm.model.photomaker import PhotoMaker
@@ -172,8 +173,9 @@ def _stored(config: RunConfig) -> Stored:
     adapter, sizes = config.adapter, base_sizes(config.base)
     # An adapter to start from brings a tower of its own, which may differ from the base's in every layer.
     frozen = 0 if config.init is not None else sizes.tower_layers - adapter.train_layers
+    tokens = tuple(adapter.compose.tokens(photos) for photos in range(1, config.train.max_references + 1))
     return Stored(
-        repeat=None if adapter.merge != "repeat" else "stacked" if adapter.compose == "stacked" else "one",
+        repeat=tokens if adapter.merge == "repeat" else None,
         tower=(sizes.vision_fingerprint, frozen) if frozen > 0 else None,  # else the embeddings are trained as well
     )
 

@@ -13,6 +13,7 @@ from pm.errors import CheckpointError
 from pm.model.base import encode_images, encode_text
 from pm.model.base_sizes import base_sizes
 from pm.model.batching import Batcher, fitting_batch
+from pm.model.compose.stacked import Stacked
 from pm.model.config import BaseConfig
 from pm.model.families.sd15 import StableDiffusion
 from pm.model.families.sdxl import StableDiffusionXL
@@ -160,7 +161,7 @@ def test_the_upper_layers_on_stored_fills_are_the_whole_tower(config, photos):
     from pm.model.images import to_clip
 
     stage, stored = special(config, photos, noise_fills=3, storage="bfloat16")
-    encoder = build_id_encoder(stage.base.text_width, "stacked", 4, vision_path=config.vision_path)
+    encoder = build_id_encoder(stage.base.text_width, Stacked("stacked"), 4, vision_path=config.vision_path)
     encoder.freeze_below(1)
     assert encoder.frozen_layers == stage.sizes.tower_layers - 1 > 0
     for photo, before in zip(stored, photos, strict=True):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from support.photos import PLAIN, SAMPLES
 
+from pm.config import from_mapping
 from pm.data.dataset.reader import IdentityDataset, Stored
 from pm.data.dataset.writer import finish, open_output, write_shard
 from pm.data.loading.batches import collate
@@ -15,6 +16,7 @@ from pm.data.run.shards import _features
 from pm.data.stages.encoder import Encoder
 from pm.model.base import load_base
 from pm.model.base_sizes import base_sizes
+from pm.model.compose.base import ComposeChoice
 from pm.model.config import AdapterConfig, BaseConfig
 from pm.model.photomaker import PhotoMaker
 from pm.photo.pixels import encode_png
@@ -63,7 +65,7 @@ def path(base, tmp_path_factory):
 def photomaker_of(base: BaseConfig, merge: str, compose: str) -> PhotoMaker:
     torch.manual_seed(0)
     adapter = AdapterConfig(
-        compose=compose,
+        compose=from_mapping(ComposeChoice, compose),
         merge=merge,
         lora_rank=4,
         lora_targets=("to_q",),
@@ -75,7 +77,7 @@ def photomaker_of(base: BaseConfig, merge: str, compose: str) -> PhotoMaker:
     return PhotoMaker(load_base(base.path, vision_path=base.vision_path), adapter).eval()
 
 
-@pytest.mark.parametrize("compose, tokens", [("stacked", "stacked"), ("average", "one")])
+@pytest.mark.parametrize("compose, tokens", [("stacked", (1, 2, 3, 4)), ("average", (1, 1, 1, 1))])
 def test_repeated_text_features_predict_what_encoding_again_predicts(base, path, compose, tokens):
     photomaker = photomaker_of(base, "repeat", compose)
     outputs = []

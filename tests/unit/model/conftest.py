@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from pm.config import from_mapping
 from pm.model.base import encode_text, load_base
+from pm.model.compose.base import ComposeChoice
 from pm.model.config import AdapterConfig
 from pm.model.photomaker import PhotoMaker
 from pm.model.prompt import class_token_index, mark, tokenize
@@ -23,14 +25,14 @@ def make_photomaker(tiny_base, tiny_sd15):
 
     def make(merge="insert", compose="stacked", lively=True, family="sdxl", **changes) -> PhotoMaker:
         torch.manual_seed(0)
-        key = (merge, compose, lively, family, *sorted(changes.items()))
+        key = (merge, str(compose), lively, family, *sorted(changes.items()))
         if key not in built:
             built[key] = build(merge, compose, lively, load(family), changes)
         return copy.deepcopy(built[key])
 
     def build(merge, compose, lively, base, changes) -> PhotoMaker:
         settings = {
-            "compose": compose,
+            "compose": from_mapping(ComposeChoice, compose),
             "merge": merge,
             "lora_rank": 4,
             "lora_targets": ("to_q", "to_k", "to_v", "to_out.0"),

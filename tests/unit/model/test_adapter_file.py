@@ -7,10 +7,11 @@ import pickle
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from pm.errors import CheckpointError
-from pm.model.adapter import adapter_state, apply_adapter, load_adapter, meta_of, save_adapter, start_from
+from pm.model.adapter import adapter_state, apply_adapter, meta_of, start_from
+from pm.model.adapter_file import load_adapter, save_adapter
 from pm.model.base import load_base
 from pm.model.photomaker import PhotoMaker
 
@@ -85,7 +86,7 @@ def test_damaged_or_foreign_files_are_refused(saved, tmp_path):
     cut.write_bytes(path.read_bytes()[:2000])
     foreign = tmp_path / "foreign.safetensors"
     save_file({"model.weight": torch.ones(2)}, foreign)
-    for file, says in ((cut, "is damaged"), (foreign, "found model.weight"), (tmp_path / "no", "does not exist")):
+    for file, says in ((cut, "is cut short"), (foreign, "found model.weight"), (tmp_path / "no", "does not exist")):
         with pytest.raises(CheckpointError, match=says):
             load_adapter(file)
 
@@ -98,13 +99,31 @@ class _Evil:
 def test_a_pickle_that_holds_code_is_not_run(tmp_path, capsys):
     file = tmp_path / "evil.bin"
     torch.save({"id_encoder": {"a": _Evil()}, "lora_weights": {}}, file)
-    with pytest.raises(CheckpointError, match="plain tensors"):
+    with pytest.raises(CheckpointError, match="holds more than tensors, which could run code; it is not") as caught:
         load_adapter(file)
+    assert "weights_only" not in str(caught.value)
     plain = tmp_path / "plain.bin"
     plain.write_bytes(pickle.dumps({"id_encoder": _Evil()}))
     with pytest.raises(CheckpointError):
         load_adapter(plain)
     assert "executed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("compose", "says"),
+    [
+        ("os.path", "compose='os.path' is not one of average, linear, stacked"),
+        ("a_module_that_nobody_imported", "neither one of average, linear, stacked nor a module that is imported"),
+        ('{"name": "stacked", "evil": 1}', "unknown config key 'compose.evil'"),
+        ("{", "damaged metadata"),
+    ],
+)
+def test_a_file_names_our_composers_and_imports_nothing(saved, tmp_path, compose, says):
+    file = tmp_path / "a.safetensors"
+    with safe_open(saved[1], "pt") as opened:
+        save_file(load_file(saved[1]), file, opened.metadata() | {"compose": compose})
+    with pytest.raises(CheckpointError, match=says):
+        load_adapter(file)
 
 
 def test_failed_save_leaves_the_old_file(saved, monkeypatch):

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from pm.config import from_mapping
 from pm.errors import ConfigError, RequestError
-from pm.model.compose import build_compose, pad_ragged, row_of_each, slot_of_each
+from pm.model.compose.base import ComposeChoice
 from pm.model.merge import class_features, insert_tokens, repeat_class_tokens, replace_tokens
+from pm.model.ragged import pad_ragged, row_of_each, slot_of_each
 
 COUNTS, INDEX = (2, 1, 4), (3, 0, 5)
 L, D = 7, 6
@@ -101,7 +103,8 @@ def test_repeat_refuses_or_cuts_what_gets_too_long():
 @pytest.mark.parametrize("kind", ["stacked", "average", "linear"])
 def test_compose_of_a_batch_is_that_of_its_rows(ragged, kind):
     _, _, tokens, counts = ragged
-    compose = build_compose(kind, D, 4)
+    choice = from_mapping(ComposeChoice, kind)
+    compose = choice.build(D, 4)
     weights = torch.rand(7, generator=torch.Generator().manual_seed(1))
     together, strength = compose(tokens, counts, weights)
     singly = [
@@ -109,19 +112,21 @@ def test_compose_of_a_batch_is_that_of_its_rows(ragged, kind):
     ]
     torch.testing.assert_close(together, torch.cat([t for t, _ in singly]))
     torch.testing.assert_close(strength, torch.cat([s for _, s in singly]))
+    assert choice.tokens_of_each(counts).tolist() == [len(t) for t, _ in singly] == [choice.tokens(n) for n in COUNTS]
+    assert choice.tokens(sum(COUNTS), len(COUNTS)) == len(together)
 
 
 @pytest.mark.parametrize("kind", ["average", "linear"])
 def test_one_token_compositions_start_at_the_mean(ragged, kind):
     _, _, tokens, counts = ragged
-    out, strength = build_compose(kind, D, 4)(tokens, counts, torch.ones(7))
+    out, strength = from_mapping(ComposeChoice, kind).build(D, 4)(tokens, counts, torch.ones(7))
     torch.testing.assert_close(out, torch.stack([t.mean(0) for t in tokens.split(COUNTS)]))
     assert strength.tolist() == [1, 1, 1]
-    out, strength = build_compose(kind, D, 4)(tokens, counts, torch.tensor([0.0, 2, 0, 1, 1, 1, 1]))
+    out, strength = from_mapping(ComposeChoice, kind).build(D, 4)(tokens, counts, torch.tensor([0.0, 2, 0, 1, 1, 1, 1]))
     torch.testing.assert_close(out[0], tokens[1])
     assert strength.tolist() == [1, 0, 1]
 
 
 def test_unknown_composition():
-    with pytest.raises(ConfigError, match="compose='sum' is not one of"):
-        build_compose("sum", D, 4)
+    with pytest.raises(ConfigError, match="compose='sum' is not one of average, linear, stacked; a part of your own"):
+        from_mapping(ComposeChoice, "sum")

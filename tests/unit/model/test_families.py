@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from pm.errors import CheckpointError, ConfigError
-from pm.model.adapter import adapter_state, apply_adapter, load_adapter, meta_of, save_adapter
+from pm.model.adapter import adapter_state, apply_adapter, meta_of
+from pm.model.adapter_file import load_adapter, save_adapter
 from pm.model.base import encode_text, load_base, null_text
 from pm.model.base_sizes import base_sizes
+from pm.model.compose.stacked import Stacked
 from pm.model.config import BaseConfig
 from pm.model.families.base import find_family
 from pm.model.families.sd15 import StableDiffusion
@@ -127,4 +129,4 @@ def test_a_tower_as_wide_as_the_text_needs_no_second_projection(make_photomaker,
     apply_adapter(other, loaded, meta)
     assert all(torch.equal(value, state[key]) for key, value in adapter_state(other).items())
     with pytest.raises(CheckpointError, match="projects to 32, the base's text width is 31"):
-        IdEncoder(encoder.vision_model.config, 31, "stacked", 4)
+        IdEncoder(encoder.vision_model.config, 31, Stacked("stacked"), 4)

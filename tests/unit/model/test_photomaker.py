@@ -4,12 +4,15 @@ import pytest
 import torch
 
 from pm.errors import CheckpointError
+from pm.model.adapter import adapter_state, apply_adapter, meta_of
+from pm.model.adapter_file import load_adapter, save_adapter
 from pm.model.base import load_base
 from pm.model.conditioning import Conditioning
 from pm.model.photomaker import PhotoMaker
 
 MODES = [(m, c) for m in ("insert", "repeat") for c in ("stacked", "average", "linear")]
 ON_SD15 = [("insert", "stacked", "sd15"), ("repeat", "average", "sd15")]
+TWO_TOKENS = {"name": "support.composers", "lean": 0.5}
 
 
 @pytest.mark.parametrize(("merge", "compose", "family"), [(*mode, "sdxl") for mode in MODES] + ON_SD15)
@@ -22,6 +25,27 @@ def test_batch_of_n_equals_n_batches_of_one(make_photomaker, make_batch, row_of,
         singly = torch.cat([photomaker(row.noisy, row.timesteps, row) for row in rows])
     torch.testing.assert_close(together, singly, atol=1e-5, rtol=1e-4)
     assert (together[0] - together[2]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("merge", ["insert", "repeat"])
+def test_a_composer_of_somebody_else_may_give_several_tokens_a_photo(
+    make_photomaker, make_batch, row_of, merge, tmp_path
+):
+    photomaker = make_photomaker(merge, TWO_TOKENS)
+    batch = make_batch(photomaker)
+    with torch.no_grad():
+        together = photomaker(batch.noisy, batch.timesteps, batch)
+        singly = torch.cat([photomaker(row.noisy, row.timesteps, row) for row in (row_of(batch, b) for b in range(3))])
+        plain = photomaker.condition(batch.text, batch.class_index, batch.id_pixels, batch.id_counts, batch.time_ids)
+    torch.testing.assert_close(together, singly, atol=1e-5, rtol=1e-4)
+    if merge == "insert":
+        assert plain.mask.sum(1).tolist() == [80, 78, 84]  # 77 - 1 + twice the photos
+    save_adapter(
+        tmp_path / "a.safetensors", adapter_state(photomaker), meta_of(photomaker, crop_mode="", project_version="")
+    )
+    state, meta = load_adapter(tmp_path / "a.safetensors")
+    assert meta.config(state).compose == photomaker.config.compose and meta.compose.label.endswith("(lean=0.5)")
+    apply_adapter(make_photomaker(merge, TWO_TOKENS), state, meta)
 
 
 @pytest.mark.parametrize("merge", ["insert", "repeat"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pm.errors import ConfigError
-from pm.model.adapter import load_adapter
+from pm.model.adapter_file import load_adapter
 from pm.photo.crop import CropConfig
 from pm.photo.faces.dlib import Dlib
 from pm.photo.faces.sidecar import Sidecar as AnnotatedFaces

@@ -7,7 +7,7 @@ import torch
 from support.sampling import worst
 
 from pm.errors import CheckpointError, RequestError
-from pm.model.adapter import load_adapter, save_adapter
+from pm.model.adapter_file import load_adapter, save_adapter
 from pm.sample import BASE, PhotoMakerPipeline, Request
 from pm.sample.adapters import find_adapter
 

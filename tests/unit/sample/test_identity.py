@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from pm.errors import CheckpointError, RequestError
-from pm.model.adapter import AdapterMeta
+from pm.model.adapter_file import AdapterMeta
 from pm.sample.identity import PHOTO, prepare_all, preparer
 from pm.sample.wall import has_wall, people_on_wall
 from pm.toon.attributes import Framing

@@ -8,7 +8,8 @@ from PIL import Image
 from support.sampling import worst, write_adapter
 
 from pm.errors import CheckpointError, ConfigError, RequestError
-from pm.model.adapter import apply_adapter, load_adapter
+from pm.model.adapter import apply_adapter
+from pm.model.adapter_file import load_adapter
 from pm.model.base import load_base
 from pm.model.photomaker import PhotoMaker
 from pm.sample.config import SamplerConfig

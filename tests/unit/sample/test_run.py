@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 
 from pm.errors import ConfigError, PmError, RequestError
-from pm.model.adapter import adapter_state, load_adapter, meta_of, save_adapter
+from pm.model.adapter import adapter_state, meta_of
+from pm.model.adapter_file import load_adapter, save_adapter
 from pm.model.base import load_base
+from pm.model.compose.average import Average
 from pm.model.config import AdapterConfig, BaseConfig
 from pm.model.photomaker import PhotoMaker
 from pm.photo.crop import CropConfig
@@ -21,7 +23,9 @@ from pm.sample.run import generate, pick_device, pick_dtype
 
 @pytest.fixture(scope="module")
 def adapter(tiny_base, tmp_path_factory) -> Path:
-    model = PhotoMaker(load_base(tiny_base), AdapterConfig("average", "insert", 2, ("to_q",), 0, 4, "img", False))
+    model = PhotoMaker(
+        load_base(tiny_base), AdapterConfig(Average("average"), "insert", 2, ("to_q",), 0, 4, "img", False)
+    )
     path = tmp_path_factory.mktemp("adapter") / "a.safetensors"
     save_adapter(path, adapter_state(model), meta_of(model, crop_mode="none", project_version="0"))
     return path

@@ -7,7 +7,7 @@ import torch
 from support.training import run_config
 
 from pm.errors import CheckpointError
-from pm.model.adapter import load_adapter
+from pm.model.adapter_file import load_adapter
 from pm.train.export import ExportConfig, export, find_checkpoint
 from pm.train.run.context import LocalContext
 from pm.train.run.summary import CHECKPOINTS
