@@ -32,9 +32,8 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pm.cpus import available_cpus  # noqa: E402
-from serving.config import ServeConfig  # noqa: E402
-from serving.http.schema import Job, Photo  # noqa: E402
-from serving.settings import load  # noqa: E402
+from serving.config import ServeConfig, load  # noqa: E402
+from serving.jobs import Job, Photo  # noqa: E402
 
 PROMPT = "a {word} img wearing a red hoodie"
 PEOPLE = 16

@@ -13,15 +13,14 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from pm.errors import ConfigError, PmError
-from serving.config import ScaleConfig, ServeConfig
+from serving.config import ScaleConfig, ServeConfig, load
 from serving.engine.backend import RayBackend
 from serving.http.keys import Key, KeyFile
 from serving.http.quota import LocalQuotas
 from serving.http.routes import create_app
-from serving.http.schema import Job, Photo
 from serving.http.service import Service
+from serving.jobs import Job, Photo
 from serving.metrics import RayRecorder
-from serving.settings import load
 
 logger = logging.getLogger("ray.serve")
 NAME = "photomaker"

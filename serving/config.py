@@ -1,14 +1,19 @@
 """Settings of the service (`conf/serve.yaml`)."""
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Gt, Interval
+
+from pm.config import from_mapping
 from pm.errors import ConfigError
 from pm.model.config import BaseConfig
 from pm.sample.config import SamplerConfig
 
+Whole, Count = Annotated[int, Ge(0)], Annotated[int, Ge(1)]
+Amount, Positive = Annotated[float, Ge(0)], Annotated[float, Gt(0)]
 BASE = "base"  # the base's name in the API, as in `pm.sample`: plain prompts, no photos
 
 
@@ -17,13 +22,8 @@ class HttpConfig:
     """Where the proxies listen. `serve deploy` takes this from its own file (`serving/config.yaml`)."""
 
     host: str
-    port: int
-    metrics_port: int  # Prometheus reads this port of every node; 0: any free one
-
-    def __post_init__(self) -> None:
-        for name, least in (("port", 1), ("metrics_port", 0)):
-            if not least <= getattr(self, name) < 2**16:
-                raise ConfigError(f"http.{name}={getattr(self, name)} is out of range; use {least} to 65535")
+    port: Annotated[int, Interval(ge=1, le=65535)]
+    metrics_port: Annotated[int, Interval(ge=0, le=65535)]  # Prometheus reads it on every node; 0: any free one
 
     @property
     def loopback(self) -> bool:
@@ -46,25 +46,22 @@ class KeysConfig:
 class LimitsConfig:
     """What one request may ask for, and all of them together. Sizes in bytes or pixels, times in seconds."""
 
-    body_bytes: int
-    photo_bytes: int
-    photo_pixels: int  # width x height of an uploaded photo, known before it is decoded
-    photo_side: int  # larger photos are reduced to this before they travel to the engine
-    photos: int
-    prompt_chars: int
-    images: int  # n
-    steps: int
-    size: int  # most pixels along a side of an image
-    body_s: float  # for sending the body
-    request_s: float  # for all of a request; no header of a client extends it
-    in_flight_images: int  # accepted by one ingress and not yet answered; more are told to come back
-    in_flight_bytes: int  # bodies that one ingress holds at once
-    retry_after_s: float
+    body_bytes: Count
+    photo_bytes: Count
+    photo_pixels: Count  # width x height of an uploaded photo, known before it is decoded
+    photo_side: Count  # larger photos are reduced to this before they travel to the engine
+    photos: Count
+    prompt_chars: Count
+    images: Count  # n
+    steps: Count
+    size: Count  # most pixels along a side of an image
+    body_s: Positive  # for sending the body
+    request_s: Positive  # for all of a request; no header of a client extends it
+    in_flight_images: Count  # accepted by one ingress and not yet answered; more are told to come back
+    in_flight_bytes: Count  # bodies that one ingress holds at once
+    retry_after_s: Positive
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value <= 0:
-                raise ConfigError(f"limits.{name}={value} must be above 0")
         if self.images > self.in_flight_images:
             raise ConfigError(
                 f"limits.images={self.images} is more than limits.in_flight_images={self.in_flight_images}; raise that"
@@ -79,9 +76,9 @@ class LimitsConfig:
 class CacheConfig:
     """Identity embeddings that are kept for the next request with the same photos."""
 
-    photos: int  # of one tenant
-    tenants: int
-    ttl_s: float
+    photos: Whole  # of one tenant
+    tenants: Count
+    ttl_s: Positive
 
 
 @dataclass(frozen=True)
@@ -91,40 +88,31 @@ class EngineConfig:
     device: str
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     compile: bool  # torch.compile of the U-Net: slower to start, faster after
-    pixel_budget: int  # of all images sampled together, guided ones counted twice; one image is always let in
-    max_rows: int  # images sampled together, however small
-    lookahead: int  # images that wait inside the replica, so that a freed place is filled at once
-    threads: int | None  # CPU threads of the sampler; None: one for each core of its machine
-
-    def __post_init__(self) -> None:
-        for name in ("pixel_budget", "max_rows", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"engine.{name}={value} must be at least 1")
-        if self.lookahead < 0:
-            raise ConfigError(f"engine.lookahead={self.lookahead} must be 0 or more")
+    pixel_budget: Count  # of all images sampled together, guided ones counted twice; one image is always let in
+    max_rows: Count  # images sampled together, however small
+    lookahead: Whole  # images that wait inside the replica, so that a freed place is filled at once
+    threads: Annotated[int | None, Ge(1)]  # CPU threads of the sampler; None: one for each core of its machine
 
 
 @dataclass(frozen=True)
 class ScaleConfig:
     """How many replicas of a deployment, and what each gets. Names are Ray Serve's."""
 
-    min_replicas: int  # 0: none while there is nothing to do; the first request then waits for one to start
-    max_replicas: int
-    target_ongoing_requests: float  # a replica; the autoscaler adds replicas above and removes them below
-    upscale_delay_s: float
-    downscale_delay_s: float
-    max_queued_requests: int  # at each caller, beyond what the replicas take
-    num_cpus: float
-    num_gpus: float
-    drain_s: float  # a replica that shall stop finishes its requests for this long
-    surge_percent: int  # new replicas that an update starts before it stops old ones; 0: where nothing is spare
+    min_replicas: Whole  # 0: none while there is nothing to do; the first request then waits for one to start
+    max_replicas: Count
+    target_ongoing_requests: Positive  # a replica; the autoscaler adds replicas above and removes them below
+    upscale_delay_s: Amount
+    downscale_delay_s: Amount
+    max_queued_requests: Annotated[int, Ge(-1)]  # at each caller, beyond what the replicas take
+    num_cpus: Amount
+    num_gpus: Amount
+    drain_s: Amount  # a replica that shall stop finishes its requests for this long
+    # New replicas that an update starts before it stops old ones; 0: where nothing is spare.
+    surge_percent: Annotated[int, Interval(ge=0, le=100)]
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_replicas <= self.max_replicas or self.max_replicas < 1:
-            raise ConfigError(
-                f"min_replicas={self.min_replicas}, max_replicas={self.max_replicas}: use 0 <= min <= max, max >= 1"
-            )
+        if self.min_replicas > self.max_replicas:
+            raise ConfigError(f"min_replicas={self.min_replicas} is more than max_replicas={self.max_replicas}")
 
     def autoscaling(self) -> dict[str, float]:
         """Ray Serve's `autoscaling_config`."""
@@ -149,7 +137,7 @@ class ServeConfig:
     engine: EngineConfig
     ingress: ScaleConfig
     engines: ScaleConfig
-    retries: int  # of an image whose replica died
+    retries: Whole  # of an image whose replica died
     log_prompts: bool
     provenance: str  # text chunk of every PNG
 
@@ -182,3 +170,14 @@ def check_adapters(adapters: Mapping[str, str]) -> None:
             raise ConfigError(f"adapters: {name!r} is no name for a model; {BASE!r} is the base's own")
         if not isinstance(file, str) or not file:
             raise ConfigError(f"adapters.{name}={file!r} must be a file")
+
+
+def load(overrides: Sequence[str] = ()) -> ServeConfig:
+    """`conf/serve.yaml` with Hydra overrides, for those who start without the command line (`serve deploy`, tests).
+
+    Raises:
+        ConfigError: an override names nothing, or a value cannot be.
+    """
+    from serving.compose import composed
+
+    return from_mapping(ServeConfig, composed("serve", overrides))

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from pm.errors import CheckpointError, ConfigError
 from pm.resources import resource
-from serving.config import ServeConfig
+from serving.config import HttpConfig, ServeConfig
 
 _PHOTO = "assets/toon/examples/woman_1.png"
 # Whole sentences are what the toon base knows.
@@ -113,12 +114,12 @@ def stop(drain: bool = True) -> None:
 
 def greeting(config: ServeConfig, seconds: float) -> str:
     """What to paste next."""
-    url = f"http://{config.http.host}:{config.http.port}"
+    url, others = addresses(config.http)
     model, secret = next(iter(config.adapters)), "not-needed" if config.keys.file is None else "YOUR-KEY"
     auth = "" if config.keys.file is None else f'  -H "Authorization: Bearer {secret}" \\\n'
     photo, metrics = resource(_PHOTO), config.http.metrics_port
     return f"""
-Serving {model} at {url} after {seconds:.0f} s; Ctrl-C stops it. API: {url}/docs, Prometheus: port {metrics}.
+Serving {model} at {url} after {seconds:.0f} s; Ctrl-C stops it. API: {url}/docs, Prometheus: port {metrics}.{others}
 
 curl {url}/v1/images/edits \\
 {auth}  -F "image[]=@{photo}" -F "prompt={_PROMPT}" -F seed=1 \\
@@ -138,9 +139,16 @@ PY
 """
 
 
-def _check_port(host: str, port: int) -> None:
-    import socket
+def addresses(http: HttpConfig) -> tuple[str, str]:
+    """What to paste on this machine, and a sentence for the others; "all addresses" is none that can be called."""
+    host, others = http.host, ""
+    if host in ("0.0.0.0", "::"):
+        host = "127.0.0.1" if host == "0.0.0.0" else "::1"
+        others = f"\nFrom other machines: http://{socket.getfqdn()}:{http.port}"
+    return f"http://{f'[{host}]' if ':' in host else host}:{http.port}", others
 
+
+def _check_port(host: str, port: int) -> None:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -3,31 +3,14 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from serving.errors import ApiError, EngineStopped, overloaded
-from serving.http.schema import Job, Photo
+from serving.jobs import Job, Photo
 from serving.metrics import Recorder
 
 logger = logging.getLogger("ray.serve")
 _INLINE_BYTES = 64 * 1024  # Ray sends arguments below 100 KB with the call; larger ones go to its object store
-
-
-class Backend(Protocol):
-    """What the ingress needs to know of the engines."""
-
-    def share(self, photos: Sequence[Photo]) -> Any:
-        """Photos in the form that `generate` takes: once, however many images are made of them."""
-
-    def generate(self, job: Job, photos: Any) -> AsyncIterator[dict[str, Any]]:
-        """One image, as `Engine.generate` tells it. Closing the iterator gives it up.
-
-        Raises:
-            ApiError: no engine can take it.
-        """
-
-    async def ready(self) -> bool:
-        """Whether a request would be served."""
 
 
 class LocalBackend:

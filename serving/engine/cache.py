@@ -1,10 +1,11 @@
 """Identity embeddings that are kept from one request to the next."""
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from threading import Lock
 from typing import Generic, TypeVar
+
+from cachetools import LRUCache, TTLCache
 
 T = TypeVar("T")
 
@@ -19,7 +20,7 @@ class TenantCache(Generic[T]):
     def __init__(self, entries: int, tenants: int, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         """`entries`: of one tenant; 0 keeps nothing. `ttl_s`: since an entry was made, however often it is used."""
         self.entries, self.tenants, self.ttl_s, self.clock = entries, tenants, ttl_s, clock
-        self._kept: OrderedDict[str, OrderedDict[Hashable, tuple[float, T]]] = OrderedDict()
+        self._kept: LRUCache[str, TTLCache[Hashable, T]] = LRUCache(tenants)
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -29,30 +30,16 @@ class TenantCache(Generic[T]):
         """The entry, unless it is unknown or too old."""
         with self._lock:
             mine = self._kept.get(tenant)
-            if mine is None or key not in mine:
-                return None
-            expires, value = mine[key]
-            if expires <= self.clock():
-                del mine[key]
-                return None
-            mine.move_to_end(key)
-            self._kept.move_to_end(tenant)
-            return value
+            return None if mine is None else mine.get(key)
 
     def put(self, tenant: str, key: Hashable, value: T) -> None:
         """Keep an entry; old ones make room."""
         if self.entries < 1:
             return
         with self._lock:
-            now = self.clock()
-            mine = self._kept.setdefault(tenant, OrderedDict())
-            mine[key] = (now + self.ttl_s, value)
-            mine.move_to_end(key)
-            self._kept.move_to_end(tenant)
-            while len(mine) > self.entries:
-                mine.popitem(last=False)
-            while len(self._kept) > self.tenants:
-                self._kept.popitem(last=False)
+            if tenant not in self._kept:
+                self._kept[tenant] = TTLCache(self.entries, self.ttl_s, self.clock)
+            self._kept[tenant][key] = value
 
     def clear(self) -> None:
         """Forget everything."""
@@ -62,9 +49,7 @@ class TenantCache(Generic[T]):
     def expire(self) -> None:
         """Drop what is too old: photos of people are not kept longer than said, also when nobody asks again."""
         with self._lock:
-            now = self.clock()
             for tenant, mine in list(self._kept.items()):
-                for key in [key for key, (expires, _) in mine.items() if expires <= now]:
-                    del mine[key]
+                mine.expire()
                 if not mine:
                     del self._kept[tenant]

@@ -20,7 +20,7 @@ from serving.config import ServeConfig, check_adapters
 from serving.engine.cache import TenantCache
 from serving.engine.loop import Batcher, Ticket
 from serving.errors import EngineStopped
-from serving.http.schema import Job, Photo
+from serving.jobs import Job, Photo
 from serving.metrics import Recorder
 
 logger = logging.getLogger("ray.serve")

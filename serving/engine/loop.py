@@ -26,8 +26,11 @@ _IDLE_S = 10.0
 class Ticket:
     """One image on its way through the loop.
 
-    `emit` is called from the loop's thread with ("preview", image, number), then once with ("image", image) or
-    ("error", kind, message); kind is "invalid" (the client's to fix) or "failed".
+    `emit` is called from the loop's thread with ("preview", image, number) for each preview, and then once with one of
+    ("image", image);
+    ("error", kind, message, defect): kind is "invalid" (the client's to fix) or "failed", defect the exception to log
+    if it is our fault, else None;
+    ("stopped",): the loop has ended, and another replica may make the image.
     """
 
     request: Request  # without its identity

@@ -10,9 +10,9 @@ from typing import Any
 
 from starlette.responses import StreamingResponse
 
-from serving.engine.backend import Backend
 from serving.errors import ApiError, invalid
-from serving.http.schema import ImageRequest, Job
+from serving.http.schema import ImageRequest
+from serving.jobs import Backend, Job
 
 # OpenAI's clients read token counts of a finished stream; images here have none.
 _USAGE = {

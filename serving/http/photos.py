@@ -13,7 +13,7 @@ from pm.errors import install_hint, reason
 from pm.photo.pixels import flatten, is_heif, register_heif, upright
 from serving.config import LimitsConfig
 from serving.errors import ApiError, invalid
-from serving.http.schema import Photo
+from serving.jobs import Photo
 
 logger = logging.getLogger("ray.serve")
 _LEAST_SIDE = 16

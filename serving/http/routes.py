@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 
 from serving.config import BASE
 from serving.errors import ApiError
+from serving.http.docs import add_docs
 from serving.http.schema import ImageRequest
 from serving.http.service import Service, answer_headers, request_id_of
 
@@ -21,6 +22,8 @@ def create_app(service: Service) -> FastAPI:
         title="PhotoMaker on Ray",
         description="Portraits of the person in your photos, in the shape of OpenAI's images API.",
         version="1",
+        docs_url=None,  # FastAPI's pages load their scripts from elsewhere
+        redoc_url=None,
     )
 
     async def edits(request: Request):
@@ -36,6 +39,7 @@ def create_app(service: Service) -> FastAPI:
     _add_models(app, service)
     _add_probes(app, service)
     _add_errors(app)
+    add_docs(app)
     return app
 
 

@@ -5,14 +5,13 @@ import math
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from serving.config import BASE, ServeConfig
 from serving.errors import ApiError, invalid
+from serving.jobs import Job
 
 
 class ImageRequest(BaseModel):
@@ -63,35 +62,6 @@ class ImageRequest(BaseModel):
             if not (math.isfinite(weight) and 0 <= weight <= 10):
                 raise ValueError(f"{weight} is out of range; use 0 to 10, 1 is neutral")
         return value
-
-
-@dataclass(frozen=True)
-class Photo:
-    """One uploaded photo, checked and decoded."""
-
-    digest: str  # SHA-256 of the file
-    pixels: np.ndarray  # uint8 RGB [H, W, 3]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One image to make: everything the engine needs, except the photos. Every value is decided, also the seed, so
-    that a second try on another replica makes the same image."""
-
-    request_id: str
-    tenant: str  # the key's name; identities are cached for it alone
-    model: str
-    prompt: str
-    negative_prompt: str | None  # None: the base's null text
-    seed: int
-    steps: int
-    guidance: float
-    start_merge_step: int | None  # the last step that sees the text only; None: the service's own share of the steps
-    weights: tuple[float, ...] | None
-    width: int | None  # pixels
-    height: int | None
-    preprocess: str
-    partials: int
 
 
 def parse(fields: Mapping[str, Any]) -> ImageRequest:

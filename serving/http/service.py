@@ -16,14 +16,14 @@ from starlette.responses import JSONResponse, Response
 
 from pm.errors import ConfigError
 from serving.config import ServeConfig
-from serving.engine.backend import Backend
 from serving.errors import ApiError, invalid, overloaded
 from serving.http.answers import EventStream, as_error_event, as_event, as_json, run
 from serving.http.keys import ANONYMOUS, Key, KeyFile
 from serving.http.photos import decode
 from serving.http.quota import Quotas
-from serving.http.schema import ImageRequest, Job, Photo, fields_of, jobs, parse
+from serving.http.schema import ImageRequest, fields_of, jobs, parse
 from serving.http.upload import Budget, Upload
+from serving.jobs import Backend, Job, Photo
 from serving.metrics import Recorder
 
 # A child, so that its line of every request is seen where Serve's own are silenced.

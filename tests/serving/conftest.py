@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from serving.settings import load
+from serving.config import load
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 

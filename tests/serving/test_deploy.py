@@ -10,9 +10,8 @@ import pytest
 import yaml
 
 from pm.errors import ConfigError, PmError
-from serving.config import ServeConfig
+from serving.config import ServeConfig, load
 from serving.run import check, greeting
-from serving.settings import load
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,12 +8,11 @@ import sys
 import pytest
 
 from pm.errors import ConfigError
-from serving import keys as keys_module
-from serving.config import HttpConfig
+from serving.config import HttpConfig, load
 from serving.engine.cache import TenantCache
+from serving.http import keys as keys_module
 from serving.http.keys import Key, KeyFile, hash_key, read_keys, write_keys
 from serving.http.quota import LocalQuotas
-from serving.settings import load
 
 
 class Clock:

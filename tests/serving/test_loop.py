@@ -10,7 +10,7 @@ from PIL import Image
 from support.requests import PROMPT, photo
 
 from serving.http.photos import decode
-from serving.http.schema import Job
+from serving.jobs import Job
 from serving.metrics import MemoryRecorder
 
 

@@ -11,9 +11,9 @@ from PIL import Image
 from support.requests import photo
 
 from pm.photo.pixels import register_heif
+from serving.config import load
 from serving.errors import ApiError
 from serving.http.photos import decode
-from serving.settings import load
 
 
 @pytest.fixture(scope="module")

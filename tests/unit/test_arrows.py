@@ -28,6 +28,8 @@ FORBIDDEN = {
     "pm/toon": ("pm.train", "pm.sample", "pm.evaluate", "pm.data", "pm.model"),
     "pm/train": ("pm.evaluate",),
     "serving": ("pipelines", "pm.train", "pm.evaluate", "pm.data"),
+    "serving/http": ("serving.engine", "pm.sample", "pm.model", "ray", "torch"),
+    "serving/engine": ("serving.http", "fastapi", "starlette"),
 }
 
 # Part of a program above the rooms: `python -m pm.toon.pretrain` makes the base and its first adapter.

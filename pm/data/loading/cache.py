@@ -1,9 +1,10 @@
 """Least-recently-used cache bounded by bytes."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from threading import RLock
 from typing import Any
+
+from cachetools import LRUCache
 
 
 class ByteCache:
@@ -14,20 +15,20 @@ class ByteCache:
 
     def __init__(self, limit: int):
         self.limit = limit
-        self.size = 0
-        self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._entries: LRUCache[Hashable, tuple[Any, int]] = LRUCache(limit, getsizeof=lambda entry: entry[1])
         self._lock = RLock()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all entries."""
+        return int(self._entries.currsize)
 
     def get(self, key: Hashable, load: Callable[[], tuple[Any, int]]) -> Any:
         """The entry of `key`, from `load() -> (value, bytes)` the first time."""
         with self._lock:
             if key in self._entries:
-                self._entries.move_to_end(key)
                 return self._entries[key][0]
             value, size = load()
             if size <= self.limit:
                 self._entries[key] = (value, size)
-                self.size += size
-            while self.size > self.limit:
-                self.size -= self._entries.popitem(last=False)[1][1]
             return value
