@@ -235,8 +235,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _number(error: BaseException) -> int | None:
     """The system's number of an error or of what led to it."""
     for each in _chain(error):
-        if getattr(each, "errno", None):
-            return each.errno
+        number = getattr(each, "errno", None)
+        if number:
+            return int(number)
         found = _IN_TEXT.search(str(each))
         if found:
             return int(found[1])

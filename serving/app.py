@@ -4,7 +4,7 @@
 """
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -29,8 +29,7 @@ NAME = "photomaker"
 _CONNECTIONS = 1024
 
 
-@serve.deployment(name="Engine")
-class EngineDeployment:
+class EngineReplica:
     """A replica of the sampler."""
 
     def __init__(self, config: ServeConfig) -> None:
@@ -39,7 +38,7 @@ class EngineDeployment:
 
         self.engine, self.configured = Engine(config, RayRecorder()), False
 
-    async def generate(self, job: Job, photos: Sequence[Photo]) -> AsyncIterator[dict[str, Any]]:
+    async def generate(self, job: Job, photos: Sequence[Photo]) -> AsyncGenerator[dict[str, Any], None]:
         """`Engine.generate`."""
         async with aclosing(self.engine.generate(job, photos)) as events:
             async for event in events:
@@ -70,8 +69,7 @@ class EngineDeployment:
             self.engine.stop()
 
 
-@serve.deployment(name="Quotas")
-class QuotasDeployment:
+class QuotasReplica:
     """One place for the rates of all keys, however many ingress replicas there are."""
 
     def __init__(self, config: ServeConfig) -> None:
@@ -97,9 +95,7 @@ class _RemoteQuotas:
         await self.handle.release.remote(name, lease)
 
 
-@serve.deployment(name="Ingress")
-@serve.ingress()
-class IngressDeployment:
+class IngressReplica:
     """A replica that speaks HTTP."""
 
     def __init__(self, config: ServeConfig, engine: DeploymentHandle, quotas: DeploymentHandle | None) -> None:
@@ -119,6 +115,12 @@ class IngressDeployment:
     def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """The names that clients may use; the engines get the same."""
         self.service.adapters = dict(user_config["adapters"])
+
+
+# Not as decorators: type checkers take a decorated class for what it was before.
+EngineDeployment = serve.deployment(name="Engine")(EngineReplica)
+QuotasDeployment = serve.deployment(name="Quotas")(QuotasReplica)
+IngressDeployment = serve.deployment(name="Ingress")(serve.ingress()(IngressReplica))
 
 
 def deploy(config: ServeConfig) -> serve.Application:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
@@ -46,7 +46,7 @@ def composed(config_name: str, overrides: Sequence[str] = (), resolve: bool = Tr
     hydra.clear()
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(resource("conf"))):
-            return OmegaConf.to_container(compose(config_name, list(overrides)), resolve=resolve)
+            return cast(dict[str, Any], OmegaConf.to_container(compose(config_name, list(overrides)), resolve=resolve))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(" ".join(str(error).split())) from error
     finally:

@@ -12,8 +12,10 @@ from pm.errors import ConfigError
 from pm.model.config import BaseConfig
 from pm.sample.config import SamplerConfig
 
-Whole, Count = Annotated[int, Ge(0)], Annotated[int, Ge(1)]
-Amount, Positive = Annotated[float, Ge(0)], Annotated[float, Gt(0)]
+Whole = Annotated[int, Ge(0)]
+Count = Annotated[int, Ge(1)]
+Amount = Annotated[float, Ge(0)]
+Positive = Annotated[float, Gt(0)]
 BASE = "base"  # the base's name in the API, as in `pm.sample`: plain prompts, no photos
 
 

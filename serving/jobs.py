@@ -1,6 +1,6 @@
 """What passes between HTTP and the engines; neither room imports the other."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,7 +42,7 @@ class Backend(Protocol):
     def share(self, photos: Sequence[Photo]) -> Any:
         """Photos in the form that `generate` takes: once, however many images are made of them."""
 
-    def generate(self, job: Job, photos: Any) -> AsyncIterator[dict[str, Any]]:
+    def generate(self, job: Job, photos: Any) -> AsyncGenerator[dict[str, Any], None]:
         """One image, as `Engine.generate` tells it. Closing the iterator gives it up.
 
         Raises:

@@ -1,7 +1,7 @@
 """What Prometheus sees. One table of names, one recorder for Ray and one for a single process."""
 
 from collections import defaultdict
-from typing import Protocol
+from typing import Any, Protocol
 
 # name -> (kind, help, tags, histogram bounds)
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
@@ -46,11 +46,15 @@ class RayRecorder:
     def __init__(self) -> None:
         from ray.serve import metrics
 
-        kinds = {"counter": metrics.Counter, "gauge": metrics.Gauge}
+        kinds: dict[str, Any] = {
+            "counter": metrics.Counter,
+            "gauge": metrics.Gauge,
+            "histogram": metrics.Histogram,
+        }
         self._metrics = {
-            name: metrics.Histogram(name, description=text, boundaries=list(bounds), tag_keys=tags)
-            if kind == "histogram"
-            else kinds[kind](name, description=text, tag_keys=tags)
+            name: kinds[kind](
+                name, description=text, tag_keys=tags, **({"boundaries": list(bounds)} if kind == "histogram" else {})
+            )
             for name, (kind, text, tags, bounds) in METRICS.items()
         }
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from serving.errors import ApiError, EngineStopped, overloaded
@@ -22,7 +22,7 @@ class LocalBackend:
     def share(self, photos: Sequence[Photo]) -> Any:
         return photos
 
-    def generate(self, job: Job, photos: Any) -> AsyncIterator[dict[str, Any]]:
+    def generate(self, job: Job, photos: Any) -> AsyncGenerator[dict[str, Any], None]:
         return self.engine.generate(job, photos)
 
     async def ready(self) -> bool:
@@ -45,7 +45,7 @@ class RayBackend:
             return photos
         return ray.put(list(photos))
 
-    async def generate(self, job: Job, photos: Any) -> AsyncIterator[dict[str, Any]]:
+    async def generate(self, job: Job, photos: Any) -> AsyncGenerator[dict[str, Any], None]:
         from ray.exceptions import RayError
         from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 

@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from pm.errors import PmError, RequestError
 from pm.model.prompt import CLASS_WORDS
@@ -55,7 +56,7 @@ class Engine:
         )
         self.adapters: dict[str, tuple] = {}  # name -> which file, and as of when
         self._swap(config.adapters)
-        self.cache = TenantCache(config.cache.photos, config.cache.tenants, config.cache.ttl_s)
+        self.cache: TenantCache[Tensor] = TenantCache(config.cache.photos, config.cache.tenants, config.cache.ttl_s)
         self.batcher = Batcher(self.pipeline, config.engine, self.cache, recorder)
         self._preparing: dict[tuple, asyncio.Future] = {}
 
@@ -83,7 +84,7 @@ class Engine:
     def stop(self) -> None:
         self.batcher.stop()
 
-    async def generate(self, job: Job, photos: Sequence[Photo]) -> AsyncIterator[dict[str, Any]]:
+    async def generate(self, job: Job, photos: Sequence[Photo]) -> AsyncGenerator[dict[str, Any], None]:
         """Make one image.
 
         Yields:
@@ -91,7 +92,8 @@ class Engine:
             "error", "kind", "message"}; errors are no exceptions, since those would be logged, prompts and all.
             Closing the generator gives the image up.
         """
-        loop, events = asyncio.get_running_loop(), asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        events: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
         try:
             ticket = await self._ticket(job, photos, lambda e: loop.call_soon_threadsafe(events.put_nowait, e))
         except PmError as error:

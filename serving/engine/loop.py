@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -190,7 +190,7 @@ class Batcher:
         requests = []
         for ticket in joining:
             if ticket.embeds:
-                stack = stacks.setdefault((ticket.tenant, *ticket.keys), torch.stack(ticket.embeds))
+                stack = stacks.setdefault((ticket.tenant, *ticket.keys), torch.stack(cast(list[Tensor], ticket.embeds)))
                 requests.append(replace(ticket.request, id_images=(), id_embeds=stack))
             else:
                 requests.append(ticket.request)

@@ -4,11 +4,12 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from serving.errors import ApiError, invalid
 from serving.http.schema import ImageRequest
@@ -23,7 +24,7 @@ _USAGE = {
 }
 
 
-async def run(backend: Backend, jobs: Sequence[Job], photos: Any) -> AsyncIterator[tuple[int, dict[str, Any]]]:
+async def run(backend: Backend, jobs: Sequence[Job], photos: Any) -> AsyncGenerator[tuple[int, dict[str, Any]], None]:
     """All images of a request at once; events as they come, with the number of their image.
 
     Closing the iterator gives up what is not finished.
@@ -109,7 +110,7 @@ class EventStream(StreamingResponse):
         super().__init__(content, media_type="text/event-stream", headers=headers)
         self.content, self.stack = content, stack
 
-    async def __call__(self, scope, receive, send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self.stack, aclosing(self.content):
             await super().__call__(scope, receive, send)
 

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from serving.config import BASE
@@ -26,11 +26,11 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
 
-    async def edits(request: Request):
+    async def edits(request: Request) -> Response:
         """Portraits from 1-16 photos of a person and a prompt."""
         return await service.answer(request, "edits")
 
-    async def generations(request: Request):
+    async def generations(request: Request) -> Response:
         """Images from a prompt alone, by the base model."""
         return await service.answer(request, "generations")
 
@@ -48,13 +48,13 @@ def _add_models(app: FastAPI, service: Service) -> None:
         return {"id": name, "object": "model", "created": _STARTED, "owned_by": "photomaker"}
 
     @app.get("/v1/models")
-    async def models(request: Request):
+    async def models(request: Request) -> dict[str, Any]:
         """Adapters by name, and the base alone."""
         service.authenticate(request)
         return {"object": "list", "data": [described(name) for name in (*service.adapters, BASE)]}
 
     @app.get("/v1/models/{name:path}")
-    async def model(request: Request, name: str):
+    async def model(request: Request, name: str) -> dict[str, Any]:
         """One of them."""
         service.authenticate(request)
         if name != BASE and name not in service.adapters:
@@ -64,12 +64,12 @@ def _add_models(app: FastAPI, service: Service) -> None:
 
 def _add_probes(app: FastAPI, service: Service) -> None:
     @app.api_route("/healthz", methods=["GET", "HEAD"])
-    async def healthz():
+    async def healthz() -> dict[str, str]:
         """This process answers."""
         return {"status": "ok"}
 
     @app.api_route("/readyz", methods=["GET", "HEAD"])
-    async def readyz():
+    async def readyz() -> dict[str, str]:
         """Requests are served; with no engine running because nobody asked, the first one starts it."""
         if await service.backend.ready():
             return {"status": "ready"}
@@ -80,12 +80,12 @@ def _add_errors(app: FastAPI) -> None:
     """Everything that is not an answer has OpenAI's error shape."""
 
     @app.exception_handler(ApiError)
-    async def refused(request: Request, error: ApiError):
+    async def refused(request: Request, error: ApiError) -> Response:
         headers = error.headers() | answer_headers(request, request_id_of(request))
         return JSONResponse(error.body(), error.status, headers=headers)
 
     @app.exception_handler(HTTPException)
-    async def routing(request: Request, error: HTTPException):
+    async def routing(request: Request, error: HTTPException) -> Response:
         path = request.url.path[:80]
         message = f"{request.method} {path}: {error.detail}; see /docs"
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")

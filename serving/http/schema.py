@@ -85,7 +85,7 @@ def parse(fields: Mapping[str, Any]) -> ImageRequest:
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "missing":
             raise invalid(f"{name} is missing", name, code="missing_required_parameter") from None
-        raise invalid(f"{name}={_shown(fields.get(name))}: {message}", name) from None
+        raise invalid(f"{name}={_shown(fields.get(name or ''))}: {message}", name) from None
 
 
 def jobs(

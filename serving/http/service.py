@@ -5,7 +5,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -161,7 +161,14 @@ class Service:
         self._count(images)
         stack.callback(self._count, -images)
 
-    async def _events(self, call: Call, todo: list[Job], first: tuple, events: Any, deadline: float):
+    async def _events(
+        self,
+        call: Call,
+        todo: list[Job],
+        first: tuple[int, dict[str, Any]],
+        events: AsyncGenerator[tuple[int, dict[str, Any]], None],
+        deadline: float,
+    ) -> AsyncGenerator[bytes, None]:
         family = FAMILIES[call.route]
         try:
             async with asyncio.timeout_at(deadline):
@@ -175,16 +182,14 @@ class Service:
                     except StopAsyncIteration:
                         return
         except ApiError as error:
-            self._reject(call, error)
-            yield as_error_event(error)
+            failed = error
         except TimeoutError:
-            error = self._timeout()
-            self._reject(call, error)
-            yield as_error_event(error)
+            failed = self._timeout()
         except Exception:
             logger.exception("request_id=%s broke", call.request_id)
-            self._reject(call, _defect())
-            yield as_error_event(_defect())
+            failed = _defect()
+        self._reject(call, failed)
+        yield as_error_event(failed)
 
     def _refuse(self, request: Request, call: Call, error: ApiError) -> Response:
         self._reject(call, error)

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -13,6 +13,9 @@ from starlette.requests import ClientDisconnect, Request
 
 from serving.config import LimitsConfig
 from serving.errors import ApiError, invalid, overloaded
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 _FIELD_BYTES, _FIELDS = 64 * 1024, 64
 _JSON_BYTES = 1024 * 1024
@@ -127,7 +130,7 @@ class _Parts:
         self._header, self._value = bytearray(), bytearray()
         self._begin()
 
-    def callbacks(self) -> dict[str, Any]:
+    def callbacks(self) -> "MultipartCallbacks":
         return {
             "on_part_begin": self._begin,
             "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
