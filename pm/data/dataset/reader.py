@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ class IdentityDataset:
         stored: Stored = Stored(),  # noqa: B008 - frozen
     ):
         self.path, self.samples = Path(path), samples
+        self._cache_mb, self._stored = cache_mb, stored
         self.meta = read_meta(path)
         has = self.meta.get("features", {})
         self.storage: str = has.get("storage", "float16")
@@ -90,6 +91,13 @@ class IdentityDataset:
 
     def __len__(self) -> int:
         return len(self._places)
+
+    def opener(self, processes: int) -> Callable[[], "IdentityDataset"]:
+        """What opens this dataset in one of several processes, which share its cache's size; it can be pickled."""
+        size = max(1, self._cache_mb // processes)
+        return functools.partial(
+            IdentityDataset, self.path.absolute(), self.samples, cache_mb=size, stored=self._stored
+        )
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

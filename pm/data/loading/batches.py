@@ -63,6 +63,12 @@ class Batch:
         """The captions' features, as the text encoders gave them."""
         return TextFeatures(self.embeds, self.pooled)
 
+    def pin_memory(self) -> "Batch":
+        """A copy in page-locked memory; torch's `DataLoader` asks for it."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        pinned = {name: value.pin_memory() for name, value in values.items() if isinstance(value, Tensor)}
+        return dataclasses.replace(self, **pinned)
+
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Batch":
         """Move all tensors; cast the floating ones. Time ids stay float32: bfloat16 cannot hold 1025."""
         moved = {}

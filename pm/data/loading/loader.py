@@ -1,14 +1,13 @@
-"""Batches for one of W workers, prefetched, resumable to the sample."""
+"""Batches for one of W workers, made ahead, resumable to the sample."""
 
-import queue
-import threading
 from collections.abc import Iterator
 
 from pm.data.dataset.reader import IdentityDataset
-from pm.data.loading.batches import Batch, collate
+from pm.data.loading.ahead import Ahead, Processes, Thread
+from pm.data.loading.batches import Batch
+from pm.data.loading.share import Share
 
 PREFETCH = 2  # batches
-_POLL_SECONDS = 0.2
 
 
 class Loader(Iterator[Batch]):
@@ -27,6 +26,8 @@ class Loader(Iterator[Batch]):
         update: samples of one optimizer update, over all workers and micro-batches, if it may not divide evenly: the
             update's last micro-batch is then smaller, and a worker that gets nothing of it computes the first sample.
         prefetch: batches made ahead by a background thread; 0 makes them when asked.
+        processes: that make batches ahead instead of the thread; 0: none.
+        pinned: of processes, put batches into page-locked memory for a GPU.
     """
 
     def __init__(
@@ -39,16 +40,14 @@ class Loader(Iterator[Batch]):
         world_size: int = 1,
         update: int | None = None,
         prefetch: int = PREFETCH,
+        processes: int = 0,
+        pinned: bool = False,
     ):
-        self.dataset, self.batch_size, self.seed, self.update = dataset, batch_size, seed, update
-        self.rank, self.world_size, self.prefetch = rank, world_size, prefetch
+        self.dataset = dataset
+        self._share = Share(dataset, batch_size, seed, rank, world_size, update)
+        self._prefetch, self._processes, self._pinned = prefetch, processes, pinned
         self._consumed = 0
-        self._worker: _Prefetcher | None = None
-
-    def after(self, consumed: int) -> int:
-        """Samples consumed after the global micro-batch that begins at `consumed`."""
-        end = consumed + self.batch_size * self.world_size
-        return end if self.update is None else min(end, (consumed // self.update + 1) * self.update)
+        self._ahead: Ahead | None = None
 
     @property
     def epoch(self) -> float:
@@ -65,79 +64,22 @@ class Loader(Iterator[Batch]):
         self._consumed = int(state["consumed"])
 
     def __next__(self) -> Batch:
-        if self.prefetch == 0:
-            batch = self.batch_at(self._consumed)
+        if self._prefetch == 0 and self._processes == 0:
+            batch = self._share.batch_at(self._consumed)
         else:
-            if self._worker is None:
-                self._worker = _Prefetcher(self, self._consumed)
-            batch = self._worker.get()
-        self._consumed = self.after(self._consumed)
+            if self._ahead is None:
+                self._ahead = self._start()
+            batch = self._ahead.get()
+        self._consumed = self._share.after(self._consumed)
         return batch
 
-    def batch_at(self, consumed: int) -> Batch:
-        """This worker's batch after `consumed` samples: a pure function, whatever was loaded before."""
-        positions = range(consumed + self.rank, self.after(consumed), self.world_size)
-        size = len(self.dataset)
-        return collate([self.dataset.sample(self.seed, p // size, p % size) for p in positions or [consumed]])
+    def _start(self) -> Ahead:
+        if self._processes:
+            return Processes(self._share, self._consumed, self._processes, self._pinned)
+        return Thread(self._share, self._consumed, self._prefetch)
 
     def close(self) -> None:
-        """Stop the background thread; the next batch starts a new one."""
-        if self._worker is not None:
-            self._worker.stop()
-            self._worker = None
-
-    def __del__(self) -> None:
-        worker = getattr(self, "_worker", None)
-        if worker is not None:
-            worker.stopped.set()  # no join: at interpreter exit it would wait for a thread that no longer runs
-
-
-class _Prefetcher:
-    """Makes batches ahead in a thread. Its errors are raised where the batch is asked for."""
-
-    def __init__(self, loader: Loader, consumed: int):
-        self.stopped = threading.Event()
-        self._batches: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=loader.prefetch)
-        self._error: BaseException | None = None
-        # The thread gets a loader of its own: if it held `loader`, that could never be collected.
-        source = Loader(
-            loader.dataset,
-            loader.batch_size,
-            seed=loader.seed,
-            rank=loader.rank,
-            world_size=loader.world_size,
-            update=loader.update,
-            prefetch=0,
-        )
-        self._thread = threading.Thread(
-            target=_fill, args=(source, consumed, self._batches, self.stopped), name="prefetch", daemon=True
-        )
-        self._thread.start()
-
-    def get(self) -> Batch:
-        if self._error is None:
-            item = self._batches.get()
-            if not isinstance(item, BaseException):
-                return item
-            self._error = item
-        raise self._error
-
-    def stop(self) -> None:
-        self.stopped.set()
-        self._thread.join()
-
-
-def _fill(source: Loader, consumed: int, batches: queue.Queue, stopped: threading.Event) -> None:
-    failed = False
-    while not failed and not stopped.is_set():
-        try:
-            item: Batch | BaseException = source.batch_at(consumed)
-        except BaseException as error:
-            item, failed = error, True
-        while not stopped.is_set():
-            try:
-                batches.put(item, timeout=_POLL_SECONDS)
-                break
-            except queue.Full:
-                continue
-        consumed = source.after(consumed)
+        """End the thread or processes that work ahead; the next batch starts new ones."""
+        if self._ahead is not None:
+            self._ahead.stop()
+            self._ahead = None

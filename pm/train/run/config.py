@@ -22,6 +22,7 @@ class WorkersConfig:
     grow_seconds: Annotated[int, Ge(1)]  # how often a run with fewer than `num` looks for room for more
     use_gpu: bool | str  # "auto": when Ray has any
     cpus_per_worker: Annotated[int | None, Ge(1)]  # None: an even share of the CPUs without GPUs, one otherwise
+    loaders: Annotated[int | None, Ge(0)]  # processes of each worker that read and decode; None: by device
     max_failures: Annotated[int, Ge(-1)]  # lost workers the run survives, from the last checkpoint; -1: any number
     wait_seconds: Annotated[int, Ge(0)]  # for a cluster to bring what is needed; a Ray of this machine alone will not
     logs: bool  # show what the workers print; errors reach the terminal in any case

@@ -30,6 +30,7 @@ class TrainContext(Protocol):
 
     rank: int
     workers: int
+    local_workers: int  # on this machine
     device: torch.device
     run_dir: Path
 
@@ -56,7 +57,7 @@ class TrainContext(Protocol):
 class LocalContext:
     """One process, no cluster: for tests, debugging and notebooks."""
 
-    rank, workers = 0, 1
+    rank, workers, local_workers = 0, 1, 1
 
     def __init__(self, run_dir: str | Path, num_to_keep: int | None = None, device: str = "cpu"):
         self.run_dir, self.device = Path(run_dir), torch.device(device)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from pm.cpus import available_cpus
 from pm.data.config import SamplesConfig
 from pm.data.dataset.reader import IdentityDataset, Stored
 from pm.data.loading.loader import PREFETCH, Loader
@@ -35,6 +36,7 @@ from pm.train.step import TrainStep, choose_precision, train_in_float32
 
 # How preprocess prepares ID photos: a square around the face, noise outside the person's mask.
 CROP_MODE = "face+mask"
+_MOST_LOADERS = 4  # processes that decode for one GPU, unless told otherwise
 
 
 def run_worker(
@@ -156,6 +158,7 @@ def _load(config: RunConfig, context: TrainContext, progress: Progress | None) -
 
 
 def _loader(config: RunConfig, context: TrainContext, dataset: IdentityDataset) -> Loader:
+    on_gpu = context.device.type == "cuda"
     return Loader(
         dataset,
         config.train.micro_batch(context.workers),
@@ -163,9 +166,22 @@ def _loader(config: RunConfig, context: TrainContext, dataset: IdentityDataset) 
         rank=context.rank,
         world_size=context.workers,
         update=config.train.batch_size,
-        # On a CPU the thread that loads ahead takes cores from the training, which waits for its slowest thread.
-        prefetch=0 if context.device.type == "cpu" else PREFETCH,
+        prefetch=PREFETCH if on_gpu else 0,
+        processes=loading_processes(config.workers.loaders, context),
+        pinned=on_gpu,
     )
+
+
+def loading_processes(wanted: int | None, context: TrainContext) -> int:
+    """How many processes of this worker read and decode; 0: a thread beside a GPU, and on a CPU the training itself.
+
+    On a CPU whoever loads ahead takes cores from the training, which waits for its slowest thread.
+    """
+    if wanted is not None:
+        return wanted
+    if context.device.type == "cpu":
+        return 0
+    return max(0, min(_MOST_LOADERS, available_cpus() // context.local_workers - 1))
 
 
 def _stored(config: RunConfig) -> Stored:

@@ -95,7 +95,7 @@ def test_threads_end_with_their_loader(data):
     loader.close()
     assert not prefetching() - before
     next(loader)
-    thread = loader._worker._thread
+    thread = loader._ahead._thread
     del loader
     gc.collect()
     thread.join(5)

@@ -1,0 +1,67 @@
+"""Batches from several processes are the batches of one, bit for bit, and so are their errors."""
+
+import dataclasses
+import itertools
+import os
+import time
+
+import pytest
+import torch
+from support.photos import SAMPLES, write_dataset
+
+from pm.data.dataset.reader import IdentityDataset
+from pm.data.loading.loader import Loader
+from pm.errors import DataError
+
+
+def children() -> set[int]:
+    """Processes that this one has started and that still run."""
+    task = f"/proc/{os.getpid()}/task"
+    return {int(pid) for thread in os.listdir(task) for pid in open(f"{task}/{thread}/children").read().split()}
+
+
+def assert_same(one, other):
+    for field in dataclasses.fields(one):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b, field.name
+
+
+def test_two_processes_give_the_same_batches_from_any_position_and_end(dataset_path):
+    data = IdentityDataset(dataset_path, SAMPLES)
+    share = {"seed": 5, "rank": 1, "world_size": 2, "update": 6}
+    alone, spread = Loader(data, 2, prefetch=0, **share), Loader(data, 2, processes=2, **share)
+    before, state = children(), torch.get_rng_state()
+    for loader in (alone, spread):
+        loader.load_state_dict({"consumed": 12})
+    for one, other in itertools.islice(zip(alone, spread, strict=True), 9):
+        assert_same(one, other)
+    assert spread.state_dict() == alone.state_dict()
+    assert torch.equal(torch.get_rng_state(), state)  # the training's own numbers are the same with and without
+    assert len(children() - before) >= 2
+    spread.close()
+    for _ in range(100):
+        left = {pid for pid in children() - before if b"resource_tracker" not in _command(pid)}
+        if not left:
+            break
+        time.sleep(0.05)
+    assert not left
+
+
+def _command(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
+            return stream.read()
+    except OSError:
+        return b"resource_tracker"  # it has ended
+
+
+def test_a_damaged_part_is_our_one_line_from_a_process_too(tmp_path):
+    path = write_dataset(tmp_path / "d", {"a": 3})
+    (path / "part-00000.parquet").write_bytes(b"damaged")
+    loader = Loader(IdentityDataset(path, SAMPLES), 2, seed=0, processes=1)
+    for _ in range(2):
+        with pytest.raises(DataError, match="is damaged") as error:
+            next(loader)
+        assert "Traceback" not in str(error.value) and "\n" not in str(error.value)
+    assert loader.state_dict() == {"consumed": 0}
+    loader.close()
