@@ -3,7 +3,11 @@
 import logging
 import os
 import signal
+import site
+import sys
+import sysconfig
 import threading
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -14,7 +18,7 @@ from pm.resources import checkout
 def ray_init(**overrides: Any) -> None:
     """Start a local Ray, or join the cluster that `RAY_ADDRESS` (or `ray job submit`) names; does nothing if connected.
 
-    Workers find a checkout through PYTHONPATH, are silent unless something is wrong, and never phone home.
+    Workers find the modules that this process finds, are silent unless something is wrong, and never phone home.
     """
     if ray.is_initialized():
         return
@@ -26,9 +30,7 @@ def ray_init(**overrides: Any) -> None:
         "TOKENIZERS_PARALLELISM": "false",
     }.items():
         os.environ.setdefault(key, value)
-    # An installed project is found like any other package.
-    root, given = checkout(), os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    path = os.pathsep.join(dict.fromkeys(filter(None, [str(root or ""), *given])))
+    path = os.pathsep.join(module_folders())
     settings: dict[str, Any] = {"log_to_driver": True, "logging_level": logging.ERROR}
     if os.environ.get("RAY_ADDRESS"):
         settings["runtime_env"] = {"env_vars": {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}}
@@ -41,3 +43,20 @@ def ray_init(**overrides: Any) -> None:
     ray.init(**{**settings, **overrides})
     if callable(before) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # Ray puts its own in place, which ends this process without a word
+
+
+def module_folders() -> list[str]:
+    """What a worker needs on its PYTHONPATH to find the modules that this process finds, parts of the user's own too.
+
+    The checkout, if this is one (an installed project is found like any other package); then PYTHONPATH, and what this
+    process has added to its path since. Ray itself adds the working directory.
+    """
+    libraries = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")]
+    libraries += [*site.getsitepackages(), site.getusersitepackages()]
+    added = [
+        folder
+        for folder in sys.path
+        if Path(folder).is_absolute() and Path(folder).is_dir() and not any(map(Path(folder).is_relative_to, libraries))
+    ]
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return list(dict.fromkeys(filter(None, [str(checkout() or ""), *given, *added])))

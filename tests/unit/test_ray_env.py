@@ -1,0 +1,29 @@
+"""Ray's workers find the modules that the driver finds, and no library twice."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+
+from pm.ray_env import module_folders
+from pm.resources import checkout
+
+
+def test_modules_of_the_users_own_are_found(tmp_path, monkeypatch):
+    """A notebook that adds a folder to its path, a script in a folder of its own, PYTHONPATH."""
+    (tmp_path / "added").mkdir()
+    (tmp_path / "added" / "mine.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "given"))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "added"), str(tmp_path / "gone"), ""])
+    folders = module_folders()
+    assert folders[:2] == [str(checkout()), str(tmp_path / "given")]
+    assert str(tmp_path / "added") in folders and str(tmp_path / "gone") not in folders and "" not in folders
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    subprocess.run([sys.executable, "-c", "import mine, pm"], env=env, check=True, cwd=tmp_path)
+
+
+def test_libraries_are_left_where_they_are():
+    """In front of the standard library, one of their modules could hide one of its own."""
+    folders = module_folders()
+    assert not {sysconfig.get_path("purelib"), sysconfig.get_path("stdlib")} & set(folders)
+    assert len(folders) == len(set(folders))
