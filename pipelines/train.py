@@ -13,7 +13,7 @@ from pm.config import from_mapping
 from pm.train.run.config import RunConfig
 
 # Keys of the command line alone: short names for what is in `adapter` and `dataset`, and where things are.
-ALIASES = {"compose": None, "merge": None, "data": str, "draw": int, "wild": str, "storage_path": str}
+ALIASES = {"merge": None, "data": str, "draw": int, "wild": str, "storage_path": str}
 
 
 @entry("train", RunConfig, extra=ALIASES, run=run_cell)

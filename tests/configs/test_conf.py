@@ -1,5 +1,6 @@
 """Every YAML under conf/ composes with an entry point that uses it, and builds its dataclasses."""
 
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,9 +9,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from pipelines.forget import ForgetConfig
+from pm.choice import Choice, part_names
 from pm.config import from_mapping
 from pm.data.config import BrowseConfig, PreprocessConfig
 from pm.evaluate.config import EvaluateConfig
+from pm.model.families.base import Family
 from pm.sample.config import GenerateConfig
 from pm.train.config import ExportConfig
 from pm.train.run.config import RunConfig
@@ -22,7 +25,7 @@ ENTRIES = {
     "preprocess": (PreprocessConfig, ["dataset.root=photos"], ("forget",)),
     "browse": (BrowseConfig, ["data=data/x"], ("data",)),
     "forget": (ForgetConfig, ["data=data/x", "who=anna_woman"], ()),
-    "train": (RunConfig, ["data=data/x"], ("compose", "merge", "data", "draw", "wild", "storage_path")),
+    "train": (RunConfig, ["data=data/x"], ("merge", "data", "draw", "wild", "storage_path")),
     "generate": (GenerateConfig, ["prompt=a man img", "id_images=[a.png]"], ()),
     "evaluate": (EvaluateConfig, [], ()),
     "export": (ExportConfig, ["checkpoint=runs/x"], ()),
@@ -39,6 +42,7 @@ GROUPS = {
     "caption": ("preprocess",),
     "marking": ("preprocess",),
     "model": ("train",),
+    "compose": ("train",),
     "engine": ("train",),
     "loss_weights": ("train",),
     "experiment": ("train",),
@@ -89,6 +93,36 @@ def test_no_yaml_is_left_out():
     groups = {p.parent.relative_to(CONF).as_posix() for p in CONF.glob("*/**/*.yaml")}
     assert groups == set(GROUPS)
     assert {p.stem for p in CONF.glob("*.yaml")} == set(ENTRIES)
+
+
+KINDS = [kind for kind in Choice.__subclasses__() if kind.__module__.startswith("pm.")]
+# kind → where its parts are named, if not in files of a group of its own
+ELSEWHERE = {"stage": "pm/data/run/steps.py", "family": "conf/base"}
+
+
+def parts_in(settings) -> list[Choice]:
+    """All parts that a configuration chooses, at any depth."""
+    below = [getattr(settings, f.name) for f in fields(settings)] if is_dataclass(settings) else []
+    own = [settings] if isinstance(settings, Choice) else []
+    return own + [part for value in below for part in parts_in(value)]
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if k.group not in ELSEWHERE], ids=lambda kind: kind.group)
+def test_every_part_has_a_yaml_and_every_yaml_names_its_part(kind):
+    named = set()
+    for entry, group, choice in CHOICES:
+        if group == kind.group:
+            settings = build(entry, [f"{group}={choice}", *NEEDS.get((group, choice), [])])
+            (part,) = (part for part in parts_in(settings) if isinstance(part, kind))
+            assert type(part).__module__ == f"{kind.package}.{part.name}", choice
+            named.add(part.name)
+    assert named == set(part_names(kind))
+
+
+def test_the_kinds_of_the_configuration_are_all_known():
+    assert {kind.group for kind in KINDS} - ELSEWHERE.keys() <= GROUPS.keys()
+    families = {build("train", [f"base={path.stem}"]).base.family for path in (CONF / "base").glob("*.yaml")}
+    assert families <= {"auto", *part_names(Family)}
 
 
 def test_compose_and_merge_reach_the_adapter():
