@@ -17,6 +17,8 @@ import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
+import sys
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, ClassVar, TypeVar
 
@@ -73,6 +75,31 @@ def part_names(kind: type[Choice]) -> list[str]:
     modules = [m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg and not m.name.startswith("_")]
     own = [m for m in modules if _part_in(importlib.import_module(f"{kind.package}.{m}"), kind)]
     return sorted({*own, *(point.name for point in _entry_points(kind))})
+
+
+def may_be_named(kind: type[Choice], name: str) -> bool:
+    """Whether a file that may be anybody's, such as an adapter, may choose this part.
+
+    One of our own, an installed one, or one whose module this program has imported already: nothing is imported because
+    a file says so.
+    """
+    return name in part_names(kind) or name in sys.modules
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Import modules with parts of the user's own, so that an adapter may name them.
+
+    Raises:
+        ConfigError: one cannot be imported.
+    """
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except (ImportError, ValueError) as error:
+            raise ConfigError(
+                f"modules={name} cannot be imported ({error}); is its folder on PYTHONPATH, and what it needs "
+                "installed?"
+            ) from error
 
 
 def _module(kind: type[Choice], name: str) -> ModuleType | None:

@@ -133,6 +133,7 @@ class ServeConfig:
     sampler: SamplerConfig  # what a request does not say
     preprocess: Literal["auto", "none", "photo", "drawing"]  # as in `pm.sample`; auto: as the adapter was trained
     class_words: tuple[str, ...]
+    modules: tuple[str, ...]  # with parts of your own that an adapter names
     keys: KeysConfig
     limits: LimitsConfig
     cache: CacheConfig

@@ -33,6 +33,7 @@ class EvaluateConfig:
     """One evaluation run."""
 
     adapters: tuple[str, ...]  # adapter files, or folders that are searched for adapter.safetensors
+    modules: tuple[str, ...]  # with parts of your own that an adapter names
     base: BaseConfig
     probe: str
     protocol: ProtocolConfig

@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from pm.choice import import_modules
 from pm.errors import CheckpointError, ConfigError
 from pm.evaluate import protocol, tables
 from pm.evaluate.config import EvaluateConfig
@@ -40,6 +41,7 @@ def evaluate(config: EvaluateConfig) -> str:
         CheckpointError: base, probe or an adapter is missing, or an adapter belongs to another base.
         ConfigError: an adapter takes fewer ID images than the protocol gives.
     """
+    import_modules(config.modules)
     adapters, probe = find_adapters(config.adapters), load_probe(config.probe)
     trials = protocol.toon_trials(config.protocol)
     print(f"{len(trials)} prompts × {config.protocol.images} images for {config.protocol.identities} unseen people")

@@ -60,6 +60,7 @@ class GenerateConfig:
     preprocess: Literal["auto", "none", "photo", "drawing"]  # of photos that face and mask leave alone
     crop: CropConfig
     class_words: tuple[str, ...]  # allowed before the trigger, besides the usual ones
+    modules: tuple[str, ...]  # with parts of your own that an adapter names
     output: str
     device: str  # cpu, cuda, cuda:1, ..., or auto
     dtype: Literal["auto", "float32", "bfloat16", "float16"]

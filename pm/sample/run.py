@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from pm.choice import import_modules
 from pm.errors import ConfigError
 from pm.model.prompt import CLASS_WORDS
 from pm.sample.config import GenerateConfig
@@ -23,6 +24,7 @@ def generate(config: GenerateConfig, progress: bool = True) -> Path:
     Raises:
         PmError: the photos, the prompt, the adapter or the base cannot be used.
     """
+    import_modules(config.modules)
     folder = Path(config.output)
     made = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not made.is_dir() or not os.access(made, os.W_OK):

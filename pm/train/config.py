@@ -91,3 +91,4 @@ class ExportConfig:
     pick: Literal["newest", "best"]  # of a run's checkpoints; best by its train.best_metric
     format: Literal["native", "published", "diffusers"]
     output: str | None  # None: beside the checkpoint's run, or the adapter file
+    modules: tuple[str, ...]  # with parts of your own that an adapter names

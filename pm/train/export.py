@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from pm.choice import import_modules
 from pm.config import from_mapping
 from pm.errors import CheckpointError
 from pm.model.adapter import adapter_state, meta_of, start_from
@@ -31,6 +32,7 @@ def export(config: ExportConfig) -> Path:
     Raises:
         CheckpointError: nothing to export there, damaged, or the base it was trained on is gone or changed.
     """
+    import_modules(config.modules)
     source = Path(config.checkpoint).expanduser()
     if source.is_file():
         state, meta = load_adapter(source)

@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from pm.choice import import_modules
 from pm.errors import PmError, RequestError
 from pm.model.prompt import CLASS_WORDS
 from pm.sample import PhotoMakerPipeline, Request
@@ -43,6 +44,7 @@ class Engine:
             CheckpointError: one of them cannot be used.
         """
         collect_rarely()
+        import_modules(config.modules)
         self.config, self.recorder = config, recorder
         device = pick_device(config.engine.device)
         self.pipeline = PhotoMakerPipeline.from_pretrained(

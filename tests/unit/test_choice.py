@@ -8,7 +8,7 @@ from typing import Annotated
 import pytest
 from annotated_types import Ge
 
-from pm.choice import Choice, find_part, part_names
+from pm.choice import Choice, find_part, import_modules, may_be_named, part_names
 from pm.config import from_mapping
 from pm.errors import ConfigError
 
@@ -100,3 +100,17 @@ def test_kinds_nest(kind):
     assert from_mapping(Picture, {"shape": None, "layers": 1}).shape is None
     assert from_mapping(Picture, {"shape": "point", "layers": 1}).shape.name == "point"
     assert issubclass(kind, Choice)
+
+
+def test_a_file_may_choose_what_is_ours_installed_or_imported(kind, monkeypatch):
+    point = importlib.metadata.EntryPoint("disc", "others.round", "photomaker.shape")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point] if group == point.group else [])
+    allowed = ["square", "disc"]
+    assert all(may_be_named(kind, name) for name in allowed) and not may_be_named(kind, "others.round")
+    import_modules(["others.round"])
+    assert may_be_named(kind, "others.round")
+
+
+def test_a_module_that_cannot_be_imported_is_said():
+    with pytest.raises(ConfigError, match=r"modules=no.such.module cannot be imported .*is its folder on PYTHONPATH"):
+        import_modules(["no.such.module"])

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pm.choice import Choice, part_names
+from pm.choice import Choice, may_be_named, part_names
 from pm.config import from_mapping
 from pm.errors import ConfigError
 
@@ -75,7 +74,7 @@ def compose_from_text(text: str) -> ComposeChoice:
     """
     values: Any = json.loads(text) if text.startswith("{") else text
     name = str(values.get("name")) if isinstance(values, dict) else text
-    if name not in part_names(ComposeChoice) and name not in sys.modules:
+    if not may_be_named(ComposeChoice, name):
         raise ConfigError(
             f"compose={name!r} is neither one of {', '.join(part_names(ComposeChoice))} nor a module that is imported; "
             f"if it is yours, import it first (modules=[{name}] on the command line)"

@@ -54,6 +54,7 @@ def config(tiny_base, adapter, tmp_path) -> GenerateConfig:
         preprocess="auto",
         crop=CropConfig(0.1, 512, 2),
         class_words=("Robot",),
+        modules=(),
         output=str(tmp_path / "out"),
         device="cpu",
         dtype="auto",

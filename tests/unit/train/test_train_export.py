@@ -24,7 +24,9 @@ def run(tiny_dataset, tiny_base, tmp_path_factory):
 
 
 def settings(checkpoint, **over) -> ExportConfig:
-    return ExportConfig(**{"checkpoint": str(checkpoint), "pick": "newest", "format": "native", "output": None} | over)
+    return ExportConfig(
+        **{"checkpoint": str(checkpoint), "pick": "newest", "format": "native", "output": None, "modules": ()} | over
+    )
 
 
 def assert_same(a, b):
