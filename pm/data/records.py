@@ -15,7 +15,8 @@ from pm.photo.types import Face, Refusal
 SCHEMA_VERSION = 2  # 2 added columns, features in bfloat16 and the noted removals
 READABLE_VERSIONS = (1, 2)
 META_FILE, INDEX_FILE, REJECTS_FILE = "dataset.json", "index.parquet", "rejects.parquet"
-FORGET, PLAN = "_forget", "plan.json"  # where `pm.data.dataset.forget` works, and what it has decided
+FORGET, PLAN = "_forget", "plan.json"  # where changed files are made, and what is decided: `pm.data.dataset.swap`
+REDO = "_redo"  # where a dataset is made anew with other settings
 
 PIXELS_AND_FEATURES = ("id_crop", "vae_mean", "vae_logvar", "text_embeds", "pooled") + (
     "repeat_embeds",
@@ -177,14 +178,15 @@ def read_meta(path: str | Path, *, removing: bool = False) -> dict[str, Any]:
     file = Path(path) / META_FILE
     if not removing and Path(path, FORGET, PLAN).exists():
         raise DataError(
-            f"the removal of a person or photo from {path} was interrupted; run it again to finish it: "
-            f"pipelines/preprocess.py output={path} forget=<the same>"
+            f"a change of {Path(path).absolute()} was interrupted; run it again to finish it: photomaker preprocess or "
+            "photomaker forget, as it was called before"
         )
     try:
         meta = json.loads(file.read_text())
     except FileNotFoundError:
         raise DataError(
-            f"no dataset at {path} ({META_FILE} is missing); make one with pipelines/preprocess.py output={path}, "
+            f"no dataset at {Path(path).absolute()} ({META_FILE} is missing); make one with photomaker preprocess "
+            f"output={path}, "
             "which also finishes an interrupted one"
         ) from None
     except (OSError, ValueError) as error:

@@ -20,12 +20,12 @@ from support.preprocessing import settings
 import pm.data.run.graph as graph_module
 from pm.config import from_mapping
 from pm.data.config import PreprocessConfig, SamplesConfig
+from pm.data.dataset.checkpoints import latest_checkpoint
 from pm.data.dataset.reader import IdentityDataset
 from pm.data.dataset.writer import finished_shards
 from pm.data.records import from_table, to_table
 from pm.data.run.build import build
 from pm.data.run.steps import ORDER, stages_of, steps_of
-from pm.data.run.worker import latest_checkpoint
 from pm.data.stages.stage import Place
 from pm.errors import DataError
 from pm.model.base_sizes import base_sizes
@@ -174,9 +174,21 @@ def test_the_graph_gives_what_its_stages_give_one_after_the_other(config, report
         assert len(row["vae_mean"]) == len(photo.vae_mean) == 4 * 8 * 8 * 2
 
 
-def test_running_again_says_complete_and_other_settings_are_refused(config, report):
+def test_running_again_says_complete_and_other_photos_are_refused(config, report):
     again = build(config)
     assert again.complete_before and again.meta == report.meta
     assert "dataset is complete" in again.text(config.output)
-    with pytest.raises(DataError, match=r"min_photos: 2 there, 3 now.*overwrite=true"):
-        build(dataclasses.replace(config, min_photos=3))
+    source = dataclasses.replace(config.dataset, root=str(Path(config.dataset.root, "..", "other")))
+    write_photos(source.root, identities=2, photos_per_identity=2, seed=1, split="train", progress=False)
+    with pytest.raises(DataError, match=r"made of other photos than there are now.*overwrite=true"):
+        build(dataclasses.replace(config, dataset=source))
+
+
+def test_the_same_command_with_another_threshold_makes_the_dataset_anew_in_its_place(config, report):
+    before = pq.read_table(Path(config.output, "index.parquet")).to_pylist()
+    loose = build(dataclasses.replace(config, mask=dataclasses.replace(config.mask, min_overlap=0.01)))
+    after = pq.read_table(Path(config.output, "index.parquet")).to_pylist()
+    assert loose.photos == FOUND and len(after) >= len(before)
+    assert {row["file"] for row in before}.isdisjoint(row["file"] for row in after)
+    parts = {path.name for path in Path(config.output).glob("part-*.parquet")}
+    assert parts == {row["file"] for row in after} and not Path(config.output, "_redo").exists()

@@ -12,7 +12,7 @@ from pm.config import from_mapping
 from pm.data.config import BrowseConfig, PreprocessConfig
 from pm.data.dataset.browse import write_page
 from pm.data.dataset.forget import forget
-from pm.data.dataset.writer import open_output
+from pm.data.dataset.output import open_output
 from pm.data.run.build import build
 from pm.data.run.steps import stages_of, steps_of
 from pm.toon.world import write_photos

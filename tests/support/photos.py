@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from pm.data.config import FeaturesConfig, SamplesConfig
-from pm.data.dataset.writer import finish, open_output, write_shard
+from pm.data.dataset.output import open_output
+from pm.data.dataset.writer import finish, write_shard
 from pm.data.records import SCHEMA_VERSION, Face, Photo
 from pm.data.source.choice import SourceChoice
 from pm.data.source.folder import Folder

@@ -1,16 +1,19 @@
 """`caption=template`: a sentence around the folder's class word."""
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from annotated_types import MinLen
 
 from pm.data.captioning.choice import CaptionChoice, Captioner
-from pm.data.captioning.words import folder_class_word
+from pm.data.captioning.words import class_word_in, folder_class_word
 from pm.data.records import Photo
 from pm.errors import ConfigError
+
+_EXAMPLES = 5  # named in one line
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,24 @@ class Template(CaptionChoice):
     def build(self, root: str, *, device: str, dtype: str, batch_size: int | None) -> Captioner:
         """A `TemplateCaptioner`."""
         return TemplateCaptioner(self.templates)
+
+    def notices(self, identities: Iterable[str]) -> list[str]:
+        """Which class words the folders' names say, and which say none."""
+        words: Counter[str] = Counter()
+        without: list[str] = []
+        for identity in identities:
+            word = class_word_in(identity)
+            words[word or "person"] += 1
+            if not word and len(without) < _EXAMPLES:
+                without.append(identity)
+        lines = ["class words of the folders' names: " + ", ".join(f"{w} {n}" for w, n in words.most_common(_EXAMPLES))]
+        if without:
+            lines.append(
+                f"no class word in the name of {', '.join(map(repr, without))}"
+                f"{', ...' if len(without) == _EXAMPLES else ''}: captioned as 'person'; for better captions rename "
+                f"folders to <name>_<class word>, for example {without[0]}_woman"
+            )
+        return lines
 
 
 class TemplateCaptioner:

@@ -18,10 +18,21 @@ PLURALS: Mapping[str, str] = {
 
 
 def folder_class_word(identity: str) -> str:
-    """The class word at the end of a folder name, "person" where there is none."""
-    last = re.split(r"[_\s-]", identity)[-1].lower()
-    last = PLURALS.get(last, last)
-    return last if last in CLASS_WORDS else "person"
+    """The class word in a folder's name, "person" where none can be told; see `class_word_in`."""
+    return class_word_in(identity) or "person"
+
+
+def class_word_in(identity: str) -> str:
+    """The class word that a folder's name says, "" where it says none, or several.
+
+    Words are what is between anything but letters: `anna_woman`, `anna woman`, `Anna-Woman-2023`. The last one counts
+    if it is a class word; else the only one that is (`woman_anna`). Plurals are singularised.
+    """
+    names = [PLURALS.get(word, word) for word in re.findall(r"[^\W\d_]+", identity.lower())]
+    found = [word for word in names if word in CLASS_WORDS]
+    if not found:
+        return ""
+    return found[-1] if found[-1] == names[-1] or len(set(found)) == 1 else ""
 
 
 def singular(caption: str) -> str:

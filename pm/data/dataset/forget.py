@@ -6,7 +6,6 @@ Changed part files get new names, so that at no moment the index points into a f
 """
 
 import hashlib
-import json
 import re
 import shutil
 from collections import Counter
@@ -19,17 +18,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pm.data.dataset.output import locked
 from pm.data.dataset.preview import write_preview
 from pm.data.dataset.provenance import provenance_totals
+from pm.data.dataset.swap import settle, write_plan
 from pm.data.dataset.writer import (
-    BROWSE_FILE,
-    PREVIEW_FILE,
-    locked,
     stage_counts,
     write_index,
     write_table,
 )
-from pm.data.records import FORGET, INDEX_FILE, META_FILE, PLAN, REJECTS_FILE, REJECTS_SCHEMA, read_meta
+from pm.data.records import FORGET, INDEX_FILE, META_FILE, REDO, REJECTS_FILE, REJECTS_SCHEMA, read_meta
 from pm.errors import DataError, reason
 from pm.files import write_json
 
@@ -71,7 +69,8 @@ def forget(output: str | Path, key: str) -> Removal:
     output = Path(output)
     read_meta(output, removing=True)
     with locked(output):
-        interrupted = _finish_interrupted(output)
+        interrupted = settle(output)
+        shutil.rmtree(output / REDO, ignore_errors=True)  # half a new dataset with everybody in it
         meta = read_meta(output)
         wanted, hashes = _matcher(key)
         rejects = pq.read_table(output / REJECTS_FILE)
@@ -166,8 +165,8 @@ def _remove(
     new_meta = {**meta, "counts": counts, "origins": provenance_totals(parts)}
     new_meta["removals"] = [*meta.get("removals", ()), record]
     write_json(new / META_FILE, new_meta, indent=1)
-    write_json(new / PLAN, {"old": [path.name for path in changed]})
-    _finish_interrupted(output)
+    write_plan(new, [path.name for path in changed])
+    settle(output)
     return Removal(tuple(gone), len(extra), record)
 
 
@@ -180,22 +179,3 @@ def _counts(stages: dict[str, Any], rejects: pa.Table, kept: int, people: int) -
     for name, counts in new.items():
         counts.update({key: stages[name][key] for key in measured if key in stages[name]})
     return {"found": found, "kept": kept, "identities": people, "stages": new}
-
-
-def _finish_interrupted(output: Path) -> bool:
-    """Put a decided removal into effect, wherever it was stopped; throw an undecided one away. True if decided."""
-    new = output / FORGET
-    if not (new / PLAN).exists():
-        shutil.rmtree(new, ignore_errors=True)
-        return False
-    old = json.loads((new / PLAN).read_text())["old"]
-    for part in sorted(new.glob("part-*.parquet")):
-        part.replace(output / part.name)
-    for name in (REJECTS_FILE, INDEX_FILE, META_FILE):
-        if (new / name).exists():
-            (new / name).replace(output / name)
-    for name in (*old, PREVIEW_FILE, BROWSE_FILE):
-        (output / name).unlink(missing_ok=True)
-    (new / PLAN).unlink()
-    shutil.rmtree(new)
-    return True

@@ -1,4 +1,4 @@
-"""The output folder: whose it is, what is finished, and the files that are written in it.
+"""The files of a dataset, and what is finished of it.
 
 While it runs, a preprocess keeps its settings and a note for each finished shard in `_work/`; `dataset.json`, written
 last, makes it a dataset. Every file appears under its name only when it is whole.
@@ -7,7 +7,6 @@ last, makes it a dataset. Every file appears under its name only when it is whol
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,58 +23,24 @@ from pm.data.records import (
     INDEX_FILE,
     INDEX_SCHEMA,
     META_FILE,
+    REDO,
     REJECTS_FILE,
     REJECTS_SCHEMA,
     Photo,
     dataset_table,
-    read_meta,
     rejects_table,
 )
 from pm.errors import DataError
-from pm.files import write_json, writing
+from pm.files import write_json
 
 WORK, SETTINGS_FILE, PREVIEW_FILE, BROWSE_FILE = "_work", "settings.json", "preview.png", "browse.html"
 _ROW_GROUP_BYTES = 2**20
-_OURS = (META_FILE, INDEX_FILE, REJECTS_FILE, PREVIEW_FILE, BROWSE_FILE, WORK, FORGET)
+_OURS = (META_FILE, INDEX_FILE, REJECTS_FILE, PREVIEW_FILE, BROWSE_FILE, WORK, FORGET, REDO)
 
 
-def open_output(output: str | Path, settings: Mapping[str, Any], overwrite: bool) -> bool:
-    """Make the folder ready for these settings; True if it already holds the finished dataset.
-
-    Raises:
-        DataError: it holds a dataset made with other settings (named in the message), or something else.
-    """
-    output = Path(output)
-    if overwrite:
-        _clear(output)
-    if (output / META_FILE).exists():
-        _same_settings(read_meta(output)["settings"], settings, output, "holds a dataset")
-        shutil.rmtree(output / WORK, ignore_errors=True)
-        return True
-    started = output / WORK / SETTINGS_FILE
-    if started.exists():
-        _same_settings(json.loads(started.read_text()), settings, output, "holds an unfinished dataset")
-        return False
-    strange = sorted(p.name for p in output.iterdir() if not _is_ours(p)) if output.is_dir() else []
-    if strange or (output.exists() and not output.is_dir()):
-        raise DataError(
-            f"output={output} holds other files ({', '.join(strange[:3]) or 'it is one'}); choose another folder"
-        )
-    (output / WORK).mkdir(parents=True, exist_ok=True)
-    write_json(started, settings, indent=1)
-    return False
-
-
-def locked(output: str | Path) -> contextlib.AbstractContextManager[None]:
-    """Nobody else changes the folder, made if need be, meanwhile; the lock ends with the process.
-
-    Raises:
-        LockedError: somebody else is at it.
-        WriteError: it cannot be made.
-    """
-    with writing(output, "output="):
-        Path(output).mkdir(parents=True, exist_ok=True)
-    return files.locked(output, f"output={os.path.abspath(output)}")
+def is_our_name(name: str) -> bool:
+    """Whether something in the output folder is the dataset's own."""
+    return name in _OURS or (name.startswith("part-") and name.endswith(".parquet"))
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:
@@ -132,7 +97,7 @@ def finish(output: str | Path, stages: Sequence[str], meta: Mapping[str, Any]) -
         meta: what else `dataset.json` holds.
     """
     output = Path(output)
-    files.remove_leftovers(output, _is_our_name)  # of a run that was killed
+    files.remove_leftovers(output, is_our_name)  # of a run that was killed
     totals, seconds = Counter(), Counter()
     runs: dict[str, Counter[str]] = {}
     for path in sorted(Path(output, WORK).glob("shard-*.json")):
@@ -226,39 +191,3 @@ def write_table(table: pa.Table, path: Path) -> None:
             write_statistics=False,
             write_page_checksum=True,
         )
-
-
-def _clear(output: Path) -> None:
-    """Remove a dataset's own files and nothing else."""
-    for path in output.iterdir() if output.is_dir() else ():
-        if _is_ours(path):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _is_ours(path: Path) -> bool:
-    return _is_our_name(files.target_name(path.name) or path.name)
-
-
-def _is_our_name(name: str) -> bool:
-    return name in _OURS or (name.startswith("part-") and name.endswith(".parquet"))
-
-
-def _same_settings(old: Mapping[str, Any], new: Mapping[str, Any], output: Path, what: str) -> None:
-    before, after = _flat(old), _flat(new)
-    different = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    if different:
-        changes = ", ".join(
-            f"{key}: {before.get(key)!r} there, {after.get(key)!r} now" for key in sorted(different)[:6]
-        )
-        raise DataError(
-            f"output={output} {what} made with other settings ({changes}); "
-            "use overwrite=true to replace it, or another output folder"
-        )
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return flat

@@ -1,25 +1,33 @@
 """Photos → dataset, as the driver sees it: list, look ahead, send through the graph, finish."""
 
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from pm.data.config import PreprocessConfig
+from pm.data.dataset.output import locked, prepare_output, put_in_place
 from pm.data.dataset.preview import write_preview
-from pm.data.dataset.writer import finish, finished_shards, locked, open_output
-from pm.data.records import read_meta
+from pm.data.dataset.writer import PREVIEW_FILE, finish, finished_shards
+from pm.data.records import REJECTS_FILE, Reject, read_meta
+from pm.data.run.advice import advise
 from pm.data.run.shards import Report, describe, plan_shards, settings_of, shard_limit
 from pm.data.run.steps import stages_of
 from pm.data.source.listing import Listing
 from pm.data.stages.stage import Stage
 from pm.errors import DataError
+from pm.files import writing
 from pm.model.base_sizes import BaseSizes, base_sizes
 
 
 def build(config: PreprocessConfig) -> Report:
     """Make the dataset, or go on with an unfinished one; starts Ray if it is needed and not there.
+
+    With other settings than those of the dataset that is there, what they concern is done again.
 
     Raises:
         DataError: no photos, the output folder is somebody else's, or every photo was rejected.
@@ -32,24 +40,48 @@ def build(config: PreprocessConfig) -> Report:
         sizes, stages = base_sizes(config.base), stages_of(config)
         for stage in stages:
             stage.check()
-        settings, count = settings_of(config, sizes, listing.digest), 0
-        with locked(config.output):
-            if open_output(config.output, settings, config.overwrite):
-                meta = read_meta(config.output)
-            else:
-                count = _run(config, sizes, stages, listing)
-                meta = describe(config, sizes, settings) | {"ignored_files": dict(listing.ignored)}
-                meta = finish(config.output, [stage.name for stage in stages], meta)
-                write_preview(config.output, str(config.dataset.root))
+            for line in stage.notices(listing.identities()):
+                _say(line)
+        settings = settings_of(config, sizes, listing.digest)
+        with locked(config.output), writing(config.output, "output="):
+            count = _make(config, sizes, stages, settings, listing)
+    meta, lines = read_meta(config.output), advise(_rejects(config.output), listing.found, stages)
+    report = Report(meta, count, time.monotonic() - start, lines)
     if meta["counts"]["kept"] == 0:
-        reasons = ", ".join(
-            f"{r} {n}" for stage in meta["counts"]["stages"].values() for r, n in stage["rejected"].items()
-        )
-        raise DataError(
-            f"all {meta['counts']['found']} photos of {config.dataset.root} were rejected ({reasons}); look at "
-            f"{Path(config.output, 'preview.png')}, loosen that stage's setting and run with overwrite=true"
-        )
-    return Report(meta, count, time.monotonic() - start)
+        raise DataError(report.nothing_kept(str(config.dataset.root), config.output))
+    return report
+
+
+def _make(
+    config: PreprocessConfig, sizes: BaseSizes, stages: Sequence[Stage], settings: dict[str, Any], listing: Listing
+) -> int:
+    """Bring the output folder to these settings; how many photos had to be looked at."""
+    order, count = [stage.name for stage in stages], 0
+    owners = {name: stage.name for stage in reversed(stages) for name in stage.depends()}
+    opened = prepare_output(config.output, settings, order, owners, config.overwrite)
+    if opened.note:
+        _say(opened.note)
+    if not opened.complete:
+        count = _run(replace(config, output=str(opened.folder)), sizes, stages, listing)
+        meta = describe(config, sizes, settings) | {"ignored_files": dict(listing.ignored)}
+        finish(opened.folder, order, meta)
+    if opened.folder != Path(config.output):
+        put_in_place(config.output)
+    if not Path(config.output, PREVIEW_FILE).exists():
+        write_preview(config.output, str(config.dataset.root))
+    return count
+
+
+def _rejects(output: str) -> Iterator[tuple[str, Reject]]:
+    """The rows of `rejects.parquet`, read in batches."""
+    names = ["stage", "reason", "value", "threshold"]
+    for batch in pq.ParquetFile(Path(output, REJECTS_FILE)).iter_batches(columns=["identity", *names]):
+        for row in batch.to_pylist():
+            yield row["identity"], Reject(*(row[name] for name in names))
+
+
+def _say(line: str) -> None:
+    print(f"preprocess: {line}", file=sys.stderr, flush=True)
 
 
 def absolute(config: PreprocessConfig) -> PreprocessConfig:

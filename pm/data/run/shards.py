@@ -2,14 +2,14 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pm.data.config import FeaturesConfig, PreprocessConfig
-from pm.data.dataset.writer import settings_hash
+from pm.data.dataset.writer import PREVIEW_FILE, settings_hash
 from pm.data.records import SCHEMA_VERSION, Photo
 from pm.data.run.steps import stages_of
 from pm.model.base_sizes import BaseSizes
@@ -19,11 +19,12 @@ _LEAST_SHARDS = 32  # more would not fill the workers better, fewer would make t
 
 @dataclass(frozen=True)
 class Report:
-    """What a run did: `meta` is `dataset.json`; `photos` were processed by this run in `seconds`."""
+    """What a run did."""
 
-    meta: dict[str, Any]
-    photos: int
+    meta: dict[str, Any]  # dataset.json
+    photos: int  # that this run looked at
     seconds: float
+    advice: Sequence[str] = ()  # what to do about photos that were left out; a line each
 
     @property
     def complete_before(self) -> bool:
@@ -45,7 +46,21 @@ class Report:
         )
         if ignored := self.meta.get("ignored_files"):
             lines.append(f"not photos by their names, left out: {', '.join(f'{k} {n}' for k, n in ignored.items())}")
-        return "\n".join([*lines, f"dataset: {output}  (look at {Path(output, 'preview.png')})"])
+        return "\n".join([*lines, *self.advice, _where(output)])
+
+    def nothing_kept(self, root: str, output: str) -> str:
+        """The message when there is no dataset to train on."""
+        counts = self.meta["counts"]
+        reasons = ", ".join(f"{r} {n}" for stage in counts["stages"].values() for r, n in stage["rejected"].items())
+        advice = (
+            "; ".join(self.advice) or "loosen that stage's setting, and the same command goes on in the same folder"
+        )
+        return f"all {counts['found']} photos of {root} were rejected ({reasons}); {advice}; {_where(output)}"
+
+
+def _where(output: str) -> str:
+    folder = Path(output).absolute()
+    return f"dataset: {folder}  (look at {folder / PREVIEW_FILE})"
 
 
 def shard_limit(found: int, shard_photos: int) -> int:

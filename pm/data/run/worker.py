@@ -15,21 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from pm.data.dataset.checkpoints import (
+    checkpoint_stats,
+    checkpoints,
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from pm.data.dataset.writer import WORK as WORK_FOLDER
 from pm.data.dataset.writer import shard_note, write_shard
-from pm.data.records import FLIGHT_SCHEMA, Photo, from_table, groups, to_table
+from pm.data.records import Photo, from_table, groups, to_table
 from pm.data.run.steps import Step
 from pm.data.stages.stage import Work
 from pm.errors import DataError, PmError
-from pm.files import replace_file, write_json, writing
+from pm.files import write_json, writing
 
 Report = Callable[[str, Mapping[str, float]], None]
 _DEATHS = 2  # a photo that was being looked at in so many deaths of a worker caused them
 _STARTS = 5  # workers that died while loading before the run gives up
 _SYSTEMATIC = 8  # so many photos and all of them failing: the fault is not theirs
-_STATS = b"stages"
 
 
 class StepRunner:
@@ -74,11 +79,11 @@ class StepRunner:
         if self.step.after in behind:
             for part in self.parts:
                 self.report(part.name, {"seen": table.num_rows})
-            return _load(self.work, shard, done) if done == self.step.after else table
-        stats = _stats(self.work, shard, done)
+            return load_checkpoint(self.work, shard, done) if done == self.step.after else table
+        stats = checkpoint_stats(self.work, shard, done)
         with self._deaths(shard) as deaths:
             # Other settings may have cut the steps elsewhere: what was kept can be from the middle of this one.
-            photos = from_table(_load(self.work, shard, done) if done in self.step.stages else table)
+            photos = from_table(load_checkpoint(self.work, shard, done) if done in self.step.stages else table)
             for part in self.parts:
                 if part.name not in behind:
                     photos = self._timed(part, photos, stats, deaths)
@@ -104,8 +109,8 @@ class StepRunner:
                 table = pa.Table.from_pylist([write_shard(photos, self.output, stats)])
             else:
                 table = to_table(photos)
-                _save(table, self.work, shard, self.step.after, stats)
-        for path, stage in _checkpoints(self.work, shard):
+                save_checkpoint(table, self.work, shard, self.step.after, stats)
+        for path, stage in checkpoints(self.work, shard):
             if self.last or stage != self.step.after:
                 path.unlink(missing_ok=True)
         return table
@@ -148,37 +153,6 @@ class _Deaths:
 
     def look_at(self, photo: str) -> None:
         write_json(self.path, {"counts": self.counts, "current": photo}, sync=False)
-
-
-def latest_checkpoint(work: Path, shard: int, order: Sequence[str]) -> str:
-    """The last stage whose result for the shard is kept; "": none."""
-    there = {stage for _, stage in _checkpoints(work, shard)}
-    return next((stage for stage in reversed(order) if stage in there), "")
-
-
-def _checkpoints(work: Path, shard: int) -> list[tuple[Path, str]]:
-    return [(path, path.stem.split("-", 2)[2]) for path in work.glob(f"shard-{shard:05d}-*.parquet")]
-
-
-def _path(work: Path, shard: int, stage: str) -> Path:
-    return work / f"shard-{shard:05d}-{stage}.parquet"
-
-
-def _save(table: pa.Table, work: Path, shard: int, stage: str, stats: Mapping[str, Any]) -> None:
-    noted = table.replace_schema_metadata({_STATS: json.dumps(stats).encode()})
-    with replace_file(_path(work, shard, stage)) as temporary:
-        pq.write_table(noted, temporary, compression="none", use_dictionary=False, write_statistics=False)
-
-
-def _load(work: Path, shard: int, stage: str) -> pa.Table:
-    return pq.read_table(_path(work, shard, stage)).replace_schema_metadata(None).cast(FLIGHT_SCHEMA)
-
-
-def _stats(work: Path, shard: int, stage: str) -> dict[str, dict[str, Any]]:
-    """What the steps before noted about their stages."""
-    if not stage:
-        return {}
-    return json.loads((pq.read_schema(_path(work, shard, stage)).metadata or {}).get(_STATS, b"{}"))
 
 
 def together(part: Work, photos: list[Photo]) -> list[Photo]:

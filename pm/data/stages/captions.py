@@ -10,7 +10,7 @@ from pm.data.captioning.choice import Captioner
 from pm.data.captioning.marking.choice import Marker
 from pm.data.captioning.words import PLURALS, singular, words_in
 from pm.data.records import Photo, groups
-from pm.data.stages.stage import Place, Stage, Work
+from pm.data.stages.stage import Place, Remedy, Stage, Work
 from pm.errors import DataError
 from pm.model.prompt import mark
 from pm.photo.types import SidecarError
@@ -21,6 +21,13 @@ class Captions(Stage):
     """What `caption=` makes of the photos, marked as `marking=` says."""
 
     name: ClassVar[str] = "captions"
+    remedies: ClassVar[Mapping[str, Remedy]] = {
+        "no_class_word": Remedy(
+            words="captions need a word for the person (man, woman, ...); caption=template has one"
+        ),
+        "no_caption": Remedy(words="caption=template needs no captions beside the photos"),
+        "no_sidecar": Remedy(words="caption=template needs no captions beside the photos"),
+    }
 
     @property
     def pool(self) -> bool:

@@ -1,13 +1,13 @@
 """Stage 4: a square around the face, larger than the face but at most ten times its area (paper section 3.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pm.data.records import Photo, each_kept, refused
 from pm.data.source.beside import view_of
-from pm.data.stages.stage import Place, Stage, Work
+from pm.data.stages.stage import Place, Remedy, Stage, Work
 from pm.photo.crop import STAGE, CropConfig, cut_square
 from pm.photo.pixels import encode_png
 from pm.photo.types import Refusal
@@ -18,6 +18,10 @@ class CropStage(Stage):
     """The square that `crop.*` describes."""
 
     name: ClassVar[str] = STAGE
+    remedies: ClassVar[Mapping[str, Remedy]] = {
+        "face_share": Remedy("crop.face_share", limit=0.05),
+        "upscaled": Remedy("crop.max_upscale", limit=4),
+    }
 
     def depends(self) -> dict[str, Any]:
         """The square."""

@@ -1,13 +1,13 @@
 """Stage 2: face boxes, landmarks and embeddings (paper section 3.3, "Face detection and filtering")."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pm.data.records import Photo, each_kept, refused
 from pm.data.source.beside import view_of
-from pm.data.stages.stage import Place, Stage, Work
+from pm.data.stages.stage import Place, Remedy, Stage, Work
 from pm.photo.embedders.embed import Embedder
 from pm.photo.faces.detect import Detector
 from pm.photo.prepare import STAGE, usable_faces
@@ -19,6 +19,7 @@ class Faces(Stage):
     """What `face=` finds, with the vectors of `embedder=`."""
 
     name: ClassVar[str] = STAGE
+    remedies: ClassVar[Mapping[str, Remedy]] = {"face_too_small": Remedy("face.min_size", limit=80)}
 
     @property
     def pool(self) -> bool:

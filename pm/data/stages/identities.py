@@ -1,11 +1,13 @@
 """Stage 8: the last look at who still has enough photos."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pm.data.records import Photo, groups
-from pm.data.stages.stage import Place, Stage, Work
+from pm.data.stages.stage import Place, Remedy, Stage, Work
+
+TOO_FEW = Remedy("min_photos", limit=1, follows=True)
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,7 @@ class Identities(Stage):
 
     name: ClassVar[str] = "identities"
     joins: ClassVar[bool] = True
+    remedies: ClassVar[Mapping[str, Remedy]] = {"too_few_photos": TOO_FEW}
 
     def depends(self) -> dict[str, Any]:
         """How many are enough."""

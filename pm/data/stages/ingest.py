@@ -14,7 +14,7 @@ from PIL import Image
 from pm.data.records import Photo, groups
 from pm.data.source.choice import SourceChoice
 from pm.data.source.store import read_bytes, size_of
-from pm.data.stages.stage import Place, Stage, Work
+from pm.data.stages.stage import Place, Remedy, Stage, Work
 from pm.errors import ConfigError, install_hint
 from pm.photo.pixels import open_photo, read_photo
 
@@ -27,6 +27,13 @@ class Ingest(Stage):
     """What `dataset.min_side`, `max_pixels`, `max_bytes` and `near_duplicate` ask of a photo."""
 
     name: ClassVar[str] = "ingest"
+    remedies: ClassVar[Mapping[str, Remedy]] = {
+        "too_small": Remedy("dataset.min_side", limit=256),
+        "too_many_pixels": Remedy("dataset.max_pixels", limit=5e8),
+        "too_many_bytes": Remedy("dataset.max_bytes", limit=1e9),
+        "near_duplicate": Remedy(words="dataset.near_duplicate=null keeps photos that nearly repeat another one"),
+        "no_identity_folder": Remedy(words="move photos into a folder for each person, <name>_<class word>/"),
+    }
 
     def depends(self) -> dict[str, Any]:
         """What is asked of every photo."""

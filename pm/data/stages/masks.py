@@ -1,6 +1,6 @@
 """Stage 5: the person's mask in the crop (paper section 3.3, "Cropping and segmentation")."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,7 +10,7 @@ from PIL import Image
 
 from pm.data.records import Photo, refused
 from pm.data.source.beside import view_of
-from pm.data.stages.stage import Place, Stage, Work
+from pm.data.stages.stage import Place, Remedy, Stage, Work
 from pm.photo.crop import face_in_crop
 from pm.photo.masks.select import STAGE, MaskChoice, Masker, find_masks, select_mask
 from pm.photo.pixels import decode_png, encode_png, resize_mask
@@ -22,6 +22,11 @@ class Masks(Stage):
     """What `mask=` says."""
 
     name: ClassVar[str] = STAGE
+    remedies: ClassVar[Mapping[str, Remedy]] = {
+        "mask_misses_face": Remedy("mask.min_overlap", limit=0.15),
+        "mask_keeps_all": Remedy(words="another mask= may tell person and background apart where this one cannot"),
+        "no_mask": Remedy(words="another mask= may find the person where this one does not"),
+    }
 
     @property
     def pool(self) -> bool:

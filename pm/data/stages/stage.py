@@ -1,6 +1,6 @@
 """What every stage says about itself, so that nobody else has to know it by name."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -31,6 +31,16 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Remedy:
+    """What lets in photos that a stage rejects for some reason; a setting, or words for what is no setting's matter."""
+
+    setting: str = ""  # as on the command line; its value is the threshold of the rejects
+    limit: float = 0.0  # no further than this: photos beyond it are rarely of use
+    words: str = ""  # {identities}: whose photos they are
+    follows: bool = False  # mostly a consequence of other rejects
+
+
+@dataclass(frozen=True)
 class Stage(Choice, group="stage", package="pm.data.stages"):
     """One stage: photos → photos, of which it fills some fields, and rejects some.
 
@@ -40,6 +50,7 @@ class Stage(Choice, group="stage", package="pm.data.stages"):
     config: PreprocessConfig
 
     name: ClassVar[str]  # in counts, rejects and messages
+    remedies: ClassVar[Mapping[str, Remedy]] = {}  # by reason for a reject
     joins: ClassVar[bool] = False  # the workers of the stage before do it too, whatever else they hold
 
     @property

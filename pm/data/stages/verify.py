@@ -1,12 +1,12 @@
 """Stage 3: which face is the person's, and which photos show somebody else (paper section 3.3, "ID verification")."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pm.data.records import Photo, groups
-from pm.data.stages.identities import require_photos
-from pm.data.stages.stage import Place, Stage, Work
+from pm.data.stages.identities import TOO_FEW, require_photos
+from pm.data.stages.stage import Place, Remedy, Stage, Work
 from pm.data.verify.choice import VerifyChoice
 
 
@@ -15,6 +15,14 @@ class Verify(Stage):
     """What `verify=` says about each identity."""
 
     name: ClassVar[str] = "verify"
+    remedies: ClassVar[Mapping[str, Remedy]] = {
+        "other_person": Remedy("verify.threshold", limit=8),
+        "no_common_person": Remedy(
+            words="the folder {identities} seems to hold several people: give each of them a folder of their own, or, "
+            "if it is one person all the same, add verify=none"
+        ),
+        "too_few_photos": TOO_FEW,
+    }
 
     def depends(self) -> dict[str, Any]:
         """The rule, and how many photos are enough."""

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from pm.data.captioning.sidecar import SidecarCaptioner
-from pm.data.captioning.template import TemplateCaptioner
+from pm.data.captioning.template import Template, TemplateCaptioner
 from pm.data.captioning.words import folder_class_word, singular
 from pm.data.records import Photo
 from pm.data.stages.captions import caption_photos
@@ -26,10 +26,28 @@ def photos_with(root, captions, identity="anna_woman"):
         ("0042", "person"),
         ("a_b_elf", "elf"),
         ("", "person"),
+        ("woman_anna", "woman"),
+        ("anna_woman_2023", "woman"),
+        ("Anna Woman (2)", "woman"),
+        ("women_anna3", "woman"),
+        ("anna_businesswoman", "person"),  # no class word
+        ("man_and_woman_photos", "person"),  # two of them
+        ("girl_of_a_man", "man"),
+        ("anna_person", "person"),
     ],
 )
 def test_class_word_comes_from_the_folder(folder, word):
     assert folder_class_word(folder) == word
+
+
+def test_which_class_words_the_folders_have_is_said_and_which_folders_have_none():
+    template = Template("template", ("a {word}",))
+    folders = ["anna_businesswoman", "ben_man", "carl_man", "dora_person", "woman_eve"]
+    taken, warned = template.notices(iter(folders))
+    assert taken == "class words of the folders' names: person 2, man 2, woman 1"
+    assert "'anna_businesswoman': captioned as 'person'" in warned and "for example anna_businesswoman_woman" in warned
+    assert len(template.notices(["ben_man"])) == 1
+    assert "'0', '1', '2', '3', '4', ...: captioned" in template.notices(str(i) for i in range(9))[1]
 
 
 def test_templates_are_marked_vary_and_depend_on_the_photo_only():

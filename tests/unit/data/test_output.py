@@ -6,8 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 from support.photos import kept_photo, write_dataset
 
+from pm.data.dataset.output import locked, open_output
 from pm.data.dataset.preview import write_preview
-from pm.data.dataset.writer import finish, finished_shards, locked, open_output, settings_hash, write_shard
+from pm.data.dataset.writer import finish, finished_shards, settings_hash, write_shard
 from pm.data.records import SCHEMA_VERSION, Photo, rejects_table
 from pm.errors import DataError, LockedError, WriteError
 

@@ -10,10 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from support.photos import kept_photo
 
-from pm.data.dataset.writer import WORK, finish, open_output
+from pm.data.dataset.checkpoints import latest_checkpoint
+from pm.data.dataset.output import open_output
+from pm.data.dataset.writer import WORK, finish
 from pm.data.records import SCHEMA_VERSION, from_table, groups, to_table
 from pm.data.run.steps import Step
-from pm.data.run.worker import StepRunner, latest_checkpoint
+from pm.data.run.worker import StepRunner
 from pm.data.stages.stage import Work
 from pm.errors import ConfigError, DataError
 

@@ -8,8 +8,9 @@ import torch
 from support.photos import PLAIN, SAMPLES
 
 from pm.config import from_mapping
+from pm.data.dataset.output import open_output
 from pm.data.dataset.reader import IdentityDataset, Stored
-from pm.data.dataset.writer import finish, open_output, write_shard
+from pm.data.dataset.writer import finish, write_shard
 from pm.data.loading.batches import collate
 from pm.data.records import SCHEMA_VERSION, Face, Photo
 from pm.data.run.shards import _features

@@ -1,0 +1,65 @@
+"""What a dataset was made with, beside what is asked for now; settings of earlier versions are understood."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pm.photo.stored import upgraded as upgraded_photo
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting that differs; None: it is not there."""
+
+    name: str  # dotted
+    before: Any
+    after: Any
+
+    @property
+    def group(self) -> str:
+        """The first part of the name: `face` of `face.min_size`."""
+        return self.name.partition(".")[0]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.before!r} there, {self.after!r} now"
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+    """In which settings two datasets differ, sorted; what is null is as if it were not there."""
+    before, after = _flat(upgraded(old)), _flat(upgraded(new))
+    names = sorted(name for name in {**before, **after} if before.get(name) != after.get(name))
+    return [Change(name, before.get(name), after.get(name)) for name in names]
+
+
+def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a `dataset.json` of any version, as this version writes them.
+
+    Before 0.2 every choice had the fields of all others, which were null, and two choices were named by `rule`.
+    """
+    return {name: _group(name, value) for name, value in settings.items()}
+
+
+def _group(name: str, value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    found = dict(value)
+    if "rule" in found:
+        found = {"name": found.pop("rule"), **found}
+    if name in ("face", "mask"):
+        found = dict(upgraded_photo(name, found))
+    if name == "marking" and found.get("name") == "simple":  # its models' names said nothing
+        found = {"name": "simple"}
+    if name == "caption" and not found.get("templates"):
+        found.pop("templates", None)
+    return found
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{name}.")
+        elif value is not None:
+            flat[name] = list(value) if isinstance(value, tuple) else value
+    return flat
