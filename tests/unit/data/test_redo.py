@@ -1,5 +1,6 @@
 """Other settings in the same folder: an unfinished dataset goes back, a finished one is made anew beside itself."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -105,10 +106,8 @@ def test_killed_at_any_moment_of_the_change_nothing_is_lost(tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         for name in ("rename", "replace", "unlink"):
             patch.setattr(Path, name, dying(getattr(Path, name)))
-        try:
+        with contextlib.suppress(Killed):
             put_in_place(out)
-        except Killed:
-            pass
     opened = prepared(out, LOOSE)  # the same command again
     assert opened.complete
     if opened.folder != out:
