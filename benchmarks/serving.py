@@ -103,6 +103,7 @@ class InProcess:
             width=None,
             height=None,
             preprocess="auto",
+            pick="largest",
             partials=0,
         )
         async for event in self.engine.generate(job, self.photos[who]):

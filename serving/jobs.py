@@ -33,6 +33,7 @@ class Job:
     width: int | None  # pixels
     height: int | None
     preprocess: str
+    pick: str
     partials: int
 
 

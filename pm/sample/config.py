@@ -5,9 +5,9 @@ from typing import Literal
 
 from pm.errors import ConfigError
 from pm.model.config import BaseConfig
-from pm.photo.crop import CropConfig
 from pm.photo.faces.detect import FaceChoice
 from pm.photo.masks.select import MaskChoice
+from pm.photo.stored import Preparation
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,9 @@ class GenerateConfig:
     face: FaceChoice | None  # None: sidecars where there are any, else as `preprocess` says
     mask: MaskChoice | None
     preprocess: Literal["auto", "none", "photo", "drawing"]  # of photos that face and mask leave alone
-    crop: CropConfig
+    photo: Preparation  # of photographs where the adapter's metadata does not say
+    pick: Literal["largest", "left", "middle", "right"]  # which of several faces
+    references: Literal["lenient", "strict"]  # lenient: those that cannot be used are left out if others remain
     class_words: tuple[str, ...]  # allowed before the trigger, besides the usual ones
     modules: tuple[str, ...]  # with parts of your own that an adapter names
     output: str

@@ -1,38 +1,43 @@
 """How an adapter wants its ID photos: its metadata says how those of its training were prepared."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from pm.errors import CheckpointError, PmError, RequestError
+from pm.errors import CheckpointError, ConfigError, PmError, RequestError
 from pm.model.adapter_file import AdapterMeta
+from pm.model.images import square
 from pm.photo.crop import CropConfig
-from pm.photo.faces.dlib import Dlib
-from pm.photo.masks.grabcut import GrabCut
-from pm.photo.pixels import flatten
+from pm.photo.defaults import shipped_preparation
+from pm.photo.faces.detect import FaceChoice
+from pm.photo.faces.sidecar import Sidecar as AnnotatedFaces
+from pm.photo.masks.select import MaskChoice
+from pm.photo.masks.sidecar import Sidecar as AnnotatedMask
+from pm.photo.pixels import flatten, upright
+from pm.photo.prepare import PICKS
 from pm.photo.stored import Preparation, read_preparation
 from pm.sample.references import Prepare, Reference, load_photo, prepare_drawing, prepare_photo
+from pm.sample.usable import usable
 from pm.sample.wall import has_wall
 
 AnyPhoto = Image.Image | np.ndarray | str | Path  # arrays: uint8 [H, W, 3]
 PREPROCESS = ("auto", "none", "photo", "drawing")
-# For `photo` where no metadata says otherwise: the values of conf/face/dlib.yaml, conf/mask/grabcut.yaml and conf/crop.
-PHOTO = Preparation(
-    face=Dlib(name="dlib", min_size=80, upsample=1, max_side=1280),
-    mask=GrabCut(name="grabcut", min_overlap=0.3, max_share=0.95, iterations=5, side=256),
-    crop=CropConfig(face_share=0.1, working_side=512, max_upscale=2),
-)
 
 
-def preparer(meta: AdapterMeta | None, preprocess: str = "auto") -> Prepare:
+def preparer(
+    meta: AdapterMeta | None, preprocess: str = "auto", photo: Preparation | None = None, pick: str = "largest"
+) -> Prepare:
     """What makes a reference of a photo: `(image, name, path or None) → Reference`.
 
     Args:
         meta: of the adapter that will see the photos; None: the photos stay as they are.
-        preprocess: "auto": as in the adapter's training; "none": as they are; "photo": the square around the largest
-            face, masked; "drawing": the person in front of a plain background.
+        preprocess: "auto": as in the adapter's training; "none": as they are; "photo": the square around a face,
+            masked; "drawing": the person in front of a plain background.
+        photo: how photographs are prepared where the metadata does not say; None: as `conf/` has it.
+        pick: of several faces, one of `pm.photo.prepare.PICKS`.
 
     Raises:
         RequestError: no such way.
@@ -40,26 +45,71 @@ def preparer(meta: AdapterMeta | None, preprocess: str = "auto") -> Prepare:
     """
     if preprocess not in PREPROCESS:
         raise RequestError(f"preprocess={preprocess!r} is not one of {', '.join(PREPROCESS)}")
-    if preprocess == "auto":
-        return _as_trained(meta)
-    if preprocess == "photo":
-        trained = _settings(meta)
-        return _photo(trained if trained and trained.face.name != "sidecar" else PHOTO)
-    return _drawing if preprocess == "drawing" else _as_it_is
+    if pick not in PICKS:
+        raise RequestError(f"pick={pick!r} is not one of {', '.join(PICKS)}")
+    if preprocess == "none" or (preprocess == "auto" and (meta is None or meta.crop_mode == "none")):
+        return _as_it_is
+    if preprocess == "drawing":
+        return _drawing
+    trained = _settings(meta)
+    drawn = trained is not None and trained.face.name == "sidecar"  # photos of a user have no annotations
+    if drawn and preprocess == "auto":
+        return _drawing
+    how = photo or shipped_preparation() if trained is None or drawn else trained
+    # Without metadata, "auto" goes by the look of a photo.
+    return functools.partial(_photo if preprocess == "photo" or trained is not None else _by_look, how, pick)
 
 
-def prepare_all(images: Sequence[AnyPhoto], prepare: Prepare) -> list[Reference]:
+def prepare_all(images: Sequence[AnyPhoto], prepare: Prepare, strict: bool = False) -> list[Reference]:
     """Prepare photos given as Pillow images, uint8 [H, W, 3] arrays or paths of files.
 
+    Photos that cannot be used are left out with a note as long as others remain, unless `strict`.
+
     Raises:
-        RequestError: one cannot be used; it is named "photo 1", "photo 2", ... or by its path.
+        RequestError: none can be used, or one is no photo at all; it is named "photo 1", "photo 2", ... or by its path.
     """
-    return [_prepared(image, f"photo {i + 1}", prepare) for i, image in enumerate(images)]
+    return usable(len(images), lambda i: _prepared(images[i], f"photo {i + 1}", prepare), strict)
+
+
+def load_references(
+    paths: Sequence[Path],
+    face: FaceChoice | None,
+    mask: MaskChoice | None,
+    crop: CropConfig,
+    otherwise: Prepare | None = None,
+    sidecars: bool = True,
+    pick: str = "largest",
+    strict: bool = False,
+) -> list[Reference]:
+    """Prepare ID photos on disk.
+
+    With `face` every photo goes through the stages of preprocessing. Without it, photos with a sidecar are prepared
+    by that, unless `sidecars` is False, and the others by `otherwise`; without it, their centred square is taken.
+    Photos that cannot be used are left out with a note as long as others remain, unless `strict`.
+
+    Raises:
+        RequestError: none can be used.
+        ConfigError: a mask stage without a face stage.
+    """
+    if mask is not None and face is None:
+        raise ConfigError(f"mask={mask.name} needs to know the face; choose face=yunet or face=sidecar as well")
+    beside = Preparation(AnnotatedFaces("sidecar", 1), AnnotatedMask("sidecar", 1e-9, 1.0), crop)
+
+    def load(i: int) -> Reference:
+        path, name = paths[i], str(paths[i])
+        image = load_photo(path)
+        if face is not None:
+            return prepare_photo(image, Preparation(face, mask, crop), name=name, path=path, pick=pick)
+        if sidecars and path.with_suffix(".json").is_file():
+            return prepare_photo(image, beside, name=name, path=path, pick=pick)
+        return otherwise(image, name, path) if otherwise else Reference(square(image), None, path)
+
+    return usable(len(paths), load, strict)
 
 
 def _prepared(image: AnyPhoto, name: str, prepare: Prepare) -> Reference:
     if isinstance(image, Image.Image):
-        return prepare(image, name, None)
+        return prepare(upright(image), name, None)
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))):
             raise RequestError(f"{name} is a {image.dtype} array {list(image.shape)}; give uint8 [H, W, 3]")
@@ -67,15 +117,6 @@ def _prepared(image: AnyPhoto, name: str, prepare: Prepare) -> Reference:
     if isinstance(image, str | Path):
         return prepare(load_photo(Path(image)), str(image), Path(image))
     raise RequestError(f"{name} is a {type(image).__name__}; give Pillow images, uint8 arrays [H, W, 3] or file names")
-
-
-def _as_trained(meta: AdapterMeta | None) -> Prepare:
-    if meta is None or meta.crop_mode == "none":
-        return _as_it_is
-    trained = _settings(meta)
-    if trained is None:
-        return _by_look  # the file does not say
-    return _drawing if trained.face.name == "sidecar" else _photo(trained)
 
 
 def _settings(meta: AdapterMeta | None) -> Preparation | None:
@@ -96,9 +137,9 @@ def _drawing(image: Image.Image, name: str, path: Path | None) -> Reference:
     return prepare_drawing(image, name=name, path=path)
 
 
-def _photo(how: Preparation) -> Callable[[Image.Image, str, Path | None], Reference]:
-    return lambda image, name, path: prepare_photo(image, how, name=name, path=path)
+def _photo(how: Preparation, pick: str, image: Image.Image, name: str, path: Path | None) -> Reference:
+    return prepare_photo(image, how, name=name, path=path, pick=pick)
 
 
-def _by_look(image: Image.Image, name: str, path: Path | None) -> Reference:
-    return _drawing(image, name, path) if has_wall(flatten(image)) else _photo(PHOTO)(image, name, path)
+def _by_look(how: Preparation, pick: str, image: Image.Image, name: str, path: Path | None) -> Reference:
+    return _drawing(image, name, path) if has_wall(flatten(image)) else _photo(how, pick, image, name, path)

@@ -11,6 +11,7 @@ from torch import Tensor
 from pm.errors import RequestError
 from pm.model.base import decode_latents
 from pm.model.prompt import Prompt, class_token_index, parse_prompt, token_count
+from pm.photo.stored import Preparation
 from pm.sample.adapters import Adapter
 from pm.sample.identity import AnyPhoto, prepare_all, preparer
 from pm.sample.models import LoadedModels
@@ -38,19 +39,29 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         images: Sequence[AnyPhoto],
         adapter: str | None = None,
         preprocess: str = "auto",
+        *,
+        photo: Preparation | None = None,
+        pick: str = "largest",
+        strict: bool = False,
     ) -> list[Reference]:
         """Prepare ID photos as the adapter's training did (its metadata says how). No model of this pipeline runs.
 
         Args:
             images: Pillow images, uint8 arrays [H, W, 3], or file names.
             adapter: by name; None: the default.
-            preprocess: "none" takes them as they are.
+            preprocess: "none" takes them as they are; more in `pm.sample.identity.preparer`.
+            photo: how photographs are prepared where the adapter does not say; None: as `conf/` has it.
+            pick: which of several faces: "largest", "left", "middle" or "right".
+            strict: refuse a photo that cannot be used even if others can.
+
+        Returns:
+            Those that can be used, in their order; `index` says which each is, `notes` what was left out and why.
 
         Raises:
-            RequestError: no face, too small a face, unreadable, ...; names the photo.
+            RequestError: none can be used: no face, too small a face, unreadable, ...; names each photo.
         """
         chosen = self.adapter(adapter)
-        return prepare_all(images, preparer(chosen.meta if chosen else None, preprocess))
+        return prepare_all(images, preparer(chosen.meta if chosen else None, preprocess, photo, pick), strict)
 
     def embed(self, references: Sequence[Reference], adapter: str | None = None) -> Tensor:
         """Identity embeddings of photos: float32 [N, D] on the CPU, for `Request.id_embeds`.

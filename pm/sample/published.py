@@ -5,19 +5,20 @@ Scripts written for `PhotoMakerStableDiffusionXLPipeline` run with a changed imp
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pm.errors import ConfigError, RequestError
 from pm.model.base import decode_latents
 from pm.model.prompt import CLASS_WORDS, parse_prompt
-from pm.sample.references import Reference
+from pm.sample.published_photos import PromptPhotos, photos_of, weights_of
 from pm.sample.request import Request, merge_step_of, whole
 from pm.sample.sampler import Sampler
 from pm.sample.schedule import Schedule
+from pm.sample.usable import values_kept
 
 _log = logging.getLogger(__name__)
 OUTPUTS = ("pil", "np", "pt", "latent")
@@ -43,6 +44,8 @@ class PublishedInterface:
     id_weights: a number for each photo, from the class word alone (0) through the photo itself (1) beyond; or B lists.
     preprocess: "auto": photos are prepared as in the adapter's training (published weights: not at all); "none": they
         are taken as they are; more in `pm.sample.identity.preparer`.
+    pick: which of several faces of a photo: "largest", "left", "middle" or "right".
+    strict: refuse a photo that cannot be used; without it, it is left out with a warning as long as others remain.
     class_word: put this word in place of the class word of every prompt: "girl" for a woman's photos changes her age.
     eta: noise that DDIM adds, 0 to 1.
     latents: first latents [K, C, h, w] of unit variance, instead of a generator's.
@@ -74,6 +77,8 @@ class PublishedInterface:
         *,
         id_weights: Sequence[float] | Sequence[Sequence[float]] | None = None,
         preprocess: str = "auto",
+        pick: str = "largest",
+        strict: bool = False,
         class_word: str | None = None,
         eta: float = 0.0,
         latents: Tensor | None = None,
@@ -98,7 +103,9 @@ class PublishedInterface:
             if whole(name, value) < 1:
                 raise RequestError(f"{name}={value} must be at least 1")
         prompts = _listed(prompt)
-        each = self._each_prompt(prompts, input_id_images, negative_prompt, id_weights, preprocess, class_word, adapter)
+        ready = partial(self.references, adapter=adapter, preprocess=preprocess, pick=pick, strict=strict)
+        people = photos_of(input_id_images, len(prompts), ready)
+        each = self._each_prompt(prompts, people, negative_prompt, id_weights, class_word, adapter)
         width, height = (self.base.resolution if side is None else side for side in (width, height))
         settings = {"steps": num_inference_steps, "guidance": guidance_scale, "eta": eta, "adapter": adapter}
         settings |= {"width": width, "height": height, "crop_corner": crops_coords_top_left}
@@ -115,7 +122,7 @@ class PublishedInterface:
         return StableDiffusionXLPipelineOutput(images=images)
 
     def _each_prompt(
-        self, prompts: list[str], photos: Any, negatives: Any, weights: Any, preprocess: str, word: str | None, adapter
+        self, prompts: list[str], people: list[PromptPhotos], negatives: Any, weights: Any, word: str | None, adapter
     ) -> list[dict[str, Any]]:
         """The fields of `Request` that differ between prompts."""
         count = len(prompts)
@@ -123,40 +130,24 @@ class PublishedInterface:
             raise RequestError("prompt is an empty list; give at least one")
         if not all(isinstance(text, str) for text in prompts):
             raise RequestError(f"prompt must be a text or a list of texts, not {prompts!r:.100}")
-        people = self._people(photos, count, adapter, preprocess)
         negatives = [negatives] * count if negatives is None or isinstance(negatives, str) else _listed(negatives)
         if not all(text is None or isinstance(text, str) for text in negatives):
             raise RequestError(f"negative_prompt must be a text or a list of texts, not {negatives!r:.100}")
-        weights = _weights(weights, count)
+        weights = weights_of(weights, count)
         for name, values in (("negative_prompt", negatives), ("id_weights", weights), ("input_id_images", people)):
             if len(values) != count:
                 raise RequestError(f"{name} has {len(values)} entries for {count} prompts; give one, or {count}")
         return [
             {
                 "prompt": self._with_class_word(text, word, adapter),
-                "id_images": [reference.image for reference in references],
-                "masks": [reference.mask for reference in references],
-                "weights": own,
+                "id_images": [reference.image for reference in photos.references],
+                "masks": [reference.mask for reference in photos.references],
+                "weights": values_kept("weights", own, photos.references, photos.given),
                 "negative_prompt": negative,
                 "any_class_word": True,
             }
-            for text, references, own, negative in zip(prompts, people, weights, negatives, strict=True)
+            for text, photos, own, negative in zip(prompts, people, weights, negatives, strict=True)
         ]
-
-    def _people(self, photos: Any, count: int, adapter: str | None, preprocess: str) -> list[list[Reference]]:
-        """References for each prompt."""
-        if photos is None:
-            return [[]] * count
-        if not isinstance(photos, list | tuple):
-            photos = [photos]
-        many = [isinstance(one, list | tuple) for one in photos]
-        if any(many) and not all(many):
-            raise RequestError("input_id_images has photos beside lists of photos; give one list for each prompt")
-        sets = photos if any(many) else [photos]
-        prepared = [self.references(one, adapter, preprocess) for one in sets]
-        for note in dict.fromkeys(note for one in prepared for reference in one for note in reference.notes):
-            _log.warning(note)
-        return prepared if sets is photos else prepared * count
 
     def _with_class_word(self, prompt: str, word: str | None, adapter: str | None) -> str:
         trigger = self.trigger_word_of(adapter)
@@ -269,19 +260,6 @@ class PublishedInterface:
 
 def _listed(texts: Any) -> list[Any]:
     return [texts] if isinstance(texts, str) or not isinstance(texts, Sequence) else list(texts)
-
-
-def _weights(weights: Any, count: int) -> list[list[float] | None]:
-    """One list for each prompt, from one for all or one for each; lists, arrays or tensors."""
-    if weights is None:
-        return [None] * count
-    try:
-        many = len(weights) > 0 and np.ndim(weights[0]) > 0
-        return [[float(w) for w in one] for one in weights] if many else [[float(w) for w in weights]] * count
-    except (TypeError, ValueError):
-        raise RequestError(
-            f"id_weights={weights!r:.100} must be a number for each photo, or such a list for each prompt"
-        ) from None
 
 
 def _drawn(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:

@@ -10,15 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pm.errors import ConfigError, RequestError
+from pm.errors import RequestError
 from pm.model.images import square
-from pm.photo.crop import CropConfig
 from pm.photo.faces.detect import Detector, FaceChoice
-from pm.photo.faces.sidecar import Sidecar as AnnotatedFaces
 from pm.photo.masks.select import MaskChoice, Masker
-from pm.photo.masks.sidecar import Sidecar as AnnotatedMask
 from pm.photo.pixels import PHOTO_SUFFIXES, flatten, read_photo
-from pm.photo.prepare import SelectedFace, prepare
+from pm.photo.prepare import PICKS, SelectedFace, prepare
 from pm.photo.sidecar import parse_sidecar
 from pm.photo.stored import Preparation
 from pm.photo.types import PhotoView, Refusal, SidecarError, SidecarMissing
@@ -26,6 +23,7 @@ from pm.sample.wall import people_on_wall
 
 WAY_OUT = "use another photo, or preprocess=none to take it as it is"
 _LEAST_SIDE = 24  # pixels of a drawing
+_PLACES = {"left": "on the left", "middle": "in the middle", "right": "on the right"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,18 @@ class Reference:
     mask: Image.Image | None = None  # L, white = the person
     path: Path | None = None
     notes: tuple[str, ...] = ()  # what the user should know, e.g. that one of several people was chosen
+    index: int = 0  # which of the given photos it is
+
+
+class UnusablePhoto(RequestError):
+    """A photo that is there and cannot be used; `photo`: its name; `why`: without the name."""
+
+    def __init__(self, photo: str, why: str, way_out: str = WAY_OUT):
+        super().__init__(f"{photo}: {why}; {way_out}")
+        self.photo, self.why, self.way_out = photo, why, way_out
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.photo, self.why, self.way_out)
 
 
 def find_references(places: Sequence[str]) -> list[Path]:
@@ -64,30 +74,37 @@ def load_photo(path: Path) -> Image.Image:
     """Decode a photo file upright, as RGB.
 
     Raises:
-        RequestError: it cannot be read.
+        UnusablePhoto: it cannot be read.
+        RequestError: it does not exist.
     """
+    if not path.exists():
+        raise RequestError(f"ID photo {path} cannot be read ({path.absolute()} does not exist)")
     try:
         return Image.fromarray(read_photo(path))
     except (OSError, ValueError) as error:
-        raise RequestError(f"ID photo {path} cannot be read ({error}); give a PNG, JPEG or WebP file") from error
+        why = f"cannot be read ({error})"
+        raise UnusablePhoto(str(path), why, "give a PNG, JPEG, WebP or HEIC file") from error
 
 
-def prepare_photo(image: Image.Image, how: Preparation, *, name: str, path: Path | None = None) -> Reference:
-    """Cut the square around the largest face out of a photo, and find the person's mask in it.
+def prepare_photo(
+    image: Image.Image, how: Preparation, *, name: str, path: Path | None = None, pick: str = "largest"
+) -> Reference:
+    """Cut the square around a face out of a photo, and find the person's mask in it.
 
     Args:
         image: upright.
         how: the stages of preprocessing and their settings.
         name: of the photo, for messages.
         path: of the photo, for stages that read the annotations beside it.
+        pick: of several faces, as in `pm.photo.prepare.select_face`.
 
     Raises:
-        RequestError: no face, too small a face, or no person around it.
+        UnusablePhoto: no face, too small a face, or no person around it.
     """
     photo = PhotoView.of(np.asarray(flatten(image)), functools.partial(_annotations, path))
-    done = prepare(photo, _detector(how.face), how.face.min_size, how.crop, how.mask, _masker(how.mask))
+    done = prepare(photo, how, _detector(how.face), _masker(how.mask), pick)
     if isinstance(done, Refusal):
-        raise _refused(name, done.sentence())
+        raise UnusablePhoto(name, done.sentence())
     crop, mask = Image.fromarray(done.crop.pixels), None if done.mask is None else Image.fromarray(done.mask)
     return Reference(crop, mask, path, _notes(name, done.selected))
 
@@ -100,10 +117,10 @@ def prepare_drawing(image: Image.Image, *, name: str, path: Path | None = None) 
     """
     picture = square(flatten(image))
     if picture.width < _LEAST_SIDE:
-        raise _refused(name, f"is {image.width} x {image.height} pixels, needs {_LEAST_SIDE} at least")
+        raise UnusablePhoto(name, f"is {image.width} x {image.height} pixels, needs {_LEAST_SIDE} at least")
     people = people_on_wall(picture)
     if not people:
-        raise _refused(name, "shows nobody in front of its background")
+        raise UnusablePhoto(name, "shows nobody in front of its background")
     notes = (f"{name}: {len(people)} people, took the largest",) if len(people) > 1 else ()
     return Reference(picture, people[0], path, notes)
 
@@ -111,11 +128,11 @@ def prepare_drawing(image: Image.Image, *, name: str, path: Path | None = None) 
 def _notes(name: str, selected: SelectedFace) -> tuple[str, ...]:
     if not selected.others:
         return ()
-    return (f"{name}: {len(selected.others) + 1} faces, took the largest ({selected.face.side:.0f} pixels)",)
-
-
-def _refused(name: str, why: str) -> RequestError:
-    return RequestError(f"{name}: {why}; {WAY_OUT}")
+    count, side = len(selected.others) + 1, selected.face.side
+    taken = "largest" if selected.pick == "largest" else f"one {_PLACES[selected.pick]}"
+    *others, last = (pick for pick in PICKS if pick != selected.pick)
+    way_out = f"to take another, crop the photo or choose pick={', '.join(others)} or {last}"
+    return (f"{name}: {count} faces, took the {taken} ({side:.0f} pixels); {way_out}",)
 
 
 @functools.lru_cache(maxsize=8)  # a detector reads its model from disk
@@ -145,36 +162,3 @@ def _annotations(path: Path | None) -> dict[str, Any]:
 
 
 Prepare = Callable[[Image.Image, str, Path | None], Reference]
-
-
-def load_references(
-    paths: Sequence[Path],
-    face: FaceChoice | None,
-    mask: MaskChoice | None,
-    crop: CropConfig,
-    otherwise: Prepare | None = None,
-    sidecars: bool = True,
-) -> list[Reference]:
-    """Prepare ID photos on disk.
-
-    With `face` every photo goes through the stages of preprocessing. Without it, photos with a sidecar are prepared
-    by that, unless `sidecars` is False, and the others by `otherwise`; without it, their centred square is taken.
-
-    Raises:
-        RequestError: a photo cannot be read, or a stage rejects it.
-        ConfigError: a mask stage without a face stage.
-    """
-    if mask is not None and face is None:
-        raise ConfigError(f"mask={mask.name} needs to know the face; choose face=dlib or face=sidecar as well")
-    beside = Preparation(AnnotatedFaces("sidecar", 1), AnnotatedMask("sidecar", 1e-9, 1.0), crop)
-    references = []
-    for path in paths:
-        image = load_photo(path)
-        if face is not None:
-            how = Preparation(face, mask, crop)
-            references.append(prepare_photo(image, how, name=str(path), path=path))
-        elif sidecars and path.with_suffix(".json").is_file():
-            references.append(prepare_photo(image, beside, name=str(path), path=path))
-        else:
-            references.append(otherwise(image, str(path), path) if otherwise else Reference(square(image), None, path))
-    return references

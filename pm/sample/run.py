@@ -10,10 +10,11 @@ from pm.errors import ConfigError
 from pm.model.prompt import CLASS_WORDS
 from pm.sample.config import GenerateConfig
 from pm.sample.grid import GridRow, labelled_grid, save_png
-from pm.sample.identity import preparer
+from pm.sample.identity import load_references, preparer
 from pm.sample.pipeline import PhotoMakerPipeline
-from pm.sample.references import Reference, find_references, load_references
+from pm.sample.references import Reference, find_references
 from pm.sample.request import Request, request_of
+from pm.sample.usable import values_kept
 
 
 def generate(config: GenerateConfig, progress: bool = True) -> Path:
@@ -43,15 +44,25 @@ def generate(config: GenerateConfig, progress: bool = True) -> Path:
         check_base=config.check_base,
         compile=config.compile,
     )
-    otherwise = preparer(pipeline.meta, config.preprocess)
-    references = load_references(paths, config.face, config.mask, config.crop, otherwise, config.preprocess != "none")
+    otherwise = preparer(pipeline.meta, config.preprocess, config.photo, config.pick)
+    references = load_references(
+        paths,
+        config.face,
+        config.mask,
+        config.photo.crop,
+        otherwise,
+        sidecars=config.preprocess != "none",
+        pick=config.pick,
+        strict=config.references == "strict",
+    )
+    weights = values_kept("weights", config.weights, references, len(paths))
     for note in (note for reference in references for note in reference.notes):
         print(f"note: {note}")
     _note_masks(pipeline, references)
-    requests = [_request(config, references, config.seed + i) for i in range(config.images)]
+    requests = [_request(config, references, weights, config.seed + i) for i in range(config.images)]
     images = pipeline.generate(requests, config.sampler.batch_size, progress)
     folder.mkdir(parents=True, exist_ok=True)
-    about = _about(config, references)
+    about = _about(config, references, weights)
     for i, (image, request) in enumerate(zip(images, requests, strict=True)):
         save_png(folder / f"{i:04d}.png", image, about | {"seed": request.seed})
     row = GridRow(images, [r.image for r in references], config.prompt, [f"seed {r.seed}" for r in requests])
@@ -90,20 +101,20 @@ def _note_masks(pipeline: PhotoMakerPipeline, references: list[Reference]) -> No
         print(f"note: {', '.join(bare)} have no mask, but the adapter was trained with them; leave out preprocess=none")
 
 
-def _request(config: GenerateConfig, references: list[Reference], seed: int) -> Request:
+def _request(config: GenerateConfig, references: list[Reference], weights: list[float] | None, seed: int) -> Request:
     return request_of(
         config.sampler,
         config.prompt,
         id_images=[reference.image for reference in references],
         masks=[reference.mask for reference in references],
-        weights=config.weights,
+        weights=weights,
         seed=seed,
         width=config.width,
         height=config.height,
     )
 
 
-def _about(config: GenerateConfig, references: list[Reference]) -> dict[str, object]:
+def _about(config: GenerateConfig, references: list[Reference], weights: list[float] | None) -> dict[str, object]:
     sampler = config.sampler
     return {
         "prompt": config.prompt,
@@ -111,7 +122,7 @@ def _about(config: GenerateConfig, references: list[Reference]) -> dict[str, obj
         "adapter": config.adapter or "none",
         "base": config.base.path,
         "id_images": ", ".join(reference.path.name for reference in references),
-        "weights": ", ".join(map(str, config.weights)) if config.weights else "1",
+        "weights": ", ".join(map(str, weights)) if weights else "1",
         "schedule": sampler.schedule,
         "steps": sampler.steps,
         "guidance": sampler.guidance,

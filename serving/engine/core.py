@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from pm.errors import PmError, RequestError
 from pm.model.prompt import CLASS_WORDS
 from pm.sample import PhotoMakerPipeline, Request
 from pm.sample.grid import png_bytes
+from pm.sample.references import Reference
 from pm.sample.request import merge_step_of
 from pm.sample.run import pick_device, pick_dtype
+from pm.sample.usable import values_kept
 from pm.startup import collect_rarely
 from serving.config import ServeConfig, check_adapters
 from serving.engine.cache import TenantCache
@@ -90,8 +93,9 @@ class Engine:
         """Make one image.
 
         Yields:
-            {"type": "preview", "index", "png", "size"} and at last {"type": "image", "png", "size"}, or {"type":
-            "error", "kind", "message"}; errors are no exceptions, since those would be logged, prompts and all.
+            {"type": "preview", "index", "png", "size"} and at last {"type": "image", "png", "size", "notes"}, or
+            {"type": "error", "kind", "message"}; errors are no exceptions, since those would be logged, prompts and
+            all.
             Closing the generator gives the image up.
         """
         loop = asyncio.get_running_loop()
@@ -111,7 +115,7 @@ class Engine:
                     yield {"type": "preview", "index": rest[1], "png": png, "size": rest[0].size}
                 elif kind == "image":
                     png = await asyncio.to_thread(png_bytes, rest[0], self._about(job))
-                    yield {"type": "image", "png": png, "size": rest[0].size}
+                    yield {"type": "image", "png": png, "size": rest[0].size, "notes": ticket.notes}
                     return
                 elif kind == "error":
                     if rest[2] is not None:
@@ -146,12 +150,12 @@ class Engine:
         ticket = Ticket(request, job.tenant, job.partials, emit)
         if photos:
             version = self.pipeline.digest_of(job.model)
-            ticket.keys = [(photo.digest, job.preprocess, job.model, version) for photo in photos]
+            ticket.keys = [(photo.digest, job.preprocess, job.pick, job.model, version) for photo in photos]
             ticket.embeds = [self.cache.get(job.tenant, key) for key in ticket.keys]
             for embedding in ticket.embeds:
                 self.recorder.record("pm_identity_cache_total", result="miss" if embedding is None else "hit")
             if any(embedding is None for embedding in ticket.embeds):
-                ticket.references = await self._references(job, ticket, request.id_images)
+                self._leave_out(ticket, await self._references(job, ticket, request.id_images))
         return ticket
 
     async def _references(self, job: Job, ticket: Ticket, images: Sequence[Image.Image]) -> list[Any]:
@@ -160,11 +164,27 @@ class Engine:
         task = self._preparing.get(key)
         if task is None:
             work = asyncio.to_thread(
-                self.pipeline.references, list(images), adapter=job.model, preprocess=job.preprocess
+                self.pipeline.references,
+                list(images),
+                adapter=job.model,
+                preprocess=job.preprocess,
+                photo=self.config.photo,
+                pick=job.pick,
+                strict=self.config.references == "strict",
             )
             task = self._preparing[key] = asyncio.ensure_future(work)
             task.add_done_callback(lambda _: self._preparing.pop(key, None))
         return await asyncio.shield(task)
+
+    @staticmethod
+    def _leave_out(ticket: Ticket, references: Sequence[Reference]) -> None:
+        """Keep the photos that can be used, with what belongs to each."""
+        request, kept = ticket.request, [reference.index for reference in references]
+        weights = values_kept("weights", request.weights, references, len(request.id_images))
+        ticket.request = replace(request, id_images=[request.id_images[i] for i in kept], weights=weights)
+        ticket.keys, ticket.embeds = [ticket.keys[i] for i in kept], [ticket.embeds[i] for i in kept]
+        ticket.references = list(references)
+        ticket.notes = [note for reference in references for note in reference.notes]
 
     def _swap(self, adapters: Mapping[str, str]) -> None:
         for name, file in adapters.items():

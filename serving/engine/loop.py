@@ -40,6 +40,7 @@ class Ticket:
     keys: Sequence[Any] = ()  # of the photos, in the cache
     embeds: list[Tensor | None] = field(default_factory=list)  # [D] each; None: from `references`
     references: list[Any] = field(default_factory=list)  # `pm.sample` references; None where an embedding is known
+    notes: list[str] = field(default_factory=list)  # about the photos, for the client
     gone: bool = False
     row: int | None = None
     shown: int = 0

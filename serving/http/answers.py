@@ -63,14 +63,14 @@ async def run(backend: Backend, jobs: Sequence[Job], photos: Any) -> AsyncGenera
 
 
 def as_json(request: ImageRequest, jobs: Sequence[Job], images: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """OpenAI's `ImagesResponse`; each image also names its seed."""
+    """OpenAI's `ImagesResponse`; each image also names its seed, and notes about the photos where there are any."""
     data = []
     for job, image in zip(jobs, images, strict=True):
         text = base64.b64encode(image["png"]).decode()
         where = (
             {"b64_json": text} if request.response_format == "b64_json" else {"url": f"data:image/png;base64,{text}"}
         )
-        data.append(where | {"seed": job.seed})
+        data.append(where | {"seed": job.seed} | _notes(image))
     return {
         "created": int(time.time()),
         "data": data,
@@ -94,7 +94,7 @@ def as_event(family: str, jobs: Sequence[Job], index: int, event: dict[str, Any]
     }
     if event["type"] == "preview":
         return _sse(f"{family}.partial_image", content | {"partial_image_index": event["index"]})
-    return _sse(f"{family}.completed", content | {"usage": _USAGE})
+    return _sse(f"{family}.completed", content | {"usage": _USAGE} | _notes(event))
 
 
 def as_error_event(error: ApiError) -> bytes:
@@ -113,6 +113,11 @@ class EventStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self.stack, aclosing(self.content):
             await super().__call__(scope, receive, send)
+
+
+def _notes(image: dict[str, Any]) -> dict[str, Any]:
+    """What the client should know about the photos: left out, or of several people one was taken."""
+    return {"notes": list(image["notes"])} if image.get("notes") else {}
 
 
 def _sse(kind: str, content: dict[str, Any]) -> bytes:

@@ -38,6 +38,9 @@ class ImageRequest(BaseModel):
     preprocess: Literal["auto", "none", "photo", "drawing"] | None = Field(
         None, description="auto: as the adapter was trained; none: the photos as they are; photo: find the face."
     )
+    pick: Literal["largest", "left", "middle", "right"] | None = Field(
+        None, description="Which of several faces of a photo; default: largest."
+    )
 
     # Accepted so that existing programs run; there is one quality, one background and one format.
     quality: str | None = None
@@ -140,6 +143,7 @@ def jobs(
             width=width,
             height=height,
             preprocess=request.preprocess or config.preprocess,
+            pick=request.pick or config.pick,
             partials=request.partial_images,
         )
         for i in range(request.n)

@@ -7,6 +7,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from support.faces import astronaut
 from support.requests import PROMPT, photo
 
 from serving.http.photos import decode
@@ -22,7 +23,7 @@ def photos(config):
 def job(**changes) -> Job:
     values = dict(
         request_id="r", tenant="t", model="a", prompt=PROMPT, negative_prompt=None, seed=1, steps=4, guidance=3.0,
-        start_merge_step=None, weights=None, width=None, height=None, preprocess="auto", partials=0,
+        start_merge_step=None, weights=None, width=None, height=None, preprocess="auto", pick="largest", partials=0,
     )  # fmt: skip
     return Job(**values | changes)
 
@@ -269,3 +270,28 @@ def test_a_stopped_sampler_is_reported_and_ends_its_rows(config):
             engine.check()
 
     asyncio.run(go())
+
+
+def test_photos_that_cannot_be_used_are_left_out_with_a_note(config, engine, photos):
+    pytest.importorskip("cv2")
+    blank = decode(png_of(np.full((40, 40, 3), 128, np.uint8)), config.limits, 1)
+    person = decode(png_of(astronaut(512)), config.limits, 0)
+    (alone,) = together(engine, (job(preprocess="photo", weights=(2.0,)), [person]))
+    (beside,) = together(engine, (job(preprocess="photo", weights=(0.5, 2.0)), [blank, person]))
+    assert alone["notes"] == [] and beside["notes"] == ["photo 1: left out (no face found)"]
+    assert np.abs(pixels(alone) - pixels(beside)).max() <= 1
+    (refused,) = together(engine, (job(preprocess="photo"), [blank, blank]))
+    assert refused["type"] == "error" and refused["kind"] == "invalid"
+    assert refused["message"].startswith("none of the 2 ID photos can be used: photo 1: no face found; photo 2:")
+    old, engine.config = engine.config, dataclasses.replace(config, references="strict")
+    try:
+        (strict,) = together(engine, (job(preprocess="photo"), [blank, person]))
+        assert strict["message"].startswith("photo 1: no face found; use another photo")
+    finally:
+        engine.config = old
+
+
+def png_of(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -2,24 +2,17 @@
 
 import numpy as np
 import pytest
-import yaml
 from support.faces import ASTRONAUTS_FACE, astronaut, people
 
-from pm.config import from_mapping
 from pm.photo.crop import CropConfig, cut_square
-from pm.photo.faces.detect import FaceChoice
-from pm.photo.masks.select import MaskChoice, face_overlap, select_mask
+from pm.photo.defaults import shipped_preparation
+from pm.photo.masks.select import face_overlap, select_mask
 from pm.photo.masks.selfie import SelfieMasker
 from pm.photo.prepare import Prepared, prepare
 from pm.photo.types import Crop, Face, PhotoView
-from pm.resources import resource
 
 pytest.importorskip("cv2")
 FACE = Face(tuple(map(float, ASTRONAUTS_FACE)), (), 1.0)
-
-
-def default(kind, name):
-    return from_mapping(kind, yaml.safe_load(resource(f"conf/{kind.group}/{name}.yaml").read_text()))
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +73,9 @@ def test_where_nobody_is_there_is_no_mask(masker):
 
 @pytest.mark.skipif(not people(), reason="the photographs are not here")
 def test_the_defaults_keep_every_portrait():
-    face, mask = default(FaceChoice, "yunet"), default(MaskChoice, "selfie")
-    detector, masker = face.build(), mask.build()
+    how = shipped_preparation()
+    detector, masker = how.face.build(), how.mask.build()
     for name, pixels in people().items():
-        done = prepare(PhotoView.of(pixels), detector, 80, CropConfig(0.1, 512, 2.0), mask, masker)
+        done = prepare(PhotoView.of(pixels), how, detector, masker)
         assert isinstance(done, Prepared), (name, done)
         assert 0.5 < (done.mask >= 128).mean() < 0.85, name

@@ -2,41 +2,38 @@
 
 import dataclasses
 import random
-from pathlib import Path
+import re
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
+from support.faces import astronaut
 
 from pm.errors import CheckpointError, RequestError
 from pm.model.adapter_file import AdapterMeta
-from pm.sample.identity import PHOTO, prepare_all, preparer
+from pm.photo.crop import CropConfig
+from pm.photo.defaults import shipped_preparation
+from pm.photo.faces.dlib import Dlib
+from pm.photo.masks.grabcut import GrabCut
+from pm.photo.stored import Preparation
+from pm.sample.identity import prepare_all, preparer
 from pm.sample.wall import has_wall, people_on_wall
 from pm.toon.attributes import Framing
 from pm.toon.identities import framing, identities, scene
 from pm.toon.render import background, paste, render_person, render_photo
 
-ROOT = Path(__file__).resolve().parents[3]
-FACES = ROOT.parent / "shared" / "faces"
 META = AdapterMeta("", "stacked", "insert", "img", 4, "face+mask", "0", {}, {})
 
 
 def _settings(face: str) -> dict:
-    how = dataclasses.asdict(PHOTO)
-    return how if face == "dlib" else {**how, "face": {"name": face, "min_size": 8}}
+    how = dataclasses.asdict(shipped_preparation())
+    return how if face == how["face"]["name"] else {**how, "face": {"name": face, "min_size": 8}}
 
 
 def _toon(seed: int) -> tuple[Image.Image, np.ndarray]:
     rng = random.Random(seed)
     photo = render_photo(identities(1, seed, "train")[0], scene(rng), framing(rng), 64)
     return Image.fromarray(photo.image), photo.mask >= 128
-
-
-def test_values_without_metadata_are_those_of_the_configuration():
-    for name, config in (("face/dlib", PHOTO.face), ("mask/grabcut", PHOTO.mask)):
-        assert yaml.safe_load((ROOT / "conf" / f"{name}.yaml").read_text()) == dataclasses.asdict(config)
-    assert yaml.safe_load((ROOT / "conf" / "preprocess.yaml").read_text())["crop"] == dataclasses.asdict(PHOTO.crop)
 
 
 def test_published_weights_and_none_take_photos_as_they_are():
@@ -72,36 +69,83 @@ def test_the_larger_of_two_people_is_taken_and_it_is_said():
 def test_what_drawings_are_refused():
     good, prepare = _toon(0)[0], preparer(META, "drawing")
     with pytest.raises(RequestError, match="photo 2: shows nobody in front of its background; use another"):
-        prepare_all([good, Image.fromarray(background("blue", 64))], prepare)
+        prepare_all([good, Image.fromarray(background("blue", 64))], prepare, strict=True)
     with pytest.raises(RequestError, match="photo 1: is 20 x 20 pixels, needs 24 at least"):
         prepare_all([good.resize((20, 20))], prepare)
     with pytest.raises(CheckpointError, match="metadata about ID photos is damaged"):
         preparer(dataclasses.replace(META, extra={"preprocess": {"face": {}}}))
 
 
-@pytest.mark.skipif(not FACES.is_dir(), reason="real photographs are not here")
-def test_real_photographs():
-    pytest.importorskip("dlib")
-    pytest.importorskip("cv2")
-    quick = _settings("dlib")
-    quick["face"] |= {"max_side": 500}
-    quick["mask"] |= {"iterations": 1, "side": 96}
-    prepare = preparer(dataclasses.replace(META, extra={"preprocess": quick}))
-    one, other = (Image.open(FACES / name).convert("RGB").resize((400, 400)) for name in _two_photos())
-    (reference,) = prepare_all([one], prepare)
-    assert reference.image.width == reference.image.height and reference.notes == ()
+def _astronaut(side: int = 384) -> Image.Image:
+    return Image.fromarray(astronaut(side))
+
+
+def _side_by_side(*sides: int) -> Image.Image:
+    """The same person several times, each in a picture of so many pixels, with room between them."""
+    ground = Image.new("RGB", (sum(sides) + 60 * (len(sides) + 1), max(sides)), "gray")
+    left = 60
+    for side in sides:
+        ground.paste(_astronaut(side), (left, ground.height - side))
+        left += side + 60
+    return ground
+
+
+OLD = Preparation(Dlib("dlib", 40, 1, 500), GrabCut("grabcut", 0.3, 0.95, 1, 96), CropConfig(0.1, 512, 2.0))
+
+
+@pytest.mark.parametrize("how", ["default", "old metadata"])
+def test_a_photograph_is_cut_around_its_face(how):
+    for module in ("cv2", "dlib"):
+        pytest.importorskip(module)
+    extra = {} if how == "default" else {"preprocess": dataclasses.asdict(OLD)}
+    prepare = preparer(dataclasses.replace(META, extra=extra), "photo" if how == "default" else "auto")
+    (reference,) = prepare_all([_astronaut(512)], prepare)
+    assert reference.image.width == reference.image.height >= 256 and reference.notes == ()
+    assert reference.mask.size == reference.image.size
     assert 0.05 < (np.asarray(reference.mask) >= 128).mean() < 0.95
-    both = Image.new("RGB", (640, 400), "gray")
-    both.paste(one, (0, 0))
-    both.paste(other.resize((240, 240)), (400, 80))
-    (chosen,) = prepare_all([both], prepare)
-    assert len(chosen.notes) == 1 and "2 faces, took the largest" in chosen.notes[0]
+
+
+@pytest.mark.parametrize("pick, size", [("largest", 178), ("left", 124), ("middle", 178), ("right", 151)])
+def test_of_several_faces_the_one_asked_for_is_taken_and_it_is_said(pick, size):
+    pytest.importorskip("cv2")
+    several = _side_by_side(700, 1000, 850)
+    (reference,) = prepare_all([several], preparer(None, "photo", pick=pick))
+    (note,) = reference.notes
+    where = "largest" if pick == "largest" else f"one (on|in) the {pick}"
+    assert re.match(rf"photo 1: 3 faces, took the {where} \(\d+ pixels\); to take another, crop the photo or", note)
+    assert abs(int(re.search(r"\((\d+) pixels", note)[1]) - size) < 0.1 * size
+    assert f"pick={pick}" not in note
+    with pytest.raises(RequestError, match="pick='second' is not one of largest, left, middle, right"):
+        preparer(None, "photo", pick="second")
+
+
+def test_people_in_the_background_are_not_mentioned():
+    pytest.importorskip("cv2")
+    small = dataclasses.replace(shipped_preparation().face, min_size=20)
+    how = dataclasses.replace(shipped_preparation(), face=small)
+    (reference,) = prepare_all([_side_by_side(160, 600)], preparer(None, "photo", how, pick="left"))
+    assert reference.notes == () and reference.image.width > 300  # the face in front, whatever is left of it
+
+
+def test_what_photographs_are_refused():
+    pytest.importorskip("cv2")
+    prepare = preparer(None, "photo")
     with pytest.raises(RequestError, match=r"photo 1: face too small \(\d+ pixels, needs 80\); use another photo"):
-        prepare_all([one.resize((150, 150))], prepare)
-    with pytest.raises(RequestError, match="photo 1: no face found"):
+        prepare_all([_astronaut(200)], prepare)
+    with pytest.raises(RequestError, match="photo 1: no face found; use another photo, or preprocess=none"):
         prepare_all([Image.new("RGB", (200, 200), "gray")], prepare)
 
 
-def _two_photos() -> tuple[str, str]:
-    people = sorted(path for path in FACES.iterdir() if path.is_dir())
-    return tuple(str(sorted(p.glob("*.[jp][pn]*g"))[0].relative_to(FACES)) for p in people[:2])
+def test_a_turned_picture_in_memory_is_as_good_as_its_file(tmp_path):
+    pytest.importorskip("cv2")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    _astronaut(512).rotate(90, expand=True).save(tmp_path / "a.png", exif=exif)
+    prepare = preparer(None, "photo")
+    with Image.open(tmp_path / "a.png") as opened:
+        references = prepare_all([opened, tmp_path / "a.png", _astronaut(512)], prepare)
+    first, *others = [np.asarray(reference.image) for reference in references]
+    assert [reference.index for reference in references] == [0, 1, 2]
+    assert all(np.array_equal(first, other) for other in others)
+    (bare,) = prepare_all([Image.open(tmp_path / "a.png")], preparer(None))
+    assert np.array_equal(np.asarray(bare.image), np.asarray(_astronaut(512)))

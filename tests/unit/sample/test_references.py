@@ -15,7 +15,8 @@ from pm.photo.faces.dlib import Dlib
 from pm.photo.faces.sidecar import Sidecar
 from pm.photo.masks.grabcut import GrabCut
 from pm.photo.masks.sidecar import Sidecar as SidecarMask
-from pm.sample.references import find_references, load_references
+from pm.sample.identity import load_references
+from pm.sample.references import find_references
 
 CROP = CropConfig(face_share=0.1, working_side=512, max_upscale=4)
 SIDECAR = Sidecar("sidecar", min_size=4)
@@ -86,7 +87,7 @@ def test_what_cannot_be_prepared_says_why(tmp_path):
     with pytest.raises(ConfigError, match="mask=sidecar needs to know the face"):
         load_references([photo], None, MASK, CROP)
     (tmp_path / "b.png").write_bytes(b"not a picture")
-    with pytest.raises(RequestError, match="b.png cannot be read"):
+    with pytest.raises(RequestError, match="b.png: cannot be read .*give a PNG, JPEG, WebP or HEIC file"):
         load_references([tmp_path / "b.png"], None, None, CROP)
 
 

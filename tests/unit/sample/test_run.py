@@ -16,7 +16,7 @@ from pm.model.base import load_base
 from pm.model.compose.average import Average
 from pm.model.config import AdapterConfig, BaseConfig
 from pm.model.photomaker import PhotoMaker
-from pm.photo.crop import CropConfig
+from pm.photo.defaults import shipped_preparation
 from pm.sample.config import GenerateConfig, SamplerConfig
 from pm.sample.run import generate, pick_device, pick_dtype
 
@@ -52,7 +52,9 @@ def config(tiny_base, adapter, tmp_path) -> GenerateConfig:
         face=None,
         mask=None,
         preprocess="auto",
-        crop=CropConfig(0.1, 512, 2),
+        photo=shipped_preparation(),
+        pick="largest",
+        references="lenient",
         class_words=("Robot",),
         modules=(),
         output=str(tmp_path / "out"),
