@@ -1,12 +1,15 @@
 """One way to start or join Ray, so that every entry point and test uses the same settings."""
 
+import contextlib
 import logging
 import os
 import signal
 import site
 import sys
 import sysconfig
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +63,29 @@ def module_folders() -> list[str]:
     ]
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     return list(dict.fromkeys(filter(None, [str(checkout() or ""), *given, *added])))
+
+
+@contextlib.contextmanager
+def without_restart_warning() -> Iterator[None]:
+    """Keep one line of Ray's core off the terminal, while an actor that has an `ObjectRef` argument is made.
+
+    Ray Data hands its actors their work by reference and lets them restart, about which Ray's core (2.60,
+    core_worker.cc) says once in each process that "the actor restart will fail" if that reference is lost. The driver
+    holds it as long as the graph runs, so the line is wrong here, and frightening. It is written to file descriptor 2
+    by C++, as an error, so no logger of Python's and no level of Ray's keeps it off without hiding real errors.
+    Whatever else is written meanwhile is passed on.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as caught:
+        terminal = os.dup(2)
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            caught.seek(0)
+            for line in caught:
+                if b"actor restart will fail" not in line:
+                    os.write(terminal, line)
+            os.close(terminal)

@@ -23,6 +23,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 # entry point → its dataclass, what a user has to give, and keys that are only short names of others
 ENTRIES = {
     "preprocess": (PreprocessConfig, ["dataset.root=photos"], ("forget",)),
+    "check": (PreprocessConfig, ["dataset.root=photos"], ("forget",)),
     "browse": (BrowseConfig, ["data=data/x"], ("data",)),
     "forget": (ForgetConfig, ["data=data/x", "who=anna_woman"], ()),
     "train": (RunConfig, ["data=data/x"], ("merge", "data", "draw", "wild", "storage_path")),

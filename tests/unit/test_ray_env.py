@@ -5,7 +5,7 @@ import subprocess
 import sys
 import sysconfig
 
-from pm.ray_env import module_folders
+from pm.ray_env import module_folders, without_restart_warning
 from pm.resources import checkout
 
 
@@ -27,3 +27,14 @@ def test_libraries_are_left_where_they_are():
     folders = module_folders()
     assert not {sysconfig.get_path("purelib"), sysconfig.get_path("stdlib")} & set(folders)
     assert len(folders) == len(set(folders))
+
+
+def test_one_frightening_line_of_rays_core_is_kept_off_the_terminal_and_no_other(capfd):
+    with without_restart_warning():
+        os.write(
+            2,
+            b"[E 1925] core_worker.cc: Actor has arguments ... the actor restart will fail. See 53727\nreal trouble\n",
+        )
+        print("of Python", file=sys.__stderr__, flush=True)
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err.splitlines() == ["real trouble", "of Python", "after"]

@@ -15,6 +15,7 @@ from pm.data.dataset.preview import write_preview
 from pm.data.dataset.writer import PREVIEW_FILE, finish, finished_shards
 from pm.data.records import REJECTS_FILE, Reject, read_meta
 from pm.data.run.advice import advise
+from pm.data.run.progress import waiting
 from pm.data.run.shards import Report, describe, plan_shards, settings_of, shard_limit
 from pm.data.run.steps import stages_of
 from pm.data.source.listing import Listing
@@ -36,12 +37,15 @@ def build(config: PreprocessConfig) -> Report:
     """
     start, config = time.monotonic(), absolute(config)
     config.dataset.prepare()
-    with Listing(config.dataset) as listing:
-        sizes, stages = base_sizes(config.base), stages_of(config)
-        for stage in stages:
-            stage.check()
-            for line in stage.notices(listing.identities()):
-                _say(line)
+    with waiting(f"listing the photos of {config.dataset.place}"):
+        listing = Listing(config.dataset)
+    with listing:
+        with waiting("looking for the models"):
+            sizes, stages = base_sizes(config.base), stages_of(config)
+            for stage in stages:
+                stage.check()
+        for line in (line for stage in stages for line in stage.notices(listing.identities())):
+            _say(line)
         settings = settings_of(config, sizes, listing.digest)
         with locked(config.output), writing(config.output, "output="):
             count = _make(config, sizes, stages, settings, listing)
@@ -64,7 +68,8 @@ def _make(
     if not opened.complete:
         count = _run(replace(config, output=str(opened.folder)), sizes, stages, listing)
         meta = describe(config, sizes, settings) | {"ignored_files": dict(listing.ignored)}
-        finish(opened.folder, order, meta)
+        with waiting("writing the index"):
+            finish(opened.folder, order, meta)
     if opened.folder != Path(config.output):
         put_in_place(config.output)
     if not Path(config.output, PREVIEW_FILE).exists():

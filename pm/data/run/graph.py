@@ -21,13 +21,13 @@ import ray
 from pm.data.config import PreprocessConfig
 from pm.data.records import Photo, to_table
 from pm.data.run.pools import pools_of
-from pm.data.run.progress import Board, Display
+from pm.data.run.progress import Board, Display, waiting
 from pm.data.run.steps import Step, steps_of, work_of
 from pm.data.run.worker import StepRunner
 from pm.data.stages.stage import Place, Stage
 from pm.errors import PmError
 from pm.model.base_sizes import BaseSizes
-from pm.ray_env import ray_init
+from pm.ray_env import ray_init, without_restart_warning
 from pm.startup import collect_rarely
 
 _WINDOW = 1024  # shards in one graph
@@ -53,12 +53,14 @@ def run_graph(
         ConfigError: the cluster cannot hold the workers asked for.
         PmError: what a worker raised.
     """
-    ray_init()
+    with waiting("starting Ray"):
+        ray_init()
+        order = ray.put(names := tuple(stage.name for stage in stages))
+        with without_restart_warning():  # Ray would say it of the first actor of the graph; now it has said it
+            board = ray.remote(num_cpus=0, max_restarts=1)(Board).remote(order)
     print(f"preprocess: {todo} photos, {done} done before; starting workers", file=sys.stderr, flush=True)
-    order = tuple(stage.name for stage in stages)
-    board = ray.remote(num_cpus=0)(Board).remote(order)
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
-    graph = _Graph(config, sizes, steps_of(stages), order, run, board)
+    graph = _Graph(config, sizes, steps_of(stages), names, run, board)
     with Display(lambda: ray.get(board.read.remote(), timeout=5), todo, done) as display:
         try:
             with _quiet_ray_data(), _user_errors():

@@ -1,17 +1,33 @@
 """What every stage is doing, while it does it: counts from all workers, drawn as one table."""
 
+import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 _COUNTS = ("seen", "in", "rejected", "failed", "seconds")
 _DRAWN_EVERY, _LOGGED_EVERY = 0.5, 30.0  # seconds, on a terminal and in a log
+
+
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say what is being done: on a terminal with a clock that moves until it is done, elsewhere as a line."""
+    console = Console(file=sys.stderr)
+    if not console.is_terminal:
+        print(f"preprocess: {what}", file=sys.stderr, flush=True)
+        yield
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as clock:
+        clock.add_task(what, total=None)
+        yield
 
 
 class Board:
