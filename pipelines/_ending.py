@@ -10,6 +10,7 @@ from typing import NoReturn
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from pipelines._early import INTERRUPTED, TERMINATED
 from pipelines._mistakes import hydra_message
 from pm.errors import PmError
 
@@ -18,6 +19,7 @@ from pm.errors import PmError
 def ended_in_one_line(config_name: str) -> Iterator[None]:
     """Inside, errors of the user and of Hydra end the process with status 1, Ctrl-C with 130, SIGTERM with 143."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints errors over several lines and exits
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminated)
     try:
         yield
@@ -25,8 +27,12 @@ def ended_in_one_line(config_name: str) -> Iterator[None]:
         fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         fail(hydra_message(error, config_name))
+    except SystemExit as leaving:
+        if leaving.code == signal.SIGTERM:  # Ray's own handler, while it starts
+            _terminated()
+        raise
     except KeyboardInterrupt as interrupt:
-        print(": ".join(["interrupted", *map(str, interrupt.args)]), file=sys.stderr, flush=True)
+        print(": ".join([INTERRUPTED, *map(str, interrupt.args)]), file=sys.stderr, flush=True)
         sys.exit(128 + signal.SIGINT)
 
 
@@ -36,5 +42,5 @@ def fail(message: str) -> NoReturn:
 
 
 def _terminated(*_: object) -> NoReturn:
-    print("stopped by SIGTERM", file=sys.stderr, flush=True)
+    print(TERMINATED, file=sys.stderr, flush=True)
     sys.exit(128 + signal.SIGTERM)

@@ -7,6 +7,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from pipelines._early import watch_imports
+
 _HERE = Path(__file__).resolve().parent
 OTHERS = {
     "keys": "API keys of the server: add, remove, list.",
@@ -37,6 +39,7 @@ def main() -> None:
         hint = f"did you mean {near[0]}? " if near else ""
         sys.exit(f"error: photomaker has no command {name!r}; {hint}There are {', '.join(known)}")
     sys.argv = [f"photomaker {name}", *arguments]
+    watch_imports()
     if name == "keys":
         from serving.http.keys import main as keys
 

@@ -10,3 +10,7 @@ from pathlib import Path
 _HERE = Path(__file__).resolve().parent
 sys.path[:] = [str(_HERE.parent), *(path for path in sys.path if Path(path or ".").resolve() != _HERE)]
 __path__ = [str(_HERE)]
+
+from pipelines._early import watch_imports  # noqa: E402
+
+watch_imports()

@@ -1,0 +1,58 @@
+"""Ctrl-C and SIGTERM before a command has begun its work are one line, whenever they come."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines._ending import ended_in_one_line
+
+ROOT = Path(__file__).resolve().parents[3]
+SAID = {signal.SIGINT: ("interrupted", 130), signal.SIGTERM: ("stopped by SIGTERM", 143)}
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    before = {number: signal.getsignal(number) for number in SAID}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", SAID)
+def test_while_it_imports(number):
+    code = "import pipelines._photomaker as p, sys; p.watch_imports()\n"
+    code += "print('ready', flush=True)\nclass A:\n    def __set_name__(*_): sys.stdin.read()\nclass B: a = A()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.05)
+    process.send_signal(number)
+    _, shown = process.communicate(timeout=30)
+    assert (shown.strip(), process.returncode) == SAID[number]
+
+
+@pytest.mark.parametrize("number", SAID)
+def test_while_it_runs(number, capsys):
+    with pytest.raises(SystemExit) as left, ended_in_one_line("train"):
+        signal.raise_signal(number)
+    assert (capsys.readouterr().err.strip(), left.value.code) == SAID[number]
+
+
+def test_while_ray_starts(capsys):
+    """Ray then has its own handler, which leaves without a word."""
+    with pytest.raises(SystemExit) as left, ended_in_one_line("train"):
+        sys.exit(signal.SIGTERM)
+    assert (capsys.readouterr().err.strip(), left.value.code) == SAID[signal.SIGTERM]
+    with pytest.raises(SystemExit) as left, ended_in_one_line("train"):
+        sys.exit(3)
+    assert left.value.code == 3
+
+
+def test_the_kept_word_of_an_interruption_is_said(capsys):
+    with pytest.raises(SystemExit), ended_in_one_line("preprocess"):
+        raise KeyboardInterrupt("the same command goes on where this one was")
+    assert capsys.readouterr().err == "interrupted: the same command goes on where this one was\n"
