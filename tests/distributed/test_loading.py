@@ -26,8 +26,9 @@ def assert_same(one, other):
         assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b, field.name
 
 
-def test_two_processes_give_the_same_batches_from_any_position_and_end(dataset_path):
-    data = IdentityDataset(dataset_path, SAMPLES)
+def test_two_processes_give_the_same_batches_from_any_position_and_end(tmp_path):
+    path = write_dataset(tmp_path / "d", {"a": 5, "b": 1, "c": 3, "d": 9})
+    data = IdentityDataset(path, SAMPLES)
     share = {"seed": 5, "rank": 1, "world_size": 2, "update": 6}
     alone, spread = Loader(data, 2, prefetch=0, **share), Loader(data, 2, processes=2, **share)
     before, state = children(), torch.get_rng_state()
