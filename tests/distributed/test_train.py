@@ -2,9 +2,7 @@
 
 import dataclasses
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -187,30 +185,3 @@ def test_workers_are_planned_from_what_ray_has(ray_session, dataset, tiny_base):
         plan_workers(dataclasses.replace(workers, num=9, cpus_per_worker=1))
     with pytest.raises(ConfigError, match="needs 1 GPUs, Ray has 0; set workers.use_gpu=false"):
         plan_workers(dataclasses.replace(workers, num=1, use_gpu=True))
-
-
-def test_gathering_takes_no_threads_from_the_computation(tmp_path):
-    """In a process of its own: threads of OpenMP that are there once stay."""
-    code = """
-import os, sys, torch, torch.distributed as dist
-from pm.train.engine.partitioned import _all_gather, _join_process_group
-
-torch.set_num_threads(2)
-dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1)
-_join_process_group(torch.device("cpu"))
-large = torch.ones(1_000_000) + 1
-before = len(os.listdir("/proc/self/task"))
-for _ in range(16):
-    _all_gather(large)
-print(len(os.listdir("/proc/self/task")) - before, torch.get_num_threads())
-dist.destroy_process_group()
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "store"],
-        cwd=ROOT,
-        env=os.environ | {"DS_ACCELERATOR": "cpu", "LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[-2:] == ["0", "2"], done.stdout

@@ -8,7 +8,6 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.utils import (
-    groups,
     safe_get_local_fp32_param,
     safe_get_local_optimizer_state,
     safe_set_full_fp32_param,
@@ -28,7 +27,8 @@ from pm.train.engine.base import (
     scale_lr,
     world_size,
 )
-from pm.train.engine.gloo import copy_in_one_thread
+from pm.train.engine.join import join_process_group
+from pm.train.engine.linked import link_moments
 from pm.train.engine.zero import LARGEST_BUCKET, ZeroChoice, deepspeed_config
 from pm.train.engine.zero3 import PersistentWeights, fetch_frozen_parts_whole, parameter_shape, share
 
@@ -44,7 +44,7 @@ class ZeroEngine:
         train: TrainConfig,
         device: torch.device,
     ):
-        _join_process_group(device)
+        join_process_group(device)
         self._named = named_trainable(module)
         trainable = sum(p.numel() for p in self._named.values())
         config = deepspeed_config(engine, train, world_size(), trainable, device)
@@ -60,12 +60,10 @@ class ZeroEngine:
         self._partitions = (
             wrapper.fp32_partitioned_groups_flat if engine.stage == 3 else wrapper.single_partition_of_fp32_groups
         )
-        # AdamW would make these in its first step. DeepSpeed then links parameters to their slices when the first group
-        # has stepped, and leaves the other groups without: with states from the start all are linked.
-        for part in self._partitions:
+        for part in self._partitions:  # AdamW would make these in its first step
             optimizer.state[part] = fresh_moments(part, optimizer, updates=0)
         if engine.stage < 3:
-            wrapper._lazy_init_hp_params_optimizer_state()
+            link_moments(wrapper)
         self._persistent = PersistentWeights(wrapper if engine.stage == 3 else None, LARGEST_BUCKET)
         self._device = device
         sizes = torch.tensor([self._piece(p, None).numel() for p in self._named.values()], device=device)
@@ -174,17 +172,3 @@ def _all_gather(mine: Tensor) -> list[Tensor]:
     found = [torch.empty_like(mine) for _ in range(world_size())]
     dist.all_gather(found, mine)
     return found
-
-
-def _join_process_group(device: torch.device) -> None:
-    """Let DeepSpeed use the process group that is there."""
-    if deepspeed.comm.is_initialized():
-        return
-    if device.type == "cpu":
-        # Without an entry here DeepSpeed compiles its shared-memory all-reduce on first use: minutes, and a compile
-        # that is interrupted leaves a lock that blocks every later run. gloo does the same job.
-        deepspeed.ops.__compatible_ops__ = {}
-    deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
-    if device.type == "cpu":
-        for group in (dist.group.WORLD, groups._get_data_parallel_group()):
-            copy_in_one_thread(group)
