@@ -6,8 +6,6 @@ import pytest
 from support.sweeps import OFF, finished
 
 from pm.errors import PmError
-from pm.markdown import mean_sd
-from pm.train.run.storage import is_uri, join
 from pm.train.run.sweep import finish_sweep, read_cells, sweep_table
 
 
@@ -51,13 +49,3 @@ def test_a_cell_that_is_run_again_takes_its_place(sweep):
     finished(sweep, name, ["compose=stacked", "seed=1", "data=a b"], [9.0] * 18 + [0.3, 0.3])
     finish_sweep(sweep, "ablation", OFF, "train")
     assert sweep_table(read_cells(sweep))[1][1][:2] == ["stacked", "2"]
-
-
-def test_mean_and_deviation():
-    assert mean_sd([]) == "–" and mean_sd([0.01234]) == "0.01234" and mean_sd([1.0, 3.0]) == "2.000 ± 1.414"
-    assert mean_sd([0.0]) == "0.0000" and mean_sd([1234.6]) == "1235" and mean_sd([40.0, 41.0], 1) == "40.5 ± 0.7"
-
-
-def test_names_are_put_below_a_folder_or_a_uri():
-    assert join("runs/", "a/b") == "runs/a/b" and not is_uri("runs")
-    assert join("s3://bucket/x?region=eu", "a") == "s3://bucket/x/a?region=eu" and is_uri("s3://bucket/x")
