@@ -52,7 +52,11 @@ def main() -> None:
         from pipelines._completion import main as completion
 
         return completion(arguments)
-    return importlib.import_module(f"pipelines.{name}").main()
+    try:
+        return importlib.import_module(f"pipelines.{name}").main()
+    except KeyboardInterrupt:  # while the libraries load; later, the command itself has said it
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def _overview() -> str:

@@ -43,7 +43,12 @@ def ray_init(**overrides: Any) -> None:
         # Not any address: Ray would look for a cluster on this machine, and wait for one that has stopped.
         settings |= {"address": "local", "include_dashboard": False}
     before = signal.getsignal(signal.SIGTERM)
-    ray.init(**{**settings, **overrides})
+    try:
+        ray.init(**{**settings, **overrides})
+    except SystemExit:  # of Ray's own handler, which it puts in place before it is ready, and which says nothing
+        if callable(before):
+            before(signal.SIGTERM, None)
+        raise
     if callable(before) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # Ray puts its own in place, which ends this process without a word
 

@@ -45,9 +45,9 @@ class Removal:
     def text(self, output: str) -> str:
         """The summary for the terminal."""
         if not self.photos:
-            return f"the interrupted removal from {output} is finished now"
+            return f"the interrupted removal from {Path(output).absolute()} is finished now"
         names = ", ".join(self.photos[:5]) + (", ..." if len(self.photos) > 5 else "")
-        lines = [f"{len(self.photos)} photos removed from {output}, and noted in {META_FILE}: {names}"]
+        lines = [f"{len(self.photos)} photos removed from {Path(output).absolute()}, and noted in {META_FILE}: {names}"]
         if self.too_few:
             lines.append(f"{self.too_few} more photos are now rejected: their people have too few left")
         lines.append(
@@ -66,7 +66,7 @@ def forget(output: str | Path, key: str) -> Removal:
     Raises:
         DataError: no finished dataset, nothing that fits, or another process is at it.
     """
-    output = Path(output)
+    output = Path(output).absolute()
     read_meta(output, removing=True)
     with locked(output):
         interrupted = settle(output)

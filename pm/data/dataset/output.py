@@ -64,7 +64,9 @@ def prepare_output(
     finished = (output / META_FILE).exists()
     _require_changeable(output, different, owners, finished)
     first = min((owners[change.group] for change in different), key=order.index)
-    said = ", ".join(f"{change.name}={_shown(change.after)}, was {_shown(change.before)}" for change in different[:6])
+    said = ", ".join(
+        f"{change.setting}={_shown(change.after)}, was {_shown(change.before)}" for change in different[:6]
+    )
     if finished:
         if (output / REDO / META_FILE).exists() and changes(read_meta(output / REDO)["settings"], settings):
             shutil.rmtree(output / REDO)  # finished for settings that nobody asks for any more

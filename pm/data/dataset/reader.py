@@ -75,15 +75,17 @@ class IdentityDataset:
         made_for = self.meta["base"]["fingerprint"]
         if base_fingerprint is not None and made_for != base_fingerprint:
             raise DataError(
-                f"dataset {path} was made for base {self.meta['base']['path']} ({made_for}), not for the one to be "
-                f"trained ({base_fingerprint}); use that base or preprocess again with this one"
+                f"dataset {Path(path).absolute()} was made for base {self.meta['base']['path']} ({made_for}), not for "
+                f"the one to be trained ({base_fingerprint}); use that base or preprocess again with this one"
             )
         index = self._read_index()
         self.identities: list[str] = index["identity"]
         self.photos: list[str] = index["photo"]
         self._places = list(zip(index["file"], index["row_group"], index["row"], strict=True))
         if not self._places:
-            raise DataError(f"dataset {path} holds no photo; see rejects.parquet beside it for the reasons")
+            raise DataError(
+                f"dataset {Path(path).absolute()} holds no photo; see rejects.parquet in it for the reasons"
+            )
         self._rows_of: dict[str, range] = _ranges(self.identities)
         self._tables = ByteCache(cache_mb * 2**20 // 2)
         self._references = ByteCache(cache_mb * 2**20 // 2)

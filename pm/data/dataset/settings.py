@@ -6,6 +6,8 @@ from typing import Any
 
 from pm.photo.stored import upgraded as upgraded_photo
 
+_OF_THE_SOURCE = ("min_side", "max_pixels", "max_bytes", "near_duplicate")  # kept without their group
+
 
 @dataclass(frozen=True)
 class Change:
@@ -20,8 +22,13 @@ class Change:
         """The first part of the name: `face` of `face.min_size`."""
         return self.name.partition(".")[0]
 
+    @property
+    def setting(self) -> str:
+        """The name on the command line."""
+        return f"dataset.{self.name}" if self.name in _OF_THE_SOURCE else self.name
+
     def __str__(self) -> str:
-        return f"{self.name}: {self.before!r} there, {self.after!r} now"
+        return f"{self.setting}: {self.before!r} there, {self.after!r} now"
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:

@@ -48,7 +48,10 @@ def build(config: PreprocessConfig) -> Report:
             _say(line)
         settings = settings_of(config, sizes, listing.digest)
         with locked(config.output), writing(config.output, "output="):
-            count = _make(config, sizes, stages, settings, listing)
+            try:
+                count = _make(config, sizes, stages, settings, listing)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt("the same command goes on where this one was") from None
     meta, lines = read_meta(config.output), advise(_rejects(config.output), listing.found, stages)
     report = Report(meta, count, time.monotonic() - start, lines)
     if meta["counts"]["kept"] == 0:

@@ -67,8 +67,6 @@ def run_graph(
                 while window := [to_table(shard) for shard in itertools.islice(shards, _WINDOW)]:
                     for note in graph.over(window).iter_rows():
                         display.finished(note)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt("the same command goes on where this one was") from None
         finally:
             ray.kill(board)
 
