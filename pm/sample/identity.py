@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,13 @@ from pm.photo.prepare import PICKS
 from pm.photo.stored import Preparation, read_preparation
 from pm.sample.references import Prepare, Reference, load_photo, prepare_drawing, prepare_photo
 from pm.sample.usable import usable
-from pm.sample.wall import has_wall
+from pm.sample.wall import has_wall, looks_drawn
 
 AnyPhoto = Image.Image | np.ndarray | str | Path  # arrays: uint8 [H, W, 3]
+PHOTOGRAPHS = (
+    "these look like photographs, but the adapter and its base know drawings only: the portraits will show a stranger; "
+    "for the likeness of real people use SDXL (base=sdxl, on a GPU) with an adapter trained on photographs"
+)
 PREPROCESS = ("auto", "none", "photo", "drawing")
 
 
@@ -54,7 +59,7 @@ def preparer(
     trained = _settings(meta)
     drawn = trained is not None and trained.face.name == "sidecar"  # photos of a user have no annotations
     if drawn and preprocess == "auto":
-        return _drawing
+        return _trained_on_drawings
     how = photo or shipped_preparation() if trained is None or drawn else trained
     # Without metadata, "auto" goes by the look of a photo.
     return functools.partial(_photo if preprocess == "photo" or trained is not None else _by_look, how, pick)
@@ -135,6 +140,11 @@ def _as_it_is(image: Image.Image, name: str, path: Path | None) -> Reference:
 
 def _drawing(image: Image.Image, name: str, path: Path | None) -> Reference:
     return prepare_drawing(image, name=name, path=path)
+
+
+def _trained_on_drawings(image: Image.Image, name: str, path: Path | None) -> Reference:
+    reference = _drawing(image, name, path)
+    return reference if looks_drawn(flatten(image)) else replace(reference, notes=(*reference.notes, PHOTOGRAPHS))
 
 
 def _photo(how: Preparation, pick: str, image: Image.Image, name: str, path: Path | None) -> Reference:

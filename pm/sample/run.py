@@ -56,7 +56,7 @@ def generate(config: GenerateConfig, progress: bool = True) -> Path:
         strict=config.references == "strict",
     )
     weights = values_kept("weights", config.weights, references, len(paths))
-    for note in (note for reference in references for note in reference.notes):
+    for note in dict.fromkeys(note for reference in references for note in reference.notes):
         print(f"note: {note}")
     _note_masks(pipeline, references)
     requests = [_request(config, references, weights, config.seed + i) for i in range(config.images)]

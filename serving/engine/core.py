@@ -184,7 +184,7 @@ class Engine:
         ticket.request = replace(request, id_images=[request.id_images[i] for i in kept], weights=weights)
         ticket.keys, ticket.embeds = [ticket.keys[i] for i in kept], [ticket.embeds[i] for i in kept]
         ticket.references = list(references)
-        ticket.notes = [note for reference in references for note in reference.notes]
+        ticket.notes = list(dict.fromkeys(note for reference in references for note in reference.notes))
 
     def _swap(self, adapters: Mapping[str, str]) -> None:
         for name, file in adapters.items():

@@ -16,7 +16,7 @@ from pm.photo.defaults import shipped_preparation
 from pm.photo.faces.dlib import Dlib
 from pm.photo.masks.grabcut import GrabCut
 from pm.photo.stored import Preparation
-from pm.sample.identity import prepare_all, preparer
+from pm.sample.identity import PHOTOGRAPHS, prepare_all, preparer
 from pm.sample.wall import has_wall, people_on_wall
 from pm.toon.attributes import Framing
 from pm.toon.identities import framing, identities, scene
@@ -149,3 +149,11 @@ def test_a_turned_picture_in_memory_is_as_good_as_its_file(tmp_path):
     assert all(np.array_equal(first, other) for other in others)
     (bare,) = prepare_all([Image.open(tmp_path / "a.png")], preparer(None))
     assert np.array_equal(np.asarray(bare.image), np.asarray(_astronaut(512)))
+
+
+def test_photographs_for_an_adapter_of_drawings_are_noticed():
+    prepare = preparer(dataclasses.replace(META, extra={"preprocess": _settings("sidecar")}))
+    notes = [reference.notes for reference in prepare_all([_toon(seed)[0] for seed in range(12)], prepare)]
+    assert notes == [()] * 12
+    (reference,) = prepare_all([_astronaut()], prepare)
+    assert reference.notes[-1] == PHOTOGRAPHS and "SDXL" in PHOTOGRAPHS
