@@ -46,7 +46,7 @@ def main() -> None:
     try:
         bare.warm_up(_WARM_UP * args.batch)
         print(f"batch {args.batch}, {args.turns} turns of {args.seconds:g} s, {args.cpus} CPU cores\n")
-        print("| what | samples/s | bare loop | ratio | waiting for data | taken by the host |")
+        print("| what | samples/s | bare loop | ratio | waiting for data | CPU steal |")
         print("|---|---|---|---|---|---|")
         for engine in args.engines:
             for workers in args.workers:

@@ -1,4 +1,4 @@
-"""Dataset → adapter; the same command again goes on where the run ended, `-m` sweeps.
+"""Dataset → adapter; the same command again resumes the run, `-m` sweeps.
 
 photomaker train data=data/mine name=mine
 """

@@ -32,7 +32,7 @@ class RequestError(PmError):
 
 
 class Interrupted(PmError):
-    """A run was asked to stop before its end; the same command goes on from where it saved itself."""
+    """A run was asked to stop before its end; the same command resumes from its checkpoint."""
 
 
 class WriteError(PmError):

@@ -1,4 +1,4 @@
-"""Files that have their name only when they are whole, locks, and what to say when a disk is full.
+"""Files that appear under their name only when they are complete, locks, and what to say when a disk is full.
 
 Everything is written beside its place as `.<name>.<8 hex digits>.tmp` and renamed at the end, so a reader sees the old
 file or the new one. What a killed process leaves has a name that `remove_leftovers` knows.
@@ -68,18 +68,18 @@ def open_atomic(path: str | Path, how: str = "w", *, sync: bool = True, mode: in
 
 
 def write_bytes(path: str | Path, data: bytes, *, sync: bool = True, mode: int | None = None) -> None:
-    """Write a file, whole or not at all; see `replace_file`."""
+    """Write a file atomically; see `replace_file`."""
     with open_atomic(path, "wb", sync=sync, mode=mode) as stream:
         stream.write(data)
 
 
 def write_text(path: str | Path, text: str, *, sync: bool = True, mode: int | None = None) -> None:
-    """Write a file of UTF-8 text, whole or not at all; see `replace_file`."""
+    """Write a file of UTF-8 text atomically; see `replace_file`."""
     write_bytes(path, text.encode(), sync=sync, mode=mode)
 
 
 def write_json(path: str | Path, value: Any, *, indent: int | None = None, sync: bool = True) -> None:
-    """Write `value` as JSON and a line end, whole or not at all; see `replace_file`."""
+    """Write `value` as JSON and a line end, atomically; see `replace_file`."""
     write_text(path, json.dumps(value, indent=indent) + "\n", sync=sync)
 
 

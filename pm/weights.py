@@ -1,4 +1,4 @@
-"""What is wrong with a file of weights, told by its bytes before any library opens it.
+"""What is wrong with a file of weights, detected from its contents before any library opens it.
 
 The libraries' own messages speak of headers and of unpickling; what happened is a download that broke off, a web page,
 or a Git LFS pointer. Used for every file of weights that a user may give: adapters, parts of a base, towers, probes.

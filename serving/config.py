@@ -174,7 +174,7 @@ def check_adapters(adapters: Mapping[str, str]) -> None:
         raise ConfigError("adapters is empty; name at least one, for example +adapters.mine=adapter.safetensors")
     for name, file in adapters.items():
         if not isinstance(name, str) or not name or not name.isprintable() or name == BASE:
-            raise ConfigError(f"adapters: {name!r} is no name for a model; {BASE!r} is the base's own")
+            raise ConfigError(f"adapters: {name!r} is not a valid model name; {BASE!r} is the base's own")
         if not isinstance(file, str) or not file:
             raise ConfigError(f"adapters.{name}={file!r} must be a file")
 

@@ -55,6 +55,6 @@ def bootstrap(per_identity: Sequence[float], resamples: int = 2000, seed: int = 
     return Interval(float(values.mean()), float(low), float(high))
 
 
-def share_of_way(value: float, floor: float, ceiling: float) -> float:
-    """How far `value` is on the way from floor (0) to ceiling (1)."""
+def share_of_gap(value: float, floor: float, ceiling: float) -> float:
+    """Share of the floor–ceiling gap that `value` covers: 0 at the floor, 1 at the ceiling."""
     return (value - floor) / (ceiling - floor) if ceiling != floor else float("nan")

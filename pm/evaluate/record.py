@@ -9,7 +9,7 @@ COLUMNS = ["name", "identity", "prompt", "diversity", "seconds_per_image"]
 
 
 def record(choice: TrackerChoice, output: Path, rows: list[ReportRow]) -> None:
-    """Log `rows` and `output/grid.png` as one run named after the output folder; an outage is told and no failure."""
+    """Log `rows` and `output/grid.png` as one run named after the output folder; an outage is reported, not raised."""
     tracker = start(choice, output, RunInfo(f"evaluate-{output.name}", "evaluate", {}), print)
     values = []
     for row in rows:

@@ -96,7 +96,7 @@ def _write(config: EvaluateConfig, trials: list[Trial], rows: list[ReportRow]) -
     document = [
         "# Evaluation on the toon world",
         f"{counts.identities} held-out people × {counts.prompts} prompts × {counts.images} images; percent, with 95 % "
-        "bootstrap intervals over people. 'Of the way': identity between floor (0 %) and ceiling (100 %).",
+        "bootstrap intervals over people. 'Share of the gap': identity between floor (0 %) and ceiling (100 %).",
         text,
         *(["## Over seeds: mean ± standard deviation", seeds] if seeds else []),
         *(["## Embedding composing choices (the form of the paper's Table 2a)", composing] if composing else []),

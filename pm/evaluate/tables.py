@@ -4,7 +4,7 @@ import re
 import statistics
 from collections.abc import Sequence
 
-from pm.evaluate.metrics import Interval, share_of_way
+from pm.evaluate.metrics import Interval, share_of_gap
 from pm.evaluate.protocol import ReportRow
 from pm.markdown import mean_sd, table
 
@@ -17,15 +17,15 @@ def _cell(interval: Interval | None) -> str:
 
 
 def main_table(rows: Sequence[ReportRow], floor: ReportRow, ceiling: ReportRow) -> str:
-    """All rows: scores in percent with 95 % intervals, and how far identity is on the way from floor to ceiling."""
+    """All rows: scores in percent with 95 % intervals, and identity's share of the floor–ceiling gap."""
     cells = []
     for row in rows:
-        way = share_of_way(row.identity.mean, floor.identity.mean, ceiling.identity.mean)
+        way = share_of_gap(row.identity.mean, floor.identity.mean, ceiling.identity.mean)
         seconds = "–" if row.seconds_per_image is None else f"{row.seconds_per_image:.2f}"
         cells.append(
             [row.name, _cell(row.identity), f"{100 * way:.0f} %", _cell(row.prompt), _cell(row.diversity), seconds]
         )
-    return table(["", "identity", "of the way", "prompt", "diversity", "s / image"], cells)
+    return table(["", "identity", "share of the gap", "prompt", "diversity", "s / image"], cells)
 
 
 def attribute_table(rows: Sequence[ReportRow]) -> str:

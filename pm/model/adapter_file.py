@@ -57,7 +57,7 @@ class AdapterMeta:
 
 
 def save_adapter(path: str | Path, state: Mapping[str, Tensor], meta: AdapterMeta) -> None:
-    """Write the adapter file, whole or not at all."""
+    """Write the adapter file atomically."""
     from safetensors.torch import save_file
 
     strings = {k: v if isinstance(v, str) else json.dumps(v) for k, v in asdict(meta).items()}

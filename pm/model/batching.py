@@ -7,7 +7,7 @@ import torch
 
 T, R = TypeVar("T"), TypeVar("R")
 CPU_BATCH = 16  # without a GPU larger batches are not faster
-_MOST, _SHARE = 256, 0.8  # of what is free; the rest is for fragments and for neighbours
+_MOST, _SHARE = 256, 0.8  # of what is free; the rest is for fragmentation and other processes
 
 
 class Meter(Protocol):

@@ -14,7 +14,7 @@ ID_ENCODER = "id_encoder.safetensors"
 
 
 def save_published(path: str | Path, state: Mapping[str, Tensor]) -> None:
-    """Write the `{"id_encoder", "lora_weights"}` file that the published code loads, whole or not at all.
+    """Write the `{"id_encoder", "lora_weights"}` file that the published code loads, atomically.
 
     It holds tensors in plain dicts only, so `torch.load(weights_only=True)` reads it.
     """
@@ -24,7 +24,7 @@ def save_published(path: str | Path, state: Mapping[str, Tensor]) -> None:
 
 
 def save_diffusers(path: str | Path, state: Mapping[str, Tensor], meta: AdapterMeta) -> None:
-    """Write a folder that diffusers' `load_lora_weights` takes, whole or not at all.
+    """Write a folder that diffusers' `load_lora_weights` takes, atomically.
 
     The id encoder, which diffusers has no place for, lies beside the LoRA as `id_encoder.safetensors`, with the
     adapter's metadata.

@@ -66,7 +66,7 @@ def labelled_grid(rows: Sequence[GridRow], *, tile: int = 192, title: str = "") 
 
 
 def save_png(path: str | Path, image: Image.Image, about: Mapping[str, object]) -> None:
-    """Write a PNG with text entries (`about`), whole or not at all."""
+    """Write a PNG with text entries (`about`) atomically."""
     write_bytes(path, png_bytes(image, about), sync=False)
 
 

@@ -1,4 +1,4 @@
-"""How an adapter wants its ID photos: its metadata says how those of its training were prepared."""
+"""How an adapter expects its ID photos: its metadata says how those of its training were prepared."""
 
 import functools
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The published pipeline's interface: its argument names and its diffusers manners, on our sampler.
+"""The published pipeline's interface: its argument names and diffusers' conventions, on our sampler.
 
 Scripts written for `PhotoMakerStableDiffusionXLPipeline` run with a changed import.
 """
@@ -46,7 +46,7 @@ class PublishedInterface:
         are taken as they are; more in `pm.sample.identity.preparer`.
     pick: which of several faces of a photo: "largest", "left", "middle" or "right".
     strict: refuse a photo that cannot be used; without it, it is left out with a warning as long as others remain.
-    class_word: put this word in place of the class word of every prompt: "girl" for a woman's photos changes her age.
+    class_word: replace the class word of every prompt: "girl" for a woman's photos changes her age.
     eta: noise that DDIM adds, 0 to 1.
     latents: first latents [K, C, h, w] of unit variance, instead of a generator's.
     original_size, crops_coords_top_left: what SDXL is told of the picture's origin.

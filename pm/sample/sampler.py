@@ -42,7 +42,7 @@ class _Active:
     """A row on its way."""
 
     row: Row
-    generator: torch.Generator  # its own, on the CPU: its image depends neither on neighbours nor on the device
+    generator: torch.Generator  # its own, on the CPU: its image depends neither on other rows nor on the device
     latents: Tensor  # [C, h, w] float32
     index: int = 0
     estimate: Tensor | None = None  # [C, h, w] float32, after the first step
@@ -130,7 +130,7 @@ class Sampler:
         return done
 
     def failed(self) -> dict[int, PmError]:
-        """Hand out the rows that could not go on, once: key → why. The others were not touched."""
+        """Hand out the rows that failed, once: key → why. The others were not affected."""
         failed, self._failed = self._failed, {}
         return failed
 

@@ -191,7 +191,7 @@ def write_parts(parts: ToonParts, path: Path | str, dtype: torch.dtype = torch.f
     }
     _write_modules(path, modules, dtype)
     tokenizers = dict(zip(("tokenizer", "tokenizer_2"), parts.tokenizers, strict=True))
-    # Told by `_drawn`: a photograph of a person is nothing this base knows. Other loaders skip names like that.
+    # Marked by `_drawn`: a photograph of a person is nothing this base knows. Other loaders skip names like that.
     about = {"_class_name": "StableDiffusionXLPipeline", "_drawn": True, "force_zeros_for_empty_prompt": True}
     _write_index(path, about, modules, tokenizers, scheduler())
 

@@ -55,14 +55,14 @@ class TrackerChoice(Choice, group="tracker", package="pm.track"):
 
         Args:
             folder: of the run; the tracker's own files go into it.
-            run: what is recorded; a training run that goes on is given again, with `run.step` above 0.
+            run: what is recorded; a resumed training run is passed again, with `run.step` above 0.
             tell: called with a line about what does not work and what is done instead.
         """
         raise NotImplementedError
 
 
 def start(choice: TrackerChoice, folder: Path, run: RunInfo, tell: Callable[[str], None]) -> Tracker:
-    """A tracker of which no failure stops the run: each is told in a line.
+    """A tracker whose failures never stop the run: each is reported in one line.
 
     Raises:
         PmError: settings of the tracker that the user must change.
@@ -101,5 +101,6 @@ class _Guarded(Tracker):
             raise
         except Exception as error:  # a service that is gone, the network, a full disk: none is worth a training
             self._tell(
-                f"tracker={self._name} could not {what} ({reason(error)}); the run goes on, and its own files have all"
+                f"tracker={self._name} could not {what} ({reason(error)}); the run continues, "
+                "and its own files have everything"
             )

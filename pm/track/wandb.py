@@ -1,4 +1,4 @@
-"""Weights & Biases. A training run that is started again goes on under the same id; without a key it stays local."""
+"""Weights & Biases. A resumed training run keeps its id; without a key it stays local."""
 
 import netrc
 import os
@@ -105,7 +105,7 @@ class WandbTracker(Tracker):
 
 
 def _identity(folder: Path) -> str:
-    """The id under which a training run goes on."""
+    """The id that a resumed training run keeps."""
     path = folder / ID_FILE
     if not path.exists():
         path.write_text(secrets.token_hex(4))

@@ -1,4 +1,4 @@
-"""What a run needs to go on as if it had never stopped.
+"""What a run needs to resume as if it had never stopped.
 
 Whole, named float32 tensors in safetensors instead of DeepSpeed's own shards: those are pickles, and they fit only the
 engine and the number of workers that wrote them. Frozen weights are never stored.
@@ -74,18 +74,18 @@ def read_checkpoint(folder: Path) -> Restored:
         tensors = load_file(folder / _TENSORS)
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(
-            f"checkpoint {folder} cannot be read ({error}); delete it to go on from the one before"
+            f"checkpoint {folder} cannot be read ({error}); delete it to resume from the previous one"
         ) from error
     if meta.get("version") not in _READABLE:
         raise CheckpointError(
             f"checkpoint {folder} has format {meta.get('version')}, this version reads {VERSION}; "
-            "go on with the version that wrote it, or start another run with name="
+            "use the version that wrote it, or start another run with name="
         )
     try:
         position = Position(**meta | {"version": VERSION})
     except TypeError as error:
         raise CheckpointError(
-            f"checkpoint {folder} is damaged ({error}); delete it to go on from the one before"
+            f"checkpoint {folder} is damaged ({error}); delete it to resume from the previous one"
         ) from None
     sections: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -104,7 +104,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def check_origin(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on with another base or dataset than the checkpoint's; the project's version is only told.
+    """Refuse to resume with another base or dataset than the checkpoint's; the project's version is only mentioned.
 
     Args:
         folder: the checkpoint.

@@ -1,7 +1,7 @@
 """The training objective as pure functions: noise levels, noising, targets (the losses are in `losses/`).
 
 Shapes: B samples, C latent channels, h x w latent pixels, T diffusion steps. Everything is out of place, and every
-random number of a sample comes from that sample's own seed: its loss depends neither on its neighbours in the batch
+random number of a sample comes from that sample's own seed: its loss depends neither on the other samples of the batch
 nor on the number of workers.
 """
 

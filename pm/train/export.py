@@ -66,7 +66,7 @@ def find_checkpoint(path: Path, pick: Literal["newest", "best"]) -> Path:
     found = newest_complete(root) if pick == "newest" else best_complete(root)
     if found is None:
         raise CheckpointError(
-            f"no whole checkpoint at {path}; give a run's folder, a folder step-... in its {CHECKPOINTS}/, or an "
+            f"no complete checkpoint at {path}; give a run's folder, a folder step-... in its {CHECKPOINTS}/, or an "
             "adapter.safetensors"
         )
     return found
@@ -88,7 +88,7 @@ def adapter_of(folder: Path) -> tuple[dict[str, Tensor], AdapterMeta]:
     if base.fingerprint != provenance["base"]:
         raise CheckpointError(
             f"checkpoint {folder} was made with base model {provenance['base']}, but {wanted.path} is now "
-            f"{base.fingerprint}; put that base back to export"
+            f"{base.fingerprint}; restore that base to export"
         )
     photomaker = PhotoMaker(base, adapter)
     if config["init"] is not None:

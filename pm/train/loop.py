@@ -59,7 +59,7 @@ class Trainer:
         self._saved_sums = [0.0, 0]  # loss and samples since the last checkpoint
 
     def restore(self, saved: Restored, folder: Path) -> None:
-        """Go on from a checkpoint whose weights the engine was built with already."""
+        """Resume from a checkpoint whose weights the engine was built with already."""
         self.step, self.seconds = saved.position.step, saved.position.seconds
         self.engine.load_moments(saved.engine)
         if self.ema is not None:
@@ -71,7 +71,7 @@ class Trainer:
         """Train to the end, or until asked to stop (`stopped`); returns the last metrics.
 
         Raises:
-            ConfigError: loss or gradient are no numbers any more, or `best_metric` is not measured.
+            ConfigError: loss or gradient is NaN or infinite, or `best_metric` is not measured.
         """
         self._tell("on_start", self.step, self.config.steps)
         metrics: dict[str, Any] = {"step": self.step}
@@ -94,7 +94,7 @@ class Trainer:
         return metrics
 
     def save(self, metrics: dict[str, Any]) -> None:
-        """Gather a checkpoint and hand it over; it may be written while training goes on."""
+        """Gather a checkpoint and hand it over; it may be written while training continues."""
         with self._meter.part("checkpoint"):
             state = self.engine.state_dict()
             average = self.ema.gather() if self.ema is not None else {}
@@ -146,7 +146,7 @@ class Trainer:
             what = f"loss is {now.loss}" if not math.isfinite(now.loss) else f"gradient norm is {now.norm}"
             raise ConfigError(
                 f"{what} at step {self.step}; lower train.lr_lora and train.lr_id_encoder or use "
-                "train.precision=fp32, then run again: it goes on from the last checkpoint"
+                "train.precision=fp32, then run again: it resumes from the last checkpoint"
             )
         self._saved_sums[0] += now.loss * now.samples
         self._saved_sums[1] += now.samples

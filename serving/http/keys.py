@@ -94,7 +94,7 @@ def read_keys(path: Path) -> dict[str, Key]:
 
 
 def write_keys(path: Path, keys: dict[str, Key]) -> None:
-    """Write a key file for its owner alone, whole or not at all."""
+    """Write a key file atomically, readable by its owner alone."""
     with writing(path, "--file"):
         write_text(path, yaml.safe_dump({n: asdict(k) for n, k in keys.items()}), mode=0o600)
 

@@ -1,4 +1,4 @@
-"""Uploaded photos: what they are is decided by their bytes, before anything decodes them."""
+"""Uploaded photos: their format is detected from their contents, before anything decodes them."""
 
 import hashlib
 import io

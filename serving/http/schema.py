@@ -176,7 +176,7 @@ def _check_text(name: str, text: str, most: int, required: bool = False) -> None
             f"{name} has {len(text)} characters, at most {most} are read; shorten it", name, code="string_too_long"
         )
     if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise invalid(f"{name} has characters that are no text", name)
+        raise invalid(f"{name} has characters that are not text", name)
 
 
 def _size(text: str, most: int) -> tuple[int | None, int | None]:

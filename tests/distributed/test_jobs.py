@@ -1,4 +1,4 @@
-"""`ray job submit` as docs/training.md says: a local head with a token, a job that is stopped, and one that goes on.
+"""`ray job submit` as docs/clusters.md says: a local head with a token, a job that is stopped, and one that resumes.
 
 It ends, bit for bit, where a run without cluster and without interruption does.
 """
@@ -155,7 +155,7 @@ def test_a_job_streams_progress_is_stopped_and_goes_on(head, command, tmp_path):
     lines += first.stdout.readlines()
     first.wait(60)
     told = "".join(lines)
-    assert "saving a checkpoint" in told and "was interrupted; run the same command again to go on from" in told
+    assert "saving a checkpoint" in told and "was interrupted; run the same command again to resume from" in told
     saved = max(run.glob("checkpoints/step-*"))
     step = json.loads((saved / "state.json").read_text())["step"]
     assert 0 < step < STEPS and not (run / "adapter.safetensors").exists()

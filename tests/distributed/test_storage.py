@@ -65,7 +65,7 @@ def test_a_runs_files_are_mirrored_and_followed(s3, tmp_path):
     assert (driver / "metrics.jsonl").read_text() == "{}\n"
     assert (driver / "validation/step.png").read_bytes() == b"png"
     assert not (driver / "checkpoints").exists() and not (driver / ".lock").exists() and not remote.has(".stop")
-    with mirrored(remote, tmp_path / "next"):  # another machine goes on with the same files
+    with mirrored(remote, tmp_path / "next"):  # another machine resumes with the same files
         assert (tmp_path / "next/metrics.jsonl").read_text() == "{}\n"
 
 

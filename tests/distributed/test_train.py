@@ -89,7 +89,7 @@ def plain_loop(config):
 
 
 def test_engines_agree(ray_session, dataset, tiny_base, tmp_path):
-    """Losses and adapters of every engine are those of a plain loop; ZeRO-3's checkpoint goes on under ZeRO-1."""
+    """Losses and adapters of every engine are those of a plain loop; ZeRO-3's checkpoint resumes under ZeRO-1."""
     import ray.train
     from ray.train.torch import TorchTrainer
 
@@ -153,7 +153,7 @@ def test_engines_agree(ray_session, dataset, tiny_base, tmp_path):
         exported = export(ExportConfig(str(folder), "newest", "native", str(tmp_path / f"{name}.safetensors"), ()))
         again = load_file(exported)
         assert again.keys() == adapter.keys() and all(torch.equal(again[key], adapter[key]) for key in adapter), name
-    for step in (2, 3):  # training goes on after the first
+    for step in (2, 3):  # training continues after the first
         grids = [picture(tmp_path / name / f"validation/step-{step:08d}.png") for name in ("ddp", "zero3")]
         torch.testing.assert_close(*grids, rtol=0, atol=2)
 

@@ -133,7 +133,7 @@ def test_a_run_that_everything_happens_to_ends_where_an_undisturbed_one_does(und
     full = folder / "checkpoints/step-00000015"
     full.mkdir(parents=True)
     (full / "state.safetensors").symlink_to("/dev/full")
-    message = r"step-00000015 could not be written .*No space left on device.*goes on from step-00000010"
+    message = r"step-00000015 could not be written .*No space left on device.*resumes from step-00000010"
     with pytest.raises(CheckpointError, match=message):
         launch(config, folder, {})
     assert not full.exists() or not (full / "state.safetensors").exists()

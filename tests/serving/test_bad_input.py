@@ -45,7 +45,7 @@ BAD = {
     "too many tokens": (dict(prompt="a man img " + "red hat " * 100), 400, "tokens"),
     "no prompt": (dict(prompt=None), 400, "prompt is missing"),
     "empty prompt": (dict(prompt="  "), 400, "prompt is empty"),
-    "no text": (dict(prompt="a man img \0"), 400, "no text"),
+    "no text": (dict(prompt="a man img \0"), 400, "not text"),
     "n=0": (dict(n="0"), 400, "1 to 10"),
     "n=1000": (dict(n="1000"), 400, "1 to 10"),
     "n=two": (dict(n="two"), 400, "n='two'"),

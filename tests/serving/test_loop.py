@@ -1,4 +1,4 @@
-"""The batching loop with a real sampler: who joins, who leaves, and that nobody feels it."""
+"""The batching loop with a real sampler: who joins, who leaves, and that the others are not affected."""
 
 import asyncio
 import dataclasses

@@ -57,7 +57,7 @@ def test_weights_and_biases_gets_the_table_in_the_sweeps_group(tmp_path, monkeyp
     import wandb
 
     finished(tmp_path, "seed-0", ["seed=0"], [9.0, 0.2])
-    finished(tmp_path, "seed-1", ["seed=1"], error="the loss is no number")
+    finished(tmp_path, "seed-1", ["seed=1"], error="the loss is NaN")
     runs = []
     init = wandb.init
     monkeypatch.setattr(wandb, "init", lambda **options: runs.append(init(**options)) or runs[-1])

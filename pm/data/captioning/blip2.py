@@ -24,7 +24,7 @@ class Blip2(CaptionChoice):
 
     path: str  # Hub id or folder
     prompt: str  # how captions begin, "" for nothing
-    attempts: Annotated[int, Ge(1)]  # captions without a class word are generated anew, at most so often in all
+    attempts: Annotated[int, Ge(1)]  # captions without a class word are generated again, up to this many times in all
     max_tokens: Annotated[int, Ge(1)]  # length of a caption
     temperature: Annotated[float, Gt(0)]  # of the second attempt and later ones; the first takes the likeliest words
 
@@ -37,7 +37,7 @@ class Blip2(CaptionChoice):
 
 
 class Blip2Captioner:
-    """Captions of the crops, generated anew until a class word appears. The model is loaded at the first photo.
+    """Captions of the crops, generated again until a class word appears. The model is loaded at the first photo.
 
     The first attempt takes the likeliest words; the later ones draw them, from a seed of the photo and the attempt, so
     that a photo's caption does not depend on the others in its batch.

@@ -17,7 +17,7 @@ def to_bytes(values: Tensor, storage: str) -> bytes:
 
 
 def from_bytes(data: bytes, storage: str, shape: Sequence[int]) -> Tensor:
-    """The inverse of `to_bytes`, float32 of `shape`; no bytes are no numbers (a base without pooled text)."""
+    """The inverse of `to_bytes`, float32 of `shape`; empty bytes give an empty array (a base without pooled text)."""
     if not data:
         return torch.empty(tuple(max(0, side) for side in shape))
     return torch.frombuffer(bytearray(data), dtype=getattr(torch, storage)).float().view(tuple(shape))

@@ -64,7 +64,7 @@ def forget(output: str | Path, key: str) -> Removal:
     how many, and of a person only the hash of the name.
 
     Raises:
-        DataError: no finished dataset, nothing that fits, or another process is at it.
+        DataError: no finished dataset, nothing that fits, or another process is working on it.
     """
     output = Path(output).absolute()
     read_meta(output, removing=True)

@@ -121,10 +121,10 @@ def open_output(output: str | Path, settings: Mapping[str, Any], overwrite: bool
 
 
 def locked(output: str | Path) -> contextlib.AbstractContextManager[None]:
-    """Nobody else changes the folder, made if need be, meanwhile; the lock ends with the process.
+    """Hold the folder's lock, so that nobody else changes it; it ends with the process. Makes the folder if need be.
 
     Raises:
-        LockedError: somebody else is at it.
+        LockedError: somebody else is working on it.
         WriteError: it cannot be made.
     """
     with writing(output, "output="):

@@ -26,7 +26,7 @@ from pm.model.base_sizes import BaseSizes, base_sizes
 
 
 def build(config: PreprocessConfig) -> Report:
-    """Make the dataset, or go on with an unfinished one; starts Ray if it is needed and not there.
+    """Make the dataset, or resume an unfinished one; starts Ray if it is needed and not there.
 
     With other settings than those of the dataset that is there, what they concern is done again.
 

@@ -45,7 +45,7 @@ class Board:
 
 
 class Display:
-    """Draws a board while a run goes on: a live table on a terminal, a line now and then elsewhere.
+    """Draws a board during a run: a live table on a terminal, a line now and then elsewhere.
 
     Args:
         read: gives the board's counts; called in a thread of its own.

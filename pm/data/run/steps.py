@@ -7,7 +7,7 @@ from pm.choice import find_part
 from pm.data.config import PreprocessConfig
 from pm.data.stages.stage import Place, Stage, Work
 
-# The way of a photo. A stage is a module of `pm.data.stages`, an entry point, or the dotted name of a module.
+# The order of the stages. A stage is a module of `pm.data.stages`, an entry point, or the dotted name of a module.
 ORDER = ("download", "ingest", "faces", "verify", "crop", "masks", "captions", "precompute", "identities")
 
 

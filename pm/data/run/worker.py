@@ -1,7 +1,7 @@
 """Runs some stages on one shard after the other, so that neither a bad photo nor a killed process costs much.
 
 A step is what one worker does at a time: one or more stages. Its result for a shard is kept in `_work/` until the next
-step's is; a run that was killed, or a worker that takes over from one that was, goes on from there. A photo that makes
+step's is; a run that was killed, or a worker that takes over from one that was, resumes from there. A photo that makes
 a stage fail is rejected with the error; one that kills the process is found by trying the photos one by one.
 """
 

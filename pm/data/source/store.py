@@ -1,6 +1,6 @@
 """Where raw photos lie: a folder or an `s3://` or `gs://` prefix, as single files or inside tars.
 
-A photo's name is its path below the root, with forward slashes; inside a tar it goes on with the member's path:
+A photo's name is its path below the root, with forward slashes; inside a tar the member's path follows:
 `faces-000.tar/anna_woman/1.jpg`. Members are read by offset, so photos of one person may lie in several tars.
 """
 
@@ -90,7 +90,7 @@ def read_pixels(root: str | Path, name: str) -> np.ndarray:
 
 
 def write_bytes(root: str | Path, name: str, data: bytes) -> None:
-    """Put a file there, whole or not at all."""
+    """Put a file there atomically."""
     if is_remote(root):
         storage, base = filesystem(str(root))
         with storage.open_output_stream(f"{base}/{name}") as file:  # an object appears when it is closed

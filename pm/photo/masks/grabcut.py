@@ -49,7 +49,7 @@ class GrabCutMasker:
             cv2.grabCut(
                 bgr(pixels),
                 labels,
-                (0, 0, side, side),  # of no account, as the labels say where to begin
+                (0, 0, side, side),  # ignored, since the labels are the start
                 background,
                 foreground,
                 self.iterations,

@@ -16,7 +16,7 @@ from pm.photo.types import Crop
 
 @dataclass(frozen=True)
 class Mask2Former(MaskChoice):
-    """Panoptic segmentation, as in the paper; wants a GPU."""
+    """Panoptic segmentation, as in the paper; needs a GPU to be fast."""
 
     path: str  # Hub id or folder of a panoptic model
     label: str  # the class of people

@@ -31,7 +31,7 @@ class MaskChoice(Choice, group="mask", package="pm.photo.masks"):
 
     name: str
     min_overlap: Annotated[float, Gt(0), Le(1)]  # share of the face box that the mask must cover
-    max_share: Annotated[float, Gt(0), Le(1)]  # a mask that keeps more of the crop has told nothing apart; 1: keep all
+    max_share: Annotated[float, Gt(0), Le(1)]  # a mask that keeps more of the crop separates nothing; 1: keep all
 
     holds_model: ClassVar[bool] = False  # worth a worker of its own that keeps it
     uses_gpu: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""`python -m pm.toon.pretrain`: train the toon base from nothing and write it to assets/toon.
+"""`python -m pm.toon.pretrain`: train the toon base from scratch and write it to assets/toon.
 
 Seeded and resumable: run the same command again after an interruption. Takes hours on two CPU cores.
 """

@@ -141,7 +141,7 @@ def train_clip(parts: ToonParts, corpus: Corpus, settings: Settings, work: Path)
     """Contrastive pre-training of the vision tower and text encoder 1 (CLIP's symmetric loss).
 
     Captions alternate between who, what varies, and both, so that neither drowns the other; half of the photos have
-    their surroundings replaced by noise, as PhotoMaker's ID images do, and are then only told by who is on them.
+    their surroundings replaced by noise, as PhotoMaker's ID images do, and can then be matched by the person only.
     """
     clip, tokenizer = parts.clip, parts.tokenizers[0]
     rng = random.Random(settings.seed)

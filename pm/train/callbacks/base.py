@@ -1,4 +1,4 @@
-"""Who is told how the training goes: the hooks that every callback has."""
+"""The hooks that every callback has, called as the training proceeds."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -18,7 +18,7 @@ class MetricsFile(Callback):
         self._path = run_dir / METRICS
 
     def on_start(self, step: int, steps: int) -> None:
-        # A run that goes on from a checkpoint repeats the steps after it; their old lines must not stay.
+        # A run resumed from a checkpoint repeats the steps after it; their old lines must not stay.
         kept = [line for line in read_metrics(self._path) if line["step"] <= step]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 

@@ -18,7 +18,7 @@ class WorkersConfig:
     """Where the run computes."""
 
     num: Annotated[int | None, Ge(1)]  # None: one per GPU, or two on a machine without GPUs
-    min: Annotated[int | None, Ge(1)]  # fewer to go on with when the cluster shrinks; None: always `num`
+    min: Annotated[int | None, Ge(1)]  # fewer to continue with when the cluster shrinks; None: always `num`
     grow_seconds: Annotated[int, Ge(1)]  # how often a run with fewer than `num` looks for room for more
     use_gpu: bool | str  # "auto": when Ray has any
     cpus_per_worker: Annotated[int | None, Ge(1)]  # None: an even share of the CPUs without GPUs, one otherwise
@@ -75,5 +75,5 @@ class RunConfig:
         if self.train.max_references > self.adapter.max_id_images:
             raise ConfigError(
                 f"train.max_references={self.train.max_references} exceeds "
-                f"adapter.max_id_images={self.adapter.max_id_images}; lower the one or raise the other"
+                f"adapter.max_id_images={self.adapter.max_id_images}; lower the first or raise the second"
             )

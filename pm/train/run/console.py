@@ -19,7 +19,7 @@ def watch(run_dir: Path, name: str, phase: str, stream: TextIO | None = None) ->
     Args:
         run_dir: where rank 0 keeps its small file.
         name: of the run.
-        phase: what goes on until that file is there.
+        phase: what is happening until that file exists.
         stream: standard error by default.
     """
     stop = threading.Event()

@@ -204,7 +204,7 @@ def not_written(target: Path, error: Exception, remote: Any = None) -> Checkpoin
     """What to tell when a checkpoint could not be written to `target`, in the storage of `remote` if there is one."""
     whole = newest_complete(target.parent)
     before = remote.newest_checkpoint() if remote is not None else whole and whole.name
-    way_out = f"goes on from {before}" if before is not None else "starts again: there was no checkpoint yet"
+    way_out = f"resumes from {before}" if before is not None else "starts again: there was no checkpoint yet"
     return CheckpointError(
         f"checkpoint {target} could not be written ({error}); make room or repair the storage and run the same "
         f"command again: it {way_out}"

@@ -32,7 +32,7 @@ from pm.train.run.trainer import trainer_class
 
 
 def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any], storage: str | None = None) -> Path:
-    """Train until `config.train.steps`, going on from the last checkpoint in `run_dir` if there is one.
+    """Train until `config.train.steps`, resuming from the last checkpoint in `run_dir` if there is one.
 
     Ray must be connected. Blocks, with a progress bar on standard error. SIGTERM saves a checkpoint and ends the run.
 
@@ -70,7 +70,7 @@ def launch(config: RunConfig, run_dir: str | Path, settings: Mapping[str, Any], 
         return run_dir / ADAPTER
     check_checkpoint(run_dir, config, dataset)
     if changes:
-        print(f"{shown}: goes on with {', '.join(map(str, changes))}", file=sys.stderr, flush=True)
+        print(f"{shown}: resumes with {', '.join(map(str, changes))}", file=sys.stderr, flush=True)
     write_config(run_dir, config)
     if remote is not None:
         remote.push_file(run_dir, CONFIG)  # so that another machine compares with it
@@ -130,8 +130,8 @@ def train_worker(job: Mapping[str, Any]) -> None:
 
     from pm.train.run.workers import run_worker
 
-    # Told, DeepSpeed does not look for accelerators and complain about what it does not find. Not told by a runtime
-    # environment: Ray's idle processes could then not be workers.
+    # With this, DeepSpeed does not look for accelerators and complain about what it does not find. Set here and not in
+    # a runtime environment: Ray's idle processes could then not become workers.
     os.environ["DS_ACCELERATOR"] = job["accelerator"]
     warnings.filterwarnings("ignore", category=FutureWarning)
     # Ray tells every checkpoint with all its metrics, by a logger that is named by its file.
@@ -207,7 +207,7 @@ def _fit(
 def _interrupted(run_dir: Path, remote: RemoteFolder | None) -> Interrupted:
     whole = newest_complete(run_dir / CHECKPOINTS)
     saved = remote.newest_checkpoint() if remote is not None else whole and whole.name
-    place = f"go on from {saved}" if saved is not None else "start again: there was no checkpoint yet"
+    place = f"resume from {saved}" if saved is not None else "start again: there was no checkpoint yet"
     return Interrupted(
         f"run {run_dir if remote is None else remote.uri} was interrupted; run the same command again to {place}"
     )

@@ -103,7 +103,7 @@ class Shortage:
                 if time.monotonic() - since > self._config.wait_seconds:
                     self.reason = ConfigError(
                         f"the cluster has lost what the run needs: {error} (waited {self._config.wait_seconds} s); "
-                        "run the same command again to go on from the last checkpoint"
+                        "run the same command again to resume from the last checkpoint"
                     )
                     self._give_up()
                     return

@@ -1,4 +1,4 @@
-"""Whether a run may go on with the settings that it is given now: each setting is applied and said, or refused."""
+"""Whether a run may resume with the settings that it is given now: each setting is applied and said, or refused."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -67,7 +67,7 @@ def check_config(run_dir: Path, config: RunConfig) -> list[Change]:
         told = ", ".join(f"{c.key}={_shown(c.old)} (now {_shown(c.new)})" for c in refused)
         raise ConfigError(
             f"run {run_dir} was started with {told}; choose another name= for a new run, or give the same settings to "
-            "go on"
+            "resume"
         )
     return [change for change in changes if change.key != "name"]
 

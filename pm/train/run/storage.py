@@ -89,7 +89,7 @@ class RemoteFolder:
                 self.pull_file(folder, str(relative))
 
     def pull_file(self, folder: Path, name: str) -> None:
-        """Copy one file, whole or not at all."""
+        """Copy one file atomically."""
         with replace_file(folder / name, sync=False) as temporary:
             fs.copy_files(f"{self.path}/{name}", str(temporary), self.filesystem, fs.LocalFileSystem())
 

@@ -42,7 +42,7 @@ _MOST_LOADERS = 4  # processes that decode for one GPU, unless told otherwise
 def run_worker(
     config: RunConfig, context: TrainContext, settings: Mapping[str, Any], callbacks: list[Callback] | None = None
 ) -> dict[str, Any]:
-    """Train, or go on training, and write `adapter.safetensors`. Called on every rank.
+    """Train, or resume training, and write `adapter.safetensors`. Called on every rank.
 
     Args:
         config: the run.
@@ -56,7 +56,7 @@ def run_worker(
     Raises:
         DataError: dataset missing, damaged, or made for another base.
         CheckpointError: base or checkpoint missing, damaged, of another shape, base or dataset.
-        ConfigError: the loss is no number any more, or the GPU's memory is too small.
+        ConfigError: the loss is NaN or infinite, or the GPU's memory is too small.
     """
     progress = Progress(context.run_dir) if context.rank == 0 else None
     if callbacks is None:
@@ -107,7 +107,7 @@ def export(trainer: Trainer, photomaker: PhotoMaker, context: TrainContext, **ex
 
 
 def origin(config: RunConfig, base: BaseModel, dataset: IdentityDataset) -> dict[str, Any]:
-    """What a checkpoint was made with; a run goes on only with the same base and dataset."""
+    """What a checkpoint was made with; a run resumes only with the same base and dataset."""
     settings = dataset.meta.get("settings", {})
     return {
         "base": base.fingerprint,

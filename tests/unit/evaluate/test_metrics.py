@@ -100,8 +100,8 @@ def test_table_2a_has_the_papers_rows_in_order_and_one_best_per_column():
     assert tables.composing_table(rows[:1]) is None
 
 
-def test_share_of_way():
-    assert metrics.share_of_way(0.5, 0.2, 0.8) == pytest.approx(0.5)
+def test_share_of_gap():
+    assert metrics.share_of_gap(0.5, 0.2, 0.8) == pytest.approx(0.5)
 
 
 def test_people_of_the_protocol_differ_by_seed():

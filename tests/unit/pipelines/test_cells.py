@@ -14,7 +14,7 @@ from pipelines._cells import cell_name
     ],
 )
 def test_names_that_could_be_folders_are_as_they_were(overrides, name):
-    """Hydra's own `override_dirname`: sweeps of earlier versions go on."""
+    """Hydra's own `override_dirname`: sweeps of earlier versions resume."""
     assert cell_name(overrides, ["name", "data"]) == name
 
 

@@ -54,5 +54,5 @@ def test_while_ray_starts(capsys):
 
 def test_the_kept_word_of_an_interruption_is_said(capsys):
     with pytest.raises(SystemExit), ended_in_one_line("preprocess"):
-        raise KeyboardInterrupt("the same command goes on where this one was")
-    assert capsys.readouterr().err == "interrupted: the same command goes on where this one was\n"
+        raise KeyboardInterrupt("the same command resumes where this one stopped")
+    assert capsys.readouterr().err == "interrupted: the same command resumes where this one stopped\n"

@@ -40,7 +40,7 @@ def test_every_outage_is_one_line_and_the_rest_goes_on(tmp_path):
     tracker.metrics({"loss": 1.0}, 1)
     tracker.picture("grid", tmp_path / "missing.png", 1)
     tracker.finish({})
-    assert len(told) == 1 and told[0].startswith("tracker=broken could not log (service is gone); the run goes on")
+    assert len(told) == 1 and told[0].startswith("tracker=broken could not log (service is gone); the run continues")
     start(Broken("broken", at_start=True), tmp_path, RUN, told.append).metrics({"loss": 1.0}, 1)
     assert "could not start (no space left)" in told[1] and len(told) == 2
 

@@ -1,4 +1,4 @@
-"""When Weights & Biases records online, and under which id a run goes on."""
+"""When Weights & Biases records online, and under which id a run resumes."""
 
 from pm.track.wandb import ID_FILE, WandbChoice, _identity
 

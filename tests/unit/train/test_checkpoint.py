@@ -76,7 +76,7 @@ def test_a_checkpoint_of_another_format_names_the_way_out(tmp_path):
     folder = newest_complete(tmp_path / CHECKPOINTS)
     meta = json.loads((folder / "state.json").read_text())
     (folder / "state.json").write_text(json.dumps(meta | {"version": 1}))
-    with pytest.raises(CheckpointError, match="has format 1, this version reads 3; go on with the version that wrote"):
+    with pytest.raises(CheckpointError, match="has format 1, this version reads 3; use the version that wrote"):
         read_checkpoint(folder)
 
 

@@ -107,10 +107,10 @@ def test_a_checkpoint_of_a_version_with_other_settings_of_training_is_exported(r
 
 
 def test_what_cannot_be_exported_is_named(run, tmp_path):
-    with pytest.raises(CheckpointError, match="no whole checkpoint at .*give a run's folder"):
+    with pytest.raises(CheckpointError, match="no complete checkpoint at .*give a run's folder"):
         export(settings(tmp_path))
     with pytest.raises(CheckpointError, match="is of a run without train.best_metric; use pick=newest"):
         export(settings(run, pick="best"))
     copy = copied(run, tmp_path, lambda provenance: provenance.update(base="0123456789abcdef"))
-    with pytest.raises(CheckpointError, match="was made with base model 0123456789abcdef, but .* put that base back"):
+    with pytest.raises(CheckpointError, match="was made with base model 0123456789abcdef, but .* restore that base"):
         export(settings(copy))

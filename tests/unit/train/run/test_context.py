@@ -21,7 +21,7 @@ def test_a_full_disk_names_the_checkpoint_and_leaves_the_one_before(tmp_path):
 
     trainer.callbacks.append(Fill())
     try:
-        with pytest.raises(CheckpointError, match=r"step-00000006 could not be written .* goes on from step-00000003"):
+        with pytest.raises(CheckpointError, match=r"step-00000006 could not be written .* resumes from step-00000003"):
             trainer.fit()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

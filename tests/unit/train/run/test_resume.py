@@ -1,4 +1,4 @@
-"""What a run that goes on may change, and what it says of it."""
+"""What a resumed run may change, and what it says of it."""
 
 import dataclasses
 import json

@@ -16,7 +16,7 @@ def sweep(tmp_path):
         for seed in (0, 1):
             name, overrides = f"compose-{compose}_seed-{seed}", [f"compose={compose}", f"seed={seed}", "data=a b"]
             if (compose, seed) == ("stacked", 1):
-                finished(tmp_path, name, overrides, error="the loss is no number")
+                finished(tmp_path, name, overrides, error="the loss is NaN")
             else:
                 losses = [9.0] * 18 + [offset + 0.1 * seed, offset + 0.1 * seed + 0.02]  # the last tenth counts
                 finished(tmp_path, name, overrides, losses)
@@ -35,10 +35,10 @@ def test_what_failed_is_said_with_the_command_that_runs_it_again(sweep, capsys):
     with pytest.raises(PmError, match="1 of 4 cells failed; the others are finished"):
         finish_sweep(sweep, "ablation", OFF, "python pipelines/train.py -m")
     shown = capsys.readouterr().out
-    assert "compose-stacked_seed-1 failed: the loss is no number" in shown
+    assert "compose-stacked_seed-1 failed: the loss is NaN" in shown
     assert "again: python pipelines/train.py -m compose=stacked seed=1 'data=a b'" in shown
     report = (sweep / "sweep.md").read_text()
-    assert "| average | 2 " in report and "the loss is no number" in report
+    assert "| average | 2 " in report and "the loss is NaN" in report
 
 
 def test_a_cell_that_is_run_again_takes_its_place(sweep):
