@@ -78,7 +78,7 @@ def check(config: PreprocessConfig) -> Check:
 def _advice(photos: Sequence[Photo], stages: Sequence[Stage]) -> Iterator[str]:
     rejects = ((photo.identity, photo.reject) for photo in photos if photo.reject)
     for line in advise(rejects, len(photos), stages):
-        yield line.replace("goes on in the same folder and looks at", "would look at")
+        yield line.replace("continues in the same folder and looks at", "would look at")
 
 
 def _verdict(photo: Photo) -> str:

@@ -1,6 +1,6 @@
 """The output folder: whose it is, and what has to be done in it for the settings asked for.
 
-An unfinished dataset goes on. Where settings have changed, it goes on from the last stage that they do not concern. A
+An unfinished dataset is resumed. Where settings have changed, it resumes from the last stage that they do not affect. A
 finished one is made anew in `_redo/` inside its folder, and stays until the new one is whole.
 """
 
@@ -71,10 +71,10 @@ def prepare_output(
         if (output / REDO / META_FILE).exists() and changes(read_meta(output / REDO)["settings"], settings):
             shutil.rmtree(output / REDO)  # finished for settings that nobody asks for any more
         opened = prepare_output(output / REDO, settings, order, owners, overwrite=False)
-        note = f"{output} is made anew with {said}; what is there stays until the new one is whole"
+        note = f"{output} is made again with {said}; the present one stays until the new one is complete"
         return Opened(opened.folder, opened.complete, note)
     _go_back(output, settings, order[order.index(first) :])
-    return Opened(output, False, f"{output} goes on with {said}: from the stage {first} on, photos are judged again")
+    return Opened(output, False, f"{output} resumes with {said}: from the stage {first} on, photos are judged again")
 
 
 def put_in_place(output: str | Path) -> None:

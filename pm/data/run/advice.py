@@ -68,7 +68,7 @@ def advise(rejects: Iterable[tuple[str, Reject]], found: int, stages: Sequence[S
         count = sum(len(loss.usable) for loss in ours)
         overrides = " ".join(dict.fromkeys(loss.override for loss in ours))
         lines.append(
-            f"{said}; the same command with {overrides} goes on in the same folder and looks at {count} of them again"
+            f"{said}; the same command with {overrides} continues in the same folder and looks at {count} of them again"
         )
     for loss in losses:
         if loss.remedy.words:

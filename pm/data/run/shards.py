@@ -53,7 +53,7 @@ class Report:
         counts = self.meta["counts"]
         reasons = ", ".join(f"{r} {n}" for stage in counts["stages"].values() for r, n in stage["rejected"].items())
         advice = (
-            "; ".join(self.advice) or "loosen that stage's setting, and the same command goes on in the same folder"
+            "; ".join(self.advice) or "loosen that stage's setting, and the same command continues in the same folder"
         )
         return f"all {counts['found']} photos of {root} were rejected ({reasons}); {advice}; {_where(output)}"
 

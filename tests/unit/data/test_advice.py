@@ -24,13 +24,13 @@ def test_the_most_expensive_threshold_comes_first_with_an_override_that_lets_in_
     rejects += [("ben", Reject("verify", "too_few_photos", 1.0, 2.0))]
     (line,) = advise(rejects, 13, stages)
     assert line.startswith("face.min_size=256 cost most photos, 5 of 13; the same command with ")
-    assert re.search(r"with face.min_size=91 dataset.min_side=300 goes on in the same folder and looks at 5 of", line)
+    assert re.search(r"with face.min_size=91 dataset.min_side=300 continues in the same folder and looks at 5 of", line)
 
 
 def test_upper_limits_and_values_beyond_what_is_usable(stages):
     upscaled = [("a", Reject("crop", "upscaled", value, 2.0)) for value in (2.31, 3.02, 9.5)]
     (line,) = advise(upscaled, 3, stages)
-    assert "crop.max_upscale=2 cost most photos, 3 of 3" in line and "with crop.max_upscale=3.1 goes on" in line
+    assert "crop.max_upscale=2 cost most photos, 3 of 3" in line and "with crop.max_upscale=3.1 continues" in line
     assert "looks at 2 of them" in line
     assert advise(small(12, 20), 2, stages) == []  # no setting makes a face of 20 pixels useful
 
@@ -38,7 +38,7 @@ def test_upper_limits_and_values_beyond_what_is_usable(stages):
 def test_too_few_photos_is_a_reason_where_there_is_no_other(stages):
     few = [("a", Reject("verify", "too_few_photos", 1.0, 2.0))] * 3
     (line,) = advise(few, 3, stages)
-    assert "min_photos=2 cost most photos" in line and "with min_photos=1 goes on" in line
+    assert "min_photos=2 cost most photos" in line and "with min_photos=1 continues" in line
 
 
 def test_a_folder_of_several_people_is_named_as_such(stages):

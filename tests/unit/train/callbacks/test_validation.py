@@ -1,4 +1,4 @@
-"""The pictures: one grid, the same for the same weights, and training goes on as if there had been none."""
+"""The pictures: one grid, the same for the same weights, and training continues as if there had been none."""
 
 import numpy as np
 import torch

@@ -21,8 +21,8 @@ def test_the_first_sigterm_asks_the_workers_to_save_and_the_next_ends_the_comman
     assert not (tmp_path / STOP).exists() and signal.getsignal(signal.SIGTERM) is before
 
 
-def test_an_interrupted_run_says_where_it_goes_on(tmp_path):
+def test_an_interrupted_run_says_where_it_resumes(tmp_path):
     assert "start again: there was no checkpoint yet" in str(_interrupted(tmp_path, None))
     make_trainer(tmp_path, steps=2, checkpoint_every=2).fit()
     message = str(_interrupted(tmp_path, None))
-    assert f"run {tmp_path} was interrupted" in message and "go on from step-00000002" in message
+    assert f"run {tmp_path} was interrupted" in message and "resume from step-00000002" in message
