@@ -1,20 +1,23 @@
 """The table of commands, generated from what `photomaker` itself says of them."""
 
 import ast
-import importlib.util
+import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
-PIPELINES = Path(__file__).parents[2] / "pipelines"
+ROOT = Path(__file__).parents[2]
+PIPELINES = ROOT / "pipelines"
 MARK = "<!-- commands -->"
 
 
 def table() -> str:
     """Markdown: each command, what it does, and an example where its module has one."""
-    spec = importlib.util.spec_from_file_location("photomaker_program", PIPELINES / "_photomaker.py")
-    assert spec is not None and spec.loader is not None
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
+    sys.path.insert(0, str(ROOT))  # the program's own module needs nothing but Python
+    try:
+        program = importlib.import_module("pipelines._photomaker")
+    finally:
+        sys.path.remove(str(ROOT))
     rows = [f"| `{name}` | {what} | {_example(name)} |" for name, what in program.commands().items()]
     return "\n".join(["| command | what it does | for example |", "|---|---|---|", *rows])
 

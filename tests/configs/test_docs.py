@@ -57,7 +57,7 @@ def commands() -> list[tuple[str, str, str]]:
         joined = re.sub(r"\\\n\s*", "", text.read_text())
         for name, rest in re.findall(r"(?:python pipelines/|photomaker )(\w+)(?:\.py)? ([^`|;\n]*)", joined):
             arguments = re.sub(r"\s+(#|->).*", "", rest).strip()
-            if (CONF / f"{name}.yaml").exists() and not re.search(r"[…$<]|\.\.\.|--help|--cfg", arguments):
+            if (CONF / f"{name}.yaml").exists() and not re.search(r"[…$<]|\.\.\.|--help|--cfg|--config-dir", arguments):
                 found.add((in_root(text), name, arguments))
     return sorted(found)
 

@@ -203,4 +203,4 @@ def _one_by_one(part: Work, photos: list[Photo], deaths: _Deaths) -> list[Photo]
 def _groups(part: Work, photos: list[Photo]) -> list[list[Photo]]:
     """The smallest groups of photos still in that the stage can judge."""
     people = groups(photos).values()
-    return [[p] for members in people for p in members] if part.alone else [list(members) for members in people]
+    return [[p] for members in people for p in members] if part.per_photo else [list(members) for members in people]

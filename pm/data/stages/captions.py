@@ -56,7 +56,7 @@ class Captions(Stage):
     def build(self, place: Place) -> list[Work]:
         """One part."""
         captioner, marker = self._parts(place.device)
-        return [Work(self.name, lambda photos: caption_photos(photos, captioner, marker), alone=False)]
+        return [Work(self.name, lambda photos: caption_photos(photos, captioner, marker), per_photo=False)]
 
     def _parts(self, device: str) -> tuple[Captioner, Marker | None]:
         config = self.config

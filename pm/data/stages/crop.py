@@ -30,7 +30,7 @@ class CropStage(Stage):
     def build(self, place: Place) -> list[Work]:
         """One part."""
         root, config, least = str(self.config.dataset.root), self.config.crop, place.sizes.least_side
-        return [Work(self.name, lambda photos: crop_photos(photos, root, config, least), alone=True)]
+        return [Work(self.name, lambda photos: crop_photos(photos, root, config, least), per_photo=True)]
 
 
 def crop_photos(photos: Sequence[Photo], root: str | Path, config: CropConfig, least_side: int) -> list[Photo]:

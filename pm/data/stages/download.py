@@ -24,4 +24,4 @@ class Download(Stage):
 
     def build(self, place: Place) -> list[Work]:
         """One part."""
-        return [Work(self.name, self.config.dataset.fetcher(1 / place.workers), alone=True)]
+        return [Work(self.name, self.config.dataset.fetcher(1 / place.workers), per_photo=True)]

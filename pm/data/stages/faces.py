@@ -44,7 +44,7 @@ class Faces(Stage):
         """One part."""
         root, least = str(self.config.dataset.root), self.config.face.min_size
         detector, embedder = self.config.face.build(place.device), self.config.embedder.build(place.device)
-        return [Work(self.name, lambda photos: find_faces(photos, root, detector, embedder, least), alone=True)]
+        return [Work(self.name, lambda photos: find_faces(photos, root, detector, embedder, least), per_photo=True)]
 
 
 def find_faces(

@@ -25,7 +25,7 @@ class Identities(Stage):
     def build(self, place: Place) -> list[Work]:
         """One part."""
         least = self.config.min_photos
-        return [Work(self.name, lambda photos: require_photos(photos, least, self.name), alone=False)]
+        return [Work(self.name, lambda photos: require_photos(photos, least, self.name), per_photo=False)]
 
 
 def require_photos(photos: Sequence[Photo], min_photos: int, stage: str) -> list[Photo]:

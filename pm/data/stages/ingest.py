@@ -56,7 +56,7 @@ class Ingest(Stage):
         def compare(photos: list[Photo]) -> list[Photo]:
             return drop_duplicates(photos, hashes, source.near_duplicate)
 
-        return [Work(self.name, open_all, alone=True), Work(self.name, compare, alone=False)]
+        return [Work(self.name, open_all, per_photo=True), Work(self.name, compare, per_photo=False)]
 
 
 class _Unfit(Exception):

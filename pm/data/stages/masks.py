@@ -50,7 +50,7 @@ class Masks(Stage):
         """One part."""
         masker, root, side = self._masker(place.device), str(self.config.dataset.root), place.sizes.resolution
         config = self.config.mask
-        return [Work(self.name, lambda photos: mask_photos(photos, root, config, masker, side), alone=True)]
+        return [Work(self.name, lambda photos: mask_photos(photos, root, config, masker, side), per_photo=True)]
 
     def _masker(self, device: str) -> Masker:
         config = self.config

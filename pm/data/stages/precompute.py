@@ -32,4 +32,4 @@ class Precompute(Stage):
 
         config = self.config
         settings = {"device": place.device, "dtype": config.dtype, "batch_size": config.workers.batch_size}
-        return [Work(self.name, Encoder(config.base, place.sizes, config.features, **settings), alone=True)]
+        return [Work(self.name, Encoder(config.base, place.sizes, config.features, **settings), per_photo=True)]

@@ -14,11 +14,11 @@ Judge = Callable[[list[Photo]], list[Photo]]
 
 @dataclass(frozen=True)
 class Work:
-    """What a worker does with the photos of a shard. `alone`: each photo is judged by itself, not whole identities."""
+    """What a worker does with the photos of a shard. `per_photo`: each photo is judged by itself, not by identity."""
 
     name: str  # of its stage
     function: Judge
-    alone: bool
+    per_photo: bool
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Verify(Stage):
     def build(self, place: Place) -> list[Work]:
         """One part."""
         rule, embedder, least = self.config.verify, self.config.embedder.name, self.config.min_photos
-        return [Work(self.name, lambda photos: verify(photos, rule, embedder, least), alone=False)]
+        return [Work(self.name, lambda photos: verify(photos, rule, embedder, least), per_photo=False)]
 
 
 def verify(photos: Sequence[Photo], rule: VerifyChoice, embedder: str, min_photos: int) -> list[Photo]:
