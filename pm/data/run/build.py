@@ -51,7 +51,7 @@ def build(config: PreprocessConfig) -> Report:
             try:
                 count = _make(config, sizes, stages, settings, listing)
             except KeyboardInterrupt:
-                raise KeyboardInterrupt("the same command goes on where this one was") from None
+                raise KeyboardInterrupt("the same command resumes where this one stopped") from None
     meta, lines = read_meta(config.output), advise(_rejects(config.output), listing.found, stages)
     report = Report(meta, count, time.monotonic() - start, lines)
     if meta["counts"]["kept"] == 0:

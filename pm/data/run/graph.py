@@ -2,7 +2,7 @@
 
 One block is one shard: the photos of some whole identities, which become one output file. Blocks stream through the
 steps and many are under way at once; pixels are read late, so that what waits between the steps is small. Models
-live in actor pools. What a step has done with a shard stays done: running again goes on from there. The graph is built
+live in actor pools. What a step has done with a shard stays done: running again resumes from there. The graph is built
 for a window of shards at a time, so that nothing in the driver grows with the number of photos.
 """
 
