@@ -4,7 +4,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -48,7 +48,7 @@ def entry(
             if os.path.isdir(typed_in):  # a job's folder and a worker of Ray are elsewhere
                 os.chdir(typed_in)
             try:
-                run(main, OmegaConf.to_container(cfg, resolve=True))
+                run(main, cast(dict, OmegaConf.to_container(cfg, resolve=True)))
             except PmError as error:  # caught here: Hydra would announce it in a line of its own
                 fail(str(error))
 

@@ -56,7 +56,8 @@ def _choices(text: str) -> list[str]:
 
 def _settings(text: str) -> list[str]:
     """Those at the top, and those below them that have a comment."""
-    lines, parents = [], []
+    lines: list[str] = []
+    parents: list[str] = []
     for match in filter(None, map(_LINE.match, text.splitlines())):
         depth = len(match["indent"]) // 2
         parents = [*parents[:depth], match["key"]]

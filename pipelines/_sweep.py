@@ -4,7 +4,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
@@ -78,7 +78,8 @@ class Sweep(Callback):
             ray_init(log_to_driver=True)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        tracker = from_mapping(TrackerChoice, OmegaConf.to_container(config.tracker, resolve=True), "tracker")
+        chosen = cast(dict, OmegaConf.to_container(config.tracker, resolve=True))
+        tracker = from_mapping(TrackerChoice, chosen, "tracker")
         root, uri = folders(config.storage_path, config.name)
         try:
             if uri is not None:
