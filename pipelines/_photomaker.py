@@ -52,11 +52,7 @@ def main() -> None:
         from pipelines._completion import main as completion
 
         return completion(arguments)
-    try:
-        return importlib.import_module(f"pipelines.{name}").main()
-    except KeyboardInterrupt:  # while the libraries load; later, the command itself has said it
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    return importlib.import_module(f"pipelines.{name}").main()
 
 
 def _overview() -> str:

@@ -12,6 +12,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from pipelines._command_line import as_typed
+
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
 DOCS = ROOT / "docs"
@@ -50,6 +52,10 @@ def test_links_lead_somewhere(text):
             assert anchor in anchors(place.read_text()), target
 
 
+class Unknown:
+    """No type is declared: what Hydra cannot read is quoted, the rest is left to it."""
+
+
 def commands() -> list[tuple[str, str, str]]:
     """Every call of a command with settings in the texts: the file, the command's name, its arguments."""
     found = set()
@@ -74,7 +80,7 @@ def test_commands_of_the_texts_compose(file, name, arguments, hydra_of_conf):
     overrides = [word for word in shlex.split(arguments) if "=" in word]
     # A sweep's list stands for its first value; a sentence is quoted, as the commands do it.
     first = [word if re.search(r"=[\[{]", word) or " " in word else word.split(",")[0] for word in overrides]
-    quoted = [re.sub(r"=(.* .*)$", lambda match: "='" + match[1].replace("'", r"\'") + "'", word) for word in first]
+    quoted = [as_typed(word, Unknown, {"prompt": str}) for word in first]
     # These take the name that preprocess has for a group.
     renamed = name in ("browse", "forget")
     compose(name, [re.sub("^dataset=", "data=", word) if renamed else word for word in quoted])
