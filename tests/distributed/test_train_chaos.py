@@ -126,9 +126,9 @@ def test_an_undisturbed_run_leaves_everything_once(undisturbed, dataset, tiny_ba
 
 def test_a_run_that_everything_happens_to_ends_where_an_undisturbed_one_does(undisturbed, dataset, tiny_base, tmp_path):
     """A disk that is full half-way through a checkpoint, Ray's list of checkpoints cut off in writing, and workers
-    killed at random moments; and its batches come from processes. (test_jobs.py has SIGTERM.)"""
+    killed at random moments; and its batches come from a process beside each worker. (test_jobs.py has SIGTERM.)"""
     folder = tmp_path / "chaos"
-    config = run_config(dataset, tiny_base, **SETTINGS, workers__max_failures=-1, workers__loaders=2)
+    config = run_config(dataset, tiny_base, **SETTINGS, workers__max_failures=-1, workers__loaders=1)
     # A real "no space left on device" in the third checkpoint, whose other files are written well.
     full = folder / "checkpoints/step-00000015"
     full.mkdir(parents=True)

@@ -1,15 +1,18 @@
 """A whole run in one process on the tiny base, and what can be exported from its checkpoints afterwards."""
 
 import json
+import shutil
 
 import pytest
 import torch
+import yaml
 from support.training import run_config
 
 from pm.errors import CheckpointError
 from pm.model.adapter_file import load_adapter
 from pm.train.export import ExportConfig, export, find_checkpoint
 from pm.train.run.context import LocalContext
+from pm.train.run.resume import check_config
 from pm.train.run.summary import CHECKPOINTS
 from pm.train.run.workers import run_worker
 
@@ -104,6 +107,42 @@ def test_a_checkpoint_of_a_version_with_other_settings_of_training_is_exported(r
     checkpoint = copied(run, tmp_path, lambda provenance: provenance["config"].update(workers={"number": 2}, train={}))
     state, _ = load_adapter(export(settings(checkpoint, output=str(tmp_path / "adapter.safetensors"))))
     assert_same(state, load_adapter(run / "adapter.safetensors")[0])
+
+
+def as_version_0_1_wrote_it(folder):
+    """A run's folder with the checkpoints' and the config's former names."""
+    for state in folder.glob(f"{CHECKPOINTS}/*/state.json"):
+        meta = json.loads(state.read_text())
+        origin = meta["provenance"]
+        config = origin["config"]
+        config["engine"] = {"name": "zero3", "deepspeed": {}}
+        config["train"] |= {"loss_weights": "uniform", "min_snr_gamma": 5}
+        config["wandb"] = {"enabled": False, "mode": "auto", "project": "p", "entity": None, "group": None, "tags": []}
+        for key in ("tracker", "modules"):
+            config.pop(key, None)
+        config["workers"].pop("loaders")
+        config["base"].pop("family")
+        config["adapter"]["compose"] = "stacked"
+        meta = {key: value for key, value in meta.items() if key != "provenance"}
+        state.write_text(json.dumps(meta | {"version": 2, "made_for": origin}))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"train": config["train"]}))
+
+
+def test_a_run_that_version_0_1_began_is_exported_and_goes_on(run, tiny_dataset, tiny_base, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(run, old)
+    (old / "adapter.safetensors").unlink()
+    as_version_0_1_wrote_it(old)
+    state, _ = load_adapter(export(settings(old, output=str(tmp_path / "exported.safetensors"))))
+    assert_same(state, load_adapter(run / "adapter.safetensors")[0])
+    over = {"train__checkpoint_every": 2, "train__ema_decay": 0.9}
+    zero3 = {"name": "zero", "stage": 3, "deepspeed": {}}
+    longer = run_config(tiny_dataset, tiny_base, train__steps=5, engine=zero3, **over)
+    assert [change.key for change in check_config(old, longer)] == ["train.steps"]
+    run_worker(longer, LocalContext(old), {}, callbacks=[])
+    straight = tmp_path / "straight"
+    run_worker(longer, LocalContext(straight), {}, callbacks=[])
+    assert_same(load_adapter(old / "adapter.safetensors")[0], load_adapter(straight / "adapter.safetensors")[0])
 
 
 def test_what_cannot_be_exported_is_named(run, tmp_path):
