@@ -80,9 +80,9 @@ class Photo:
         self, stage: str, reason: str, value: float | None = None, threshold: float | None = None, detail: str = ""
     ) -> "Photo":
         """This photo, dropped. Pixels and features go: nobody will read them."""
-        values = [None if v is None else float(v) for v in (value, threshold)]
-        empty = {name: b"" for name in ("crop", "mask", *PIXELS_AND_FEATURES)}
-        return dataclasses.replace(self, reject=Reject(stage, reason, *values, detail[:200]), **empty)
+        measured, asked = (None if v is None else float(v) for v in (value, threshold))
+        empty: dict[str, Any] = {name: b"" for name in ("crop", "mask", *PIXELS_AND_FEATURES)}
+        return dataclasses.replace(self, reject=Reject(stage, reason, measured, asked, detail[:200]), **empty)
 
 
 def refused(photo: Photo, refusal: Refusal) -> Photo:
@@ -164,7 +164,7 @@ def dataset_table(photos: Sequence[Photo]) -> pa.Table:
 def rejects_table(photos: Sequence[Photo]) -> pa.Table:
     """The photos that were dropped, one row each."""
     names = ("identity", "photo", "source", "licence", "sha256")
-    rows = [{**{name: getattr(p, name) for name in names}, **dataclasses.asdict(p.reject)} for p in photos]
+    rows = [{**{name: getattr(p, name) for name in names}, **dataclasses.asdict(p.reject)} for p in photos if p.reject]
     return pa.Table.from_pylist(rows, schema=REJECTS_SCHEMA)
 
 

@@ -4,7 +4,6 @@ import functools
 from typing import Any
 
 import torch
-from torch import nn
 
 from pm.errors import CheckpointError, reason
 from pm.model.files import quiet_loading, resolve_folder
@@ -13,7 +12,7 @@ from pm.model.files import quiet_loading, resolve_folder
 @functools.lru_cache(maxsize=2)  # the captioner's and the marker's may be in one worker
 def load_pretrained(
     setting: str, path: str, model: str, processor: str, device: str, dtype: str = "float32"
-) -> tuple[nn.Module, Any]:
+) -> tuple[Any, Any]:
     """A frozen model and its processor (or tokenizer), by the names of their classes in transformers.
 
     Args:

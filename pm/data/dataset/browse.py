@@ -33,7 +33,7 @@ def write_page(config: BrowseConfig) -> Path:
     Raises:
         DataError: no finished dataset, or a person asked for is not in it.
     """
-    dataset = Path(config.dataset)
+    dataset = Path(str(config.dataset))
     meta = read_meta(dataset)
     root = config.photos or meta.get("config", {}).get("dataset", {}).get("root")
     chosen = _chosen(dataset / INDEX_FILE, config)
@@ -87,7 +87,8 @@ def _chosen(index: Path, config: BrowseConfig) -> set[int]:
 
 def _identities(index: Path) -> Iterator[tuple[int, str, list[dict[str, Any]]]]:
     """(number, identity, its index rows), a person at a time."""
-    number, rows = -1, []
+    number = -1
+    rows: list[dict[str, Any]] = []
     for batch in pq.ParquetFile(index).iter_batches():
         for row in batch.to_pylist():
             if rows and rows[0]["identity"] != row["identity"]:

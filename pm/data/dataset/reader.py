@@ -69,7 +69,7 @@ class IdentityDataset:
         has = self.meta.get("features", {})
         self.storage: str = has.get("storage", "float16")
         self.repeat = stored.repeat if stored.repeat and has.get("repeat", 0) >= max(stored.repeat) else None
-        self.tower_shape: list[int] | None = None  # K, T, H of what stands for the references' pixels
+        self.tower_shape: Sequence[int] = ()  # K, T, H of what stands for the references' pixels
         if stored.tower is not None and tuple(has.get("tower", ())) == stored.tower:
             self.tower_shape = has["tower_shape"]
         made_for = self.meta["base"]["fingerprint"]
@@ -141,7 +141,7 @@ class IdentityDataset:
         sample_seed, fill_seed = (int(s) for s in random.integers(0, 2**63, size=2, dtype=np.int64))
         others = [row for row in self._rows_of[self.identities[target]] if row != target] or [target]
         chosen = random.choice(others, size=min(count, len(others)), replace=False)
-        id_pixels = (self._filled if self.tower_shape is None else self._lower)([int(row) for row in chosen], fill_seed)
+        id_pixels = (self._lower if self.tower_shape else self._filled)([int(row) for row in chosen], fill_seed)
         return self._sample(target, id_pixels, drop_text, use_mask, sample_seed)
 
     def _filled(self, rows: Sequence[int], seed: int) -> Tensor:

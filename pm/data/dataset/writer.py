@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,8 +79,9 @@ def write_shard(
         part.unlink(missing_ok=True)
     rejects = rejects_table([p for p in photos if p.reject])
     write_table(rejects, output / WORK / f"rejects-{number:05d}.parquet")
-    note = {"shard": number, "found": len(photos), "kept": len(kept), "identities": len({p.identity for p in kept})}
-    note["stages"] = json.dumps(stages or {})
+    people = len({p.identity for p in kept})
+    note: dict[str, Any] = {"shard": number, "found": len(photos), "kept": len(kept), "identities": people}
+    note |= {"stages": json.dumps(stages or {})}
     write_json(_note(output, number), note)
     return note
 
@@ -98,7 +99,8 @@ def finish(output: str | Path, stages: Sequence[str], meta: Mapping[str, Any]) -
     """
     output = Path(output)
     files.remove_leftovers(output, is_our_name)  # of a run that was killed
-    totals, seconds = Counter(), Counter()
+    totals: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
     runs: dict[str, Counter[str]] = {}
     for path in sorted(Path(output, WORK).glob("shard-*.json")):
         note = json.loads(path.read_text())
@@ -115,7 +117,7 @@ def finish(output: str | Path, stages: Sequence[str], meta: Mapping[str, Any]) -
             f"{output} lost photos: {totals['found']} found, {rows} kept, {rejected} rejected; "
             "preprocess again with overwrite=true"
         )
-    counts = {name: totals[name] for name in ("found", "kept", "identities")}
+    counts: dict[str, Any] = {name: totals[name] for name in ("found", "kept", "identities")}
     counts["stages"] = stage_counts(totals["found"], reasons, stages, seconds)
     by_run = {run: dict(done) for run, done in sorted(runs.items())}
     whole = {**meta, "counts": counts, "runs": by_run, "origins": provenance_totals(parts)}
@@ -133,14 +135,16 @@ def stage_counts(
         reasons: number of rejects by (stage, reason).
         seconds: what the stage's workers took for all photos together, where it was measured.
     """
-    counts, left = {}, found
+    counts: dict[str, dict[str, Any]] = {}
+    left = found
     for stage in stages:
         dropped = {reason: n for (where, reason), n in sorted(reasons.items()) if where == stage}
-        counts[stage] = {"in": left, "kept": left - sum(dropped.values()), "rejected": dropped}
+        kept = left - sum(dropped.values())
+        counts[stage] = {"in": left, "kept": kept, "rejected": dropped}
         if stage in seconds:
             rate = left / seconds[stage] if seconds[stage] > 0 else 0.0
             counts[stage] |= {"worker_seconds": round(seconds[stage], 3), "photos_per_worker_second": round(rate, 2)}
-        left = counts[stage]["kept"]
+        left = kept
     return counts
 
 

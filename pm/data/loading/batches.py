@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,12 +67,14 @@ class Batch:
     def pin_memory(self) -> "Batch":
         """A copy in page-locked memory; torch's `DataLoader` asks for it."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        pinned = {name: value.pin_memory() for name, value in values.items() if isinstance(value, Tensor)}
+        pinned: dict[str, Any] = {
+            name: value.pin_memory() for name, value in values.items() if isinstance(value, Tensor)
+        }
         return dataclasses.replace(self, **pinned)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Batch":
         """Move all tensors; cast the floating ones. Time ids stay float32: bfloat16 cannot hold 1025."""
-        moved = {}
+        moved: dict[str, Any] = {}
         for name, value in ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self)):
             if isinstance(value, Tensor):
                 cast = dtype if value.is_floating_point() and name != "time_ids" else None

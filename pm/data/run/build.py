@@ -20,9 +20,11 @@ from pm.data.run.shards import Report, describe, plan_shards, settings_of, shard
 from pm.data.run.steps import stages_of
 from pm.data.source.listing import Listing
 from pm.data.stages.stage import Stage
-from pm.errors import DataError
+from pm.errors import DataError, WriteError
 from pm.files import writing
 from pm.model.base_sizes import BaseSizes, base_sizes
+
+_GOES_ON = "the same command goes on where this one was"
 
 
 def build(config: PreprocessConfig) -> Report:
@@ -51,7 +53,9 @@ def build(config: PreprocessConfig) -> Report:
             try:
                 count = _make(config, sizes, stages, settings, listing)
             except KeyboardInterrupt:
-                raise KeyboardInterrupt("the same command resumes where this one stopped") from None
+                raise KeyboardInterrupt(_GOES_ON) from None
+            except WriteError as error:
+                raise DataError(f"{error}; then {_GOES_ON}") from error
     meta, lines = read_meta(config.output), advise(_rejects(config.output), listing.found, stages)
     report = Report(meta, count, time.monotonic() - start, lines)
     if meta["counts"]["kept"] == 0:

@@ -57,7 +57,8 @@ def run_graph(
         ray_init()
         order = ray.put(names := tuple(stage.name for stage in stages))
         with without_restart_warning():  # Ray would say it of the first actor of the graph; now it has said it
-            board = ray.remote(num_cpus=0, max_restarts=1)(Board).remote(order)
+            board: Any = ray.remote(num_cpus=0, max_restarts=1)(Board)
+            board = board.remote(order)
     print(f"preprocess: {todo} photos, {done} done before; starting workers", file=sys.stderr, flush=True)
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     graph = _Graph(config, sizes, steps_of(stages), names, run, board)
@@ -90,7 +91,7 @@ class _Graph:
 
     def over(self, shards: Sequence[pa.Table]) -> ray.data.Dataset:
         """The graph over one window; its rows are the notes of finished shards."""
-        data, workers = ray.data.from_blocks(shards), self.config.workers
+        data, workers = ray.data.from_blocks(list(shards)), self.config.workers
         for step, size, gpus in self.steps:
             make = self._runner_of(step, size, "cuda" if gpus else "cpu")
             options: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
@@ -138,7 +139,7 @@ def _quiet_ray_data() -> Iterator[None]:
     context, log = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
     before = context.enable_progress_bars, context.target_max_block_size, log.level
     context.enable_progress_bars, context.target_max_block_size = False, None
-    log.setLevel(logging.ERROR)
+    log.setLevel(logging.CRITICAL)  # what goes wrong is raised, and said in one line or with its own traceback
     try:
         yield
     finally:
@@ -157,4 +158,5 @@ def _user_errors() -> Iterator[None]:
             inner = getattr(inner, "cause", None) or inner.__cause__
         if inner is None:
             raise
-        raise type(inner)(str(getattr(inner, "cause", inner))) from error
+        cause = getattr(inner, "cause", inner)
+        raise (cause if isinstance(cause, PmError) else type(inner)(str(cause))) from error

@@ -70,7 +70,8 @@ def shard_limit(found: int, shard_photos: int) -> int:
 
 def plan_shards(photos: Iterable[Photo], limit: int) -> Iterator[list[Photo]]:
     """Split sorted photos into numbered shards of whole identities; looks at no more than one shard at a time."""
-    number, shard = 0, []
+    number = 0
+    shard: list[Photo] = []
     for _, group in itertools.groupby(photos, key=lambda photo: photo.identity):
         members = list(group)
         if shard and len(shard) + len(members) > limit:
@@ -94,7 +95,8 @@ def settings_of(config: PreprocessConfig, sizes: BaseSizes, listing: str) -> dic
 
 
 def _plain(value: Any) -> Any:
-    return _jsonable(dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value)
+    group = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return _jsonable(dataclasses.asdict(value) if group else value)
 
 
 def _jsonable(value: Any) -> Any:

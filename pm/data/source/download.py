@@ -12,10 +12,10 @@ import ipaddress
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Timeout, exceptions
@@ -174,11 +174,17 @@ class Downloader:
             response.release_conn()
 
 
+if TYPE_CHECKING:
+    _Connection = HTTPConnection
+else:  # what follows is mixed into two kinds of connections
+    _Connection = object
+
+
 class PrivateAddressError(exceptions.HTTPError):
     """An address that is not on the public internet."""
 
 
-class _InTime:
+class _InTime(_Connection):
     """A connection whose server must have sent the head of its answer in time: a byte now and then is no answer."""
 
     total_timeout: float
@@ -201,7 +207,7 @@ class _InTime:
                 raise TimeoutError(f"no answer within {self.total_timeout} s")
 
 
-class _Guarded:
+class _Guarded(_Connection):
     """A connection that goes to public addresses only, checked before and, against names that change, after."""
 
     def _new_conn(self) -> socket.socket:
@@ -210,7 +216,7 @@ class _Guarded:
         except (OSError, UnicodeError):
             found = []  # the library's own attempt will say it better
         for _, _, _, _, address in found:
-            _require_public(address[0])
+            _require_public(str(address[0]))
         connection = super()._new_conn()
         try:
             _require_public(connection.getpeername()[0])
@@ -238,7 +244,7 @@ def _require_public(address: str) -> None:
         raise PrivateAddressError(f"{address} is a private address (dataset.download.allow_private)")
 
 
-def _pool_class(pool: type, connection: type, guard: tuple[type, ...], config: DownloadConfig) -> Callable[..., Any]:
+def _pool_class(pool: type, connection: type, guard: tuple[type, ...], config: DownloadConfig) -> type[Any]:
     guarded = type(f"Photo{connection.__name__}", (*guard, connection), {"total_timeout": config.total_timeout})
     return type(f"Photo{pool.__name__}", (pool,), {"ConnectionCls": guarded})
 

@@ -114,11 +114,12 @@ def tar_members(root: str | Path, tar: str) -> Iterator[tuple[str, int, int]]:
     with _open(root, tar) as file:
         try:
             with tarfile.open(fileobj=file, mode="r:") as archive:
+                headers: Any = archive
                 for member in archive:
                     # A sparse member's data is not one piece; links name other members.
                     if member.isreg() and not member.issparse():
                         yield member.name.removeprefix("./"), member.offset_data, member.size
-                    archive.members = []  # tarfile would remember every header
+                    headers.members = []  # tarfile would remember every header
         except tarfile.TarError as error:
             raise OSError(f"{tar}: {error}") from error
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ class Encoder:
             device=device,
             dtype=getattr(torch, dtype),
         )
-        self.tower = None
+        self.tower: Any = None
         if features.noise_fills:
             self.tower = load_tower(config.vision_path).to(device, getattr(torch, dtype))
         # Each part has its own batch: the VAE takes many times the memory of the text encoders.

@@ -31,5 +31,12 @@ class Precompute(Stage):
         from pm.data.stages.encoder import Encoder
 
         config = self.config
-        settings = {"device": place.device, "dtype": config.dtype, "batch_size": config.workers.batch_size}
-        return [Work(self.name, Encoder(config.base, place.sizes, config.features, **settings), per_photo=True)]
+        encoder = Encoder(
+            config.base,
+            place.sizes,
+            config.features,
+            device=place.device,
+            dtype=config.dtype,
+            batch_size=config.workers.batch_size,
+        )
+        return [Work(self.name, encoder, per_photo=True)]

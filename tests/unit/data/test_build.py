@@ -1,5 +1,7 @@
 """What `build` says before and after the graph; the graph itself runs in tests/distributed."""
 
+import errno
+
 import pytest
 from support.preprocessing import settings
 
@@ -10,6 +12,7 @@ from pm.data.dataset.writer import write_shard
 from pm.data.run.build import build
 from pm.data.run.shards import plan_shards
 from pm.errors import CheckpointError, DataError
+from pm.files import writing
 
 
 @pytest.fixture
@@ -60,3 +63,19 @@ def test_toon_photos_are_drawn_once_where_there_are_none(make, tmp_path):
     assert len(written[0]) == 4 and written[0] == written[1]
     with pytest.raises(DataError, match=r"drawn with defects=\{\}, asked for is .*another dataset.root"):
         make(dataset={**source, "defects": {"truncated": 1.0}})
+
+
+def test_what_stops_it_says_that_the_same_command_goes_on(make, monkeypatch, tmp_path):
+    def full(config, *_):
+        with writing(config.output):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build_module, "_run", full)
+    with pytest.raises(DataError, match=r"out cannot be written, the disk is full .*; then the same command goes on"):
+        make()
+    monkeypatch.setattr(build_module, "_run", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
+        make()

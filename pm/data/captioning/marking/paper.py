@@ -103,7 +103,7 @@ class PaperMarker:
 
 def segments(parser: Any, caption: str, words: Sequence[str]) -> dict[str, str]:
     """For each class word the part of the caption that depends on it, less the parts of the others below it."""
-    tokens = {}
+    tokens: dict[str, Any] = {}
     for token in parser(caption):
         if token.lower_ in words:
             tokens.setdefault(token.lower_, token)
