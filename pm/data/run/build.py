@@ -21,7 +21,7 @@ from pm.data.run.steps import stages_of
 from pm.data.source.listing import Listing
 from pm.data.stages.stage import Stage
 from pm.errors import DataError, WriteError
-from pm.files import writing
+from pm.files import is_full, writing
 from pm.model.base_sizes import BaseSizes, base_sizes
 
 _GOES_ON = "the same command goes on where this one was"
@@ -49,13 +49,15 @@ def build(config: PreprocessConfig) -> Report:
         for line in (line for stage in stages for line in stage.notices(listing.identities())):
             _say(line)
         settings = settings_of(config, sizes, listing.digest)
-        with locked(config.output), writing(config.output, "output="):
-            try:
+        try:
+            with locked(config.output), writing(config.output, "output="):
                 count = _make(config, sizes, stages, settings, listing)
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt(_GOES_ON) from None
-            except WriteError as error:
-                raise DataError(f"{error}; then {_GOES_ON}") from error
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_GOES_ON) from None
+        except WriteError as error:
+            if not is_full(error):
+                raise
+            raise DataError(f"{error}; then {_GOES_ON}") from error
     meta, lines = read_meta(config.output), advise(_rejects(config.output), listing.found, stages)
     report = Report(meta, count, time.monotonic() - start, lines)
     if meta["counts"]["kept"] == 0:
