@@ -24,7 +24,7 @@ from pm.errors import DataError, WriteError
 from pm.files import is_full, writing
 from pm.model.base_sizes import BaseSizes, base_sizes
 
-_GOES_ON = "the same command goes on where this one was"
+_GOES_ON = "the same command resumes where this one stopped"
 
 
 def build(config: PreprocessConfig) -> Report:

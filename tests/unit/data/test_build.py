@@ -72,8 +72,8 @@ def test_what_stops_it_says_that_the_same_command_goes_on(make, monkeypatch, tmp
         raise KeyboardInterrupt
 
     monkeypatch.setattr(build_module, "_run", full)
-    with pytest.raises(DataError, match=r"out cannot be written, the disk is full .*; then the same command goes on"):
+    with pytest.raises(DataError, match=r"out cannot be written, the disk is full .*; then the same command resumes"):
         make()
     monkeypatch.setattr(build_module, "_run", interrupted)
-    with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
+    with pytest.raises(KeyboardInterrupt, match="the same command resumes"):
         make()
