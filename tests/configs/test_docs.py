@@ -63,7 +63,7 @@ def commands() -> list[tuple[str, str, str]]:
         joined = re.sub(r"\\\n\s*", "", text.read_text())
         for name, rest in re.findall(r"(?:python pipelines/|photomaker )(\w+)(?:\.py)? ([^`|;\n]*)", joined):
             arguments = re.sub(r"\s+(#|->).*", "", rest).strip()
-            if (CONF / f"{name}.yaml").exists() and not re.search(r"[…$<]|\.\.\.|--help|--cfg|--config-dir", arguments):
+            if (CONF / f"{name}.yaml").exists() and not re.search(r"[…$<]|\.\.\.|--help|--cfg", arguments):
                 found.add((in_root(text), name, arguments))
     return sorted(found)
 
@@ -81,9 +81,25 @@ def test_commands_of_the_texts_compose(file, name, arguments, hydra_of_conf):
     # A sweep's list stands for its first value; a sentence is quoted, as the commands do it.
     first = [word if re.search(r"=[\[{]", word) or " " in word else word.split(",")[0] for word in overrides]
     quoted = [as_typed(word, Unknown, {"prompt": str}) for word in first]
+    if "--config-dir my_parts/conf" in arguments:  # docs/extending.md
+        quoted.append(f"hydra.searchpath=[file://{ROOT}/tests/extend/my_parts/conf]")
     # These take the name that preprocess has for a group.
     renamed = name in ("browse", "forget")
     compose(name, [re.sub("^dataset=", "data=", word) if renamed else word for word in quoted])
+
+
+def test_every_example_of_a_part_is_shown():
+    """With its YAML file and a command, from the files that the tests run."""
+    page, table = (DOCS / "extending.md").read_text(), (ROOT / "CONTRIBUTING.md").read_text()
+    parts = ROOT / "tests/extend/my_parts"
+    modules = {path.stem for path in parts.glob("*.py")} - {"__init__"}
+    settings = {path.stem: path.parent.name for path in parts.glob("conf/*/*.yaml")}
+    assert modules == settings.keys()
+    for name, group in settings.items():
+        for file in (f"{name}.py", f"conf/{group}/{name}.yaml"):
+            assert f'--8<-- "tests/extend/my_parts/{file}"' in page, file
+        assert f"`{name}.py`" in table and f"`{group}/`" in table, name
+        assert any(text == "docs/extending.md" and f"{group}={name}" in words for text, _, words in commands()), name
 
 
 def test_texts_have_commands():

@@ -27,12 +27,12 @@ def test_yaml_of_an_installed_package_is_a_choice(tmp_path, monkeypatch):
     from serving.compose import composed
 
     site = tmp_path / "site"
-    (site / "my_parts/conf/sampler").mkdir(parents=True)
-    (site / "my_parts/__init__.py").touch()
-    (site / "my_parts/conf/sampler/quick.yaml").write_text("defaults: [toon]\nsteps: 3\n")
-    (site / "my_parts-1.dist-info").mkdir()
-    (site / "my_parts-1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: my_parts\nVersion: 1\n")
-    (site / "my_parts-1.dist-info/entry_points.txt").write_text("[photomaker.conf]\nparts = my_parts.conf\n")
+    (site / "their_parts/conf/sampler").mkdir(parents=True)
+    (site / "their_parts/__init__.py").touch()
+    (site / "their_parts/conf/sampler/quick.yaml").write_text("defaults: [toon]\nsteps: 3\n")
+    (site / "their_parts-1.dist-info").mkdir()
+    (site / "their_parts-1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: their_parts\nVersion: 1\n")
+    (site / "their_parts-1.dist-info/entry_points.txt").write_text("[photomaker.conf]\nparts = their_parts.conf\n")
     monkeypatch.syspath_prepend(site)
-    assert conf_packages() == ["my_parts.conf"]
+    assert conf_packages() == ["their_parts.conf"]
     assert composed("generate", ["sampler=quick"], resolve=False)["sampler"]["steps"] == 3
