@@ -134,6 +134,19 @@ def remove_leftovers(folder: str | Path, ours: Callable[[str], bool]) -> None:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
+def check_place(folder: str | Path, setting: str) -> None:
+    """Find out, without making it, whether a folder can be made and written, before work that takes long.
+
+    Raises:
+        WriteError: it is a file, is below one, or may not be written.
+    """
+    place = Path(folder).absolute()
+    made = next(each for each in (place, *place.parents) if each.exists())
+    if not made.is_dir() or not os.access(made, os.W_OK | os.X_OK):
+        number = errno.EACCES if made.is_dir() else errno.ENOTDIR
+        raise write_error(place, OSError(number, os.strerror(number)), setting)
+
+
 @contextlib.contextmanager
 def writing(path: str | Path, setting: str = "") -> Iterator[None]:
     """Turn the errors of writing at `path` into one line that names it and the way out.

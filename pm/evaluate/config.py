@@ -1,9 +1,11 @@
 """Settings of an evaluation (`conf/evaluate.yaml`)."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
-from pm.errors import ConfigError
+from annotated_types import Ge, MinLen
+
+from pm.evaluate.metrics.base import MetricChoice
 from pm.model.config import BaseConfig
 from pm.sample.config import SamplerConfig
 from pm.track.base import TrackerChoice
@@ -13,19 +15,12 @@ from pm.track.base import TrackerChoice
 class ProtocolConfig:
     """IDs × prompts × images, the shape of the paper's evaluation (section 4.1: 25 × 40 × 4)."""
 
-    identities: int
-    prompts: int  # per identity
-    images: int  # per prompt
-    references: tuple[int, ...]  # numbers of ID images; one row each per adapter
+    identities: Annotated[int, Ge(1)]
+    prompts: Annotated[int, Ge(1)]  # per identity
+    images: Annotated[int, Ge(1)]  # per prompt
+    references: Annotated[tuple[int, ...], MinLen(1), Ge(1)]  # numbers of ID images; one row each per adapter
     seed: int
-    size: int  # px of the drawn reference photos
-
-    def __post_init__(self) -> None:
-        for name in ("identities", "prompts", "images"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"protocol.{name}={getattr(self, name)} must be at least 1")
-        if not self.references or min(self.references) < 1:
-            raise ConfigError(f"protocol.references={list(self.references)} must list numbers of ID images, from 1 up")
+    size: Annotated[int, Ge(1)]  # px of the drawn reference photos
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +32,10 @@ class EvaluateConfig:
     base: BaseConfig
     probe: str
     protocol: ProtocolConfig
+    metrics: Annotated[tuple[MetricChoice, ...], MinLen(1)]  # a column each, in this order
     sampler: SamplerConfig
     output: str
     device: str
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
-    grid_identities: int  # rows of the picture
+    grid_identities: Annotated[int, Ge(1)]  # rows of the picture
     tracker: TrackerChoice

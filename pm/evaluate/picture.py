@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from pm.evaluate.protocol import ReportRow, Trial
+from pm.evaluate.protocol import ReportRow
+from pm.evaluate.trials import Trial
 from pm.sample.grid import GridRow, labelled_grid
 
 

@@ -1,89 +1,42 @@
-"""The toon protocol: held-out people × prompts × images, for the base alone, for adapters and for true drawings."""
+"""The toon protocol: portraits of held-out people, by the base alone and by adapters, and their scores."""
 
 import dataclasses
-import random
 import time
 from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
-from pm.evaluate import metrics
-from pm.evaluate.config import ProtocolConfig
-from pm.evaluate.metrics import Interval
+from pm.evaluate.metrics.base import MetricChoice, Reading
+from pm.evaluate.statistics import Interval, bootstrap
+from pm.evaluate.trials import Trial
 from pm.sample.config import SamplerConfig
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.request import request_of
-from pm.toon import captions
-from pm.toon.attributes import Identity, Scene
-from pm.toon.identities import framing, identities, scene
-from pm.toon.probe import Probe
-from pm.toon.render import Photo, render_photo
+from pm.toon.attributes import Identity
 
 
-@dataclasses.dataclass(frozen=True)
-class Trial:
-    """One prompt for one person. `omitted` is what the prompt leaves open, so that diversity can show."""
+class Reader(Protocol):
+    """What reads attributes from pictures: the toon world's probe."""
 
-    person: Identity
-    references: tuple[Photo, ...]
-    scene: Scene
-    omitted: frozenset[str]
-    seeds: tuple[int, ...]  # one per image
-
-    def prompt(self, trigger: str | None) -> str:
-        subject = f"a {self.person.class_word}" + (f" {trigger}" if trigger else "")
-        return captions.describe(subject, self.scene, None, self.omitted)
-
-    @property
-    def prompted(self) -> dict[str, str]:
-        return captions.prompted(self.scene, self.omitted)
+    def read(self, images: np.ndarray) -> Sequence[Reading]:
+        """Images uint8 [B, H, W, 3] → a reading of each."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ReportRow:
-    """One line of the report. `images`: a list for each trial, of uint8 [S, S, 3]."""
+    """One line of the report. `images` is [trial][image], uint8 [S, S, 3]."""
 
     name: str
-    identity: Interval
-    prompt: Interval
-    diversity: Interval | None
+    scores: dict[str, Interval | None]  # by metric, in the order of the configuration
     per_attribute: dict[str, float]
     seconds_per_image: float | None
     images: list[list[np.ndarray]]
     compose: str | None = None
     merge: str | None = None
     references: int | None = None
-
-
-def toon_trials(config: ProtocolConfig) -> list[Trial]:
-    """The fixed trials of a protocol; the same config gives the same people, photos, prompts and seeds."""
-    trials = []
-    for p, person in enumerate(identities(config.identities, config.seed, "eval")):
-        rng = random.Random(f"trial:{config.seed}:{p}")
-        photos = tuple(
-            render_photo(person, scene(rng), framing(rng), config.size) for _ in range(max(config.references))
-        )
-        for k in range(config.prompts):
-            omitted = frozenset({("mouth", "background")[k % 2]})
-            seeds = tuple(rng.getrandbits(31) for _ in range(config.images))
-            trials.append(Trial(person, photos, scene(rng), omitted, seeds))
-    return trials
-
-
-def drawings(trials: list[Trial], size: int) -> list[list[np.ndarray]]:
-    """The ceiling: the same people drawn by the toon world itself with the prompted attributes; what a prompt leaves
-    open is drawn at random."""
-    result = []
-    for trial in trials:
-        images = []
-        for seed in trial.seeds:
-            rng = random.Random(seed)
-            other = scene(rng)
-            view = dataclasses.replace(trial.scene, **{k: getattr(other, k) for k in trial.omitted})
-            images.append(render_photo(trial.person, view, framing(rng), size).image)
-        result.append(images)
-    return result
 
 
 def portraits(
@@ -122,36 +75,35 @@ def score(
     name: str,
     trials: list[Trial],
     images: list[list[np.ndarray]],
-    probe: Probe,
+    probe: Reader,
+    metrics: Sequence[MetricChoice],
     seconds: float | None = None,
-    **about,
+    **about: Any,
 ) -> ReportRow:
-    """Read every image with the probe and average, identity by identity."""
+    """Read every image with the probe and average, person by person.
+
+    Args:
+        about: the further fields of the row.
+    """
     flat = probe.read(np.stack([image for row in images for image in row]))
     each = len(trials[0].seeds)
-    by_person: dict[str, dict[Identity, list[float]]] = {k: defaultdict(list) for k in ("identity", "prompt", "spread")}
+    by_person: dict[str, dict[Identity, list[float]]] = {metric.name: defaultdict(list) for metric in metrics}
     by_attribute: dict[str, list[float]] = defaultdict(list)
     for i, trial in enumerate(trials):
         readings = flat[i * each : (i + 1) * each]
-        for reading in readings:
-            hits = {"identity": metrics.identity_hits(reading, trial.person)}
-            hits["prompt"] = metrics.prompt_hits(reading, trial.prompted)
-            for kind, values in hits.items():
-                by_person[kind][trial.person].append(float(np.mean(list(values.values()))))
-                for attribute, hit in values.items():
-                    by_attribute[attribute].append(hit)
-        spread = metrics.diversity(readings, trial.prompted, trial.omitted)
-        if spread is not None:
-            by_person["spread"][trial.person].append(spread)
+        for metric in metrics:
+            measured = metric.measure(trial, images[i], readings)
+            if measured.values:
+                by_person[metric.name][trial.person] += measured.values
+            for attribute, hits in measured.per_attribute.items():
+                by_attribute[attribute] += hits
 
-    def mean(kind: str) -> Interval:
-        return metrics.bootstrap([float(np.mean(v)) for v in by_person[kind].values()])
+    def mean(people: dict[Identity, list[float]]) -> Interval | None:
+        return bootstrap([float(np.mean(values)) for values in people.values()]) if people else None
 
     return ReportRow(
         name=name,
-        identity=mean("identity"),
-        prompt=mean("prompt"),
-        diversity=mean("spread") if by_person["spread"] else None,
+        scores={metric: mean(people) for metric, people in by_person.items()},
         per_attribute={k: float(np.mean(v)) for k, v in by_attribute.items()},
         seconds_per_image=seconds,
         images=images,

@@ -5,16 +5,14 @@ from pathlib import Path
 from pm.evaluate.protocol import ReportRow
 from pm.track.base import RunInfo, TrackerChoice, start
 
-COLUMNS = ["name", "identity", "prompt", "diversity", "seconds_per_image"]
-
 
 def record(choice: TrackerChoice, output: Path, rows: list[ReportRow]) -> None:
     """Log `rows` and `output/grid.png` as one run named after the output folder; an outage is reported, not raised."""
     tracker = start(choice, output, RunInfo(f"evaluate-{output.name}", "evaluate", {}), print)
-    values = []
+    columns, values = ["name", *rows[0].scores, "seconds_per_image"], []
     for row in rows:
-        spread = None if row.diversity is None else row.diversity.mean
-        values.append([row.name, row.identity.mean, row.prompt.mean, spread, row.seconds_per_image])
-    tracker.table("report", COLUMNS, values)
+        means = [None if score is None else score.mean for score in row.scores.values()]
+        values.append([row.name, *means, row.seconds_per_image])
+    tracker.table("report", columns, values)
     tracker.picture("grid", output / "grid.png", 0)
     tracker.finish({})

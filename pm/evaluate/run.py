@@ -2,19 +2,22 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from pm.choice import import_modules
 from pm.errors import CheckpointError, ConfigError
 from pm.evaluate import protocol, tables
 from pm.evaluate.config import EvaluateConfig
 from pm.evaluate.picture import grid
-from pm.evaluate.protocol import ReportRow, Trial
+from pm.evaluate.protocol import ReportRow
 from pm.evaluate.record import record
-from pm.files import write_json, write_text, writing
+from pm.evaluate.trials import Trial, drawings, toon_trials
+from pm.files import check_place, write_json, write_text, writing
+from pm.model.files import read_json
 from pm.sample.grid import save_png
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.run import pick_device, pick_dtype
-from pm.toon.probe import load_probe
+from pm.toon.probe import Probe, load_probe
 
 FLOOR, CEILING = "base alone (floor)", "drawn by the toon world (ceiling)"
 
@@ -29,7 +32,9 @@ def find_adapters(paths: tuple[str, ...]) -> list[Path]:
     for path in map(Path, paths):
         files = [path] if path.is_file() else sorted(path.rglob("adapter.safetensors"))
         if not files:
-            raise CheckpointError(f"no adapter at {path}; give a file, or a folder with an adapter.safetensors in it")
+            raise CheckpointError(
+                f"no adapter at {path.absolute()}; give a file, or a folder with an adapter.safetensors in it"
+            )
         found += files
     return found
 
@@ -39,14 +44,18 @@ def evaluate(config: EvaluateConfig) -> str:
 
     Raises:
         CheckpointError: base, probe or an adapter is missing, or an adapter belongs to another base.
-        ConfigError: an adapter takes fewer ID images than the protocol gives.
+        ConfigError: the base draws something else than the probe reads, or an adapter takes fewer ID images than the
+            protocol gives.
+        WriteError: the output cannot be written.
     """
     import_modules(config.modules)
+    check_place(config.output, "output=")
+    check_world(config.base.path, config.probe)
     adapters, probe = find_adapters(config.adapters), load_probe(config.probe)
-    trials = protocol.toon_trials(config.protocol)
+    trials = toon_trials(config.protocol)
     print(f"{len(trials)} prompts × {config.protocol.images} images for {config.protocol.identities} unseen people")
-    drawn = protocol.drawings(trials, config.protocol.size)
-    ceiling = protocol.score(CEILING, trials, drawn, probe)
+    drawn = drawings(trials, config.protocol.size)
+    ceiling = protocol.score(CEILING, trials, drawn, probe, config.metrics)
     floor = _measure(config, None, trials, 0, FLOOR, probe)
     rows = [floor, ceiling]
     for name, path in zip(_names(adapters), adapters, strict=True):
@@ -54,6 +63,25 @@ def evaluate(config: EvaluateConfig) -> str:
             label = f"{name}, {references} reference{'s' * (references > 1)}"
             rows.append(_measure(config, path, trials, references, label, probe))
     return _write(config, trials, rows)
+
+
+def check_world(base: str, probe: str) -> None:
+    """Refuse a base of photographs, whose portraits the probe would read without understanding anything.
+
+    A base of the toon world says so in its `model_index.json`, or, from versions before 0.2, has its probe beside it.
+
+    Raises:
+        ConfigError: it is a base of photographs.
+    """
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        index = read_json(folder / "model_index.json")
+        if index.get("_drawn") or (folder / "probe.safetensors").exists():
+            return
+    raise ConfigError(
+        f"base.path={base} is no base of the toon world, and the probe {Path(probe).absolute()} reads nothing but its "
+        "drawings; use base=toon, or one that python -m pm.toon.pretrain made"
+    )
 
 
 def _names(adapters: list[Path]) -> list[str]:
@@ -65,7 +93,7 @@ def _names(adapters: list[Path]) -> list[str]:
 
 
 def _measure(
-    config: EvaluateConfig, adapter: Path | None, trials: list[Trial], references: int, label: str, probe
+    config: EvaluateConfig, adapter: Path | None, trials: list[Trial], references: int, label: str, probe: Probe
 ) -> ReportRow:
     device = pick_device(config.device)
     pipeline = PhotoMakerPipeline.from_pretrained(
@@ -77,14 +105,17 @@ def _measure(
         schedule=config.sampler.schedule,
     )
     if pipeline.max_id_images is not None and references > pipeline.max_id_images:
-        raise ConfigError(f"protocol.references={references}, but {adapter} takes at most {pipeline.max_id_images}")
+        raise ConfigError(
+            f"protocol.references={references}, but {adapter and adapter.absolute()} takes at most "
+            f"{pipeline.max_id_images}; leave it out of protocol.references"
+        )
     print(label, flush=True)
     images, seconds = protocol.portraits(pipeline, trials, references, config.sampler, progress=True)
-    about = {}
+    about: dict[str, Any] = {}
     if pipeline.photomaker is not None:
         adapter_config = pipeline.photomaker.config
         about = {"compose": adapter_config.compose.label, "merge": adapter_config.merge, "references": references}
-    return protocol.score(label, trials, images, probe, seconds, **about)
+    return protocol.score(label, trials, images, probe, config.metrics, seconds, **about)
 
 
 def _write(config: EvaluateConfig, trials: list[Trial], rows: list[ReportRow]) -> str:
@@ -117,14 +148,10 @@ def _write(config: EvaluateConfig, trials: list[Trial], rows: list[ReportRow]) -
     return "\n\n".join([text, *filter(None, [seeds, composing])])
 
 
-def _json(row: ReportRow) -> dict:
-    def mean(interval):
-        return None if interval is None else interval.mean
-
-    result = {"name": row.name, "identity": row.identity.mean, "prompt": row.prompt.mean}
-    result |= {"diversity": mean(row.diversity), "seconds_per_image": row.seconds_per_image}
-    result["interval_95"] = {
-        k: [v.low, v.high] for k in ("identity", "prompt", "diversity") if (v := getattr(row, k)) is not None
-    }
+def _json(row: ReportRow) -> dict[str, Any]:
+    result: dict[str, Any] = {"name": row.name}
+    result |= {name: None if score is None else score.mean for name, score in row.scores.items()}
+    result["seconds_per_image"] = row.seconds_per_image
+    result["interval_95"] = {name: [v.low, v.high] for name, v in row.scores.items() if v is not None}
     result |= {"compose": row.compose, "merge": row.merge, "references": row.references}
     return result | {"per_attribute": row.per_attribute}

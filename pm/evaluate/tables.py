@@ -4,11 +4,10 @@ import re
 import statistics
 from collections.abc import Sequence
 
-from pm.evaluate.metrics import Interval, share_of_gap
 from pm.evaluate.protocol import ReportRow
+from pm.evaluate.statistics import Interval, share_of_gap
 from pm.markdown import mean_sd, table
 
-SCORES = (("prompt ↑", "prompt"), ("identity ↑", "identity"), ("diversity ↑", "diversity"))
 _SEED = re.compile(r"(^|_)seed-\d+")
 
 
@@ -18,14 +17,33 @@ def _cell(interval: Interval | None) -> str:
 
 def main_table(rows: Sequence[ReportRow], floor: ReportRow, ceiling: ReportRow) -> str:
     """All rows: scores in percent with 95 % intervals, and identity's share of the floor–ceiling gap."""
-    cells = []
-    for row in rows:
-        way = share_of_gap(row.identity.mean, floor.identity.mean, ceiling.identity.mean)
-        seconds = "–" if row.seconds_per_image is None else f"{row.seconds_per_image:.2f}"
-        cells.append(
-            [row.name, _cell(row.identity), f"{100 * way:.0f} %", _cell(row.prompt), _cell(row.diversity), seconds]
-        )
-    return table(["", "identity", "share of the gap", "prompt", "diversity", "s / image"], cells)
+    header, body = [""], [[row.name] for row in rows]
+    for name in floor.scores:
+        header.append(name)
+        for cells, row in zip(body, rows, strict=True):
+            cells.append(_cell(row.scores[name]))
+        if name == "identity":
+            header.append("share of the gap")
+            for cells, row in zip(body, rows, strict=True):
+                cells.append(_share(row.scores[name], floor.scores[name], ceiling.scores[name]))
+    for cells, row in zip(body, rows, strict=True):
+        cells.append("–" if row.seconds_per_image is None else f"{row.seconds_per_image:.2f}")
+    return table([*header, "s / image"], body)
+
+
+def _share(value: Interval | None, floor: Interval | None, ceiling: Interval | None) -> str:
+    if value is None or floor is None or ceiling is None:
+        return "–"
+    return f"{100 * share_of_gap(value.mean, floor.mean, ceiling.mean):.0f} %"
+
+
+def _columns(row: ReportRow) -> list[str]:
+    """The metrics in the order of the paper's tables: the prompt first."""
+    return sorted(row.scores, key=lambda name: name != "prompt")
+
+
+def _means(rows: Sequence[ReportRow], name: str) -> list[Interval]:
+    return [score for row in rows if (score := row.scores[name]) is not None]
 
 
 def attribute_table(rows: Sequence[ReportRow]) -> str:
@@ -46,11 +64,11 @@ def seeds_table(rows: Sequence[ReportRow]) -> str | None:
         groups.setdefault(_SEED.sub("", row.name), []).append(row)
     if max(map(len, groups.values()), default=0) < 2:
         return None
-    body = []
+    body, columns = [], _columns(rows[0])
     for name, members in groups.items():
-        scores = [[100 * v.mean for r in members if (v := getattr(r, field))] for _, field in SCORES]
+        scores = [[100 * score.mean for score in _means(members, column)] for column in columns]
         body.append([name, str(len(members)), *(mean_sd(values, 1) for values in scores)])
-    return table(["", "seeds", *(name for name, _ in SCORES)], body)
+    return table(["", "seeds", *(f"{column} ↑" for column in columns)], body)
 
 
 def composing_table(rows: Sequence[ReportRow]) -> str | None:
@@ -61,10 +79,10 @@ def composing_table(rows: Sequence[ReportRow]) -> str | None:
     differ in nothing else, a sweep's seeds, share a row: mean ± standard deviation over them, not an interval.
     """
     adapters = [r for r in rows if r.compose is not None]
-    most = max((r.references for r in adapters), default=0)
+    most = max((r.references or 0 for r in adapters), default=0)
     groups: dict[tuple[str, str], list[ReportRow]] = {}
     for row in sorted((r for r in adapters if r.references == most), key=lambda r: str(r.compose)):
-        groups.setdefault((row.compose, row.merge), []).append(row)
+        groups.setdefault((str(row.compose), str(row.merge)), []).append(row)
     if len({compose for compose, _ in groups}) < 2:
         return None
     merges, seeds = {merge for _, merge in groups}, max(map(len, groups.values()))
@@ -72,12 +90,13 @@ def composing_table(rows: Sequence[ReportRow]) -> str | None:
     if seeds > 1:
         for cells, members in zip(body, groups.values(), strict=True):
             cells.append(str(len(members)))
-    for _, field in SCORES:
-        scores = [[value for r in members if (value := getattr(r, field))] for members in groups.values()]
+    columns = _columns(adapters[0])
+    for column in columns:
+        scores = [_means(members, column) for members in groups.values()]
         means = [statistics.fmean(v.mean for v in values) if values else None for values in scores]
         best = max((mean for mean in means if mean is not None), default=None)
         for cells, values, mean in zip(body, scores, means, strict=True):
             text = mean_sd([100 * v.mean for v in values], 1) if len(values) > 1 else _cell(next(iter(values), None))
             cells.append(f"**{text}**" if mean is not None and mean == best else text)
-    header = [f"{most} references", *(["seeds"] if seeds > 1 else []), *(name for name, _ in SCORES)]
+    header = [f"{most} references", *(["seeds"] if seeds > 1 else []), *(f"{column} ↑" for column in columns)]
     return table(header, body)

@@ -1,12 +1,12 @@
 """From a configuration to portraits on disk."""
 
-import os
 from pathlib import Path
 
 import torch
 
 from pm.choice import import_modules
 from pm.errors import ConfigError
+from pm.files import check_place, writing
 from pm.model.prompt import CLASS_WORDS
 from pm.sample.config import GenerateConfig
 from pm.sample.grid import GridRow, labelled_grid, save_png
@@ -27,9 +27,7 @@ def generate(config: GenerateConfig, progress: bool = True) -> Path:
     """
     import_modules(config.modules)
     folder = Path(config.output)
-    made = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not made.is_dir() or not os.access(made, os.W_OK):
-        raise ConfigError(f"output={folder} cannot be written; give another folder")
+    check_place(folder, "output=")
     paths = find_references(config.id_images)
     device = pick_device(config.device)
     pipeline = PhotoMakerPipeline.from_pretrained(
@@ -61,12 +59,12 @@ def generate(config: GenerateConfig, progress: bool = True) -> Path:
     _note_masks(pipeline, references)
     requests = [_request(config, references, weights, config.seed + i) for i in range(config.images)]
     images = pipeline.generate(requests, config.sampler.batch_size, progress)
-    folder.mkdir(parents=True, exist_ok=True)
     about = _about(config, references, weights)
-    for i, (image, request) in enumerate(zip(images, requests, strict=True)):
-        save_png(folder / f"{i:04d}.png", image, about | {"seed": request.seed})
     row = GridRow(images, [r.image for r in references], config.prompt, [f"seed {r.seed}" for r in requests])
-    save_png(folder / "grid.png", labelled_grid([row]), about | {"seed": config.seed})
+    with writing(folder, "output="):
+        for i, (image, request) in enumerate(zip(images, requests, strict=True)):
+            save_png(folder / f"{i:04d}.png", image, about | {"seed": request.seed})
+        save_png(folder / "grid.png", labelled_grid([row]), about | {"seed": config.seed})
     return folder
 
 

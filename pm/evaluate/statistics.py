@@ -1,0 +1,32 @@
+"""Means over people with their intervals, and where they lie between floor and ceiling."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.mean:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+def bootstrap(per_identity: Sequence[float], resamples: int = 2000, seed: int = 0) -> Interval:
+    """Mean of one value per identity, with the percentile bootstrap over identities."""
+    values = np.asarray(per_identity, dtype=np.float64)
+    rng = np.random.default_rng(seed)
+    means = values[rng.integers(len(values), size=(resamples, len(values)))].mean(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def share_of_gap(value: float, floor: float, ceiling: float) -> float:
+    """Share of the floor–ceiling gap that `value` covers: 0 at the floor, 1 at the ceiling."""
+    return (value - floor) / (ceiling - floor) if ceiling != floor else float("nan")

@@ -1,0 +1,70 @@
+import json
+
+import pytest
+from support.sampling import write_adapter
+
+from pm.config import from_mapping
+from pm.errors import CheckpointError, ConfigError, WriteError
+from pm.evaluate.config import EvaluateConfig
+from pm.evaluate.run import check_world, evaluate, find_adapters
+from pm.toon.probe import Probe, save_probe
+from serving.compose import composed
+
+
+def config(base, folder, *overrides):
+    """`conf/evaluate.yaml` on a small base."""
+    small = {
+        "adapters": f"[{folder / 'runs'}]", "base.path": base, "base.vision_path": base / "image_encoder",
+        "probe": folder / "probe.safetensors", "protocol.identities": 2, "protocol.prompts": 1, "protocol.images": 2,
+        "protocol.references": "[1,2]", "sampler.steps": 2, "output": folder / "out", "device": "cpu",
+        "dtype": "float32", "tracker": "none",
+    }  # fmt: skip
+    return from_mapping(EvaluateConfig, composed("evaluate", [*(f"{k}={v}" for k, v in small.items()), *overrides]))
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_base, tmp_path_factory):
+    path = tmp_path_factory.mktemp("evaluation")
+    for i, name in enumerate(("one", "two")):
+        (path / "runs" / name).mkdir(parents=True)
+        write_adapter(tiny_base, path / "runs" / name / "adapter.safetensors", seed=i)
+    save_probe(Probe(), path / "probe.safetensors")
+    return path
+
+
+def test_a_report_has_floor_ceiling_and_every_adapter_with_every_number_of_references(tiny_base, folder, capsys):
+    text = evaluate(config(tiny_base, folder))
+    report = json.loads((folder / "out" / "report.json").read_text())
+    names = [f"{name}, {n} reference{'s' * (n > 1)}" for name in ("one", "two") for n in (1, 2)]
+    assert [row["name"] for row in report["rows"]] == names and all(name in text for name in names)
+    assert report["adapter"]["name"] == "one, 2 references" and report["floor"]["compose"] is None
+    assert all(0 <= report["ceiling"][name] <= 1 for name in ("identity", "prompt", "diversity"))
+    assert {row["compose"] for row in report["rows"]} == {"stacked"}
+    assert sorted(p.name for p in (folder / "out").iterdir()) == ["grid.png", "report.json", "report.md"]
+
+
+def test_a_base_of_photographs_is_refused_before_it_is_loaded(tiny_base, tiny_sd15, folder):
+    check_world(str(tiny_base), "probe")
+    with pytest.raises(ConfigError, match="no base of the toon world.*use base=toon"):
+        evaluate(config(tiny_sd15, folder))
+    with pytest.raises(ConfigError, match="base.path=stabilityai/"):
+        check_world("stabilityai/stable-diffusion-xl-base-1.0", "probe")
+
+
+def test_an_output_that_cannot_be_written_is_found_before_the_work(tiny_base, folder):
+    (folder / "file").touch()
+    with pytest.raises(WriteError, match=f"{folder}/file/out cannot be written .*output="):
+        evaluate(config(tiny_base, folder, f"output={folder}/file/out"))
+
+
+def test_a_missing_adapter_is_named_with_its_full_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    for name in ("nowhere", "empty"):
+        with pytest.raises(CheckpointError, match=f"no adapter at {tmp_path}/{name}"):
+            find_adapters((name,))
+
+
+def test_more_references_than_an_adapter_takes_are_refused(tiny_base, folder):
+    with pytest.raises(ConfigError, match=r"protocol.references=5, but /.*adapter.safetensors takes at most 4"):
+        evaluate(config(tiny_base, folder, "protocol.references=[5]"))
