@@ -119,7 +119,8 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
     if profile := image.info.get("icc_profile"):
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            target = ImageCms.createProfile("sRGB")
+            return ImageCms.profileToProfile(image, source, target, outputMode="RGB") or image.convert("RGB")
         except (ImageCms.PyCMSError, OSError):
             pass
     return image.convert("RGB")

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from urllib.parse import urlparse
 
 from pm.errors import reason
@@ -52,7 +52,9 @@ class WandbChoice(TrackerChoice):
         import wandb
 
         folder.mkdir(parents=True, exist_ok=True)
-        again = {"id": _identity(folder), "resume": "allow"} if run.job == "train" else {"job_type": run.job}
+        again: dict[str, Any] = (
+            {"id": _identity(folder), "resume": "allow"} if run.job == "train" else {"job_type": run.job}
+        )
         return wandb.init(
             project=self.project,
             entity=self.entity,
@@ -61,7 +63,7 @@ class WandbChoice(TrackerChoice):
             name=run.name,
             config=dict(run.settings),
             dir=str(folder),
-            mode=mode,
+            mode=cast(Any, mode),
             settings=wandb.Settings(silent=True, console="off"),
             **again,
         )

@@ -175,7 +175,8 @@ class RngState:
     @classmethod
     def now(cls) -> "RngState":
         """The generators as they are."""
-        kind, keys, position, has_gauss, gauss = np.random.get_state()
+        state: Any = np.random.get_state()  # of the old kind: a tuple
+        kind, keys, position, has_gauss, gauss = state
         version, numbers, next_gauss = random.getstate()
         tensors = {"torch": torch.get_rng_state(), "numpy": torch.from_numpy(keys.view(np.int32).copy())}
         tensors["python"] = torch.from_numpy(np.array(numbers, dtype=np.uint32).view(np.int32))

@@ -30,8 +30,8 @@ class MovingAverage:
         """[2] float64, of this rank's tensors: sum of squares of average minus weights, and of the weights."""
         weights = self._engine.local_weights()
         pairs = zip(self._average, weights, strict=True)
-        apart = sum((average - weight).double().square().sum() for average, weight in pairs)
-        return torch.stack([apart, sum(weight.double().square().sum() for weight in weights)])
+        apart = torch.stack([(average - weight).double().square().sum() for average, weight in pairs])
+        return torch.stack([apart.sum(), torch.stack([w.double().square().sum() for w in weights]).sum()])
 
     def gather(self, everywhere: bool = False) -> dict[str, Tensor]:
         """The average by parameter name, as `Engine.gather_trainable`. Collective."""

@@ -112,7 +112,7 @@ def make_optimizer(
     ]
     return torch.optim.AdamW(
         settings,
-        betas=tuple(config.betas),
+        betas=(config.betas[0], config.betas[1]),
         weight_decay=config.weight_decay,
         fused=device.type in ("cpu", "cuda"),
     )

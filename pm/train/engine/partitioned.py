@@ -139,7 +139,7 @@ class ZeroEngine:
             if key is None:
                 return safe_get_local_fp32_param(parameter)
             return safe_get_local_optimizer_state(parameter, key)
-        fragment = parameter._hp_mapping
+        fragment: Any = getattr(parameter, "_hp_mapping")  # noqa: B009 - DeepSpeed put it there
         return torch.empty(0, device=parameter.device) if fragment is None else fragment.get_hp_fragment(key)
 
     @torch.no_grad()

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from pm.train.engine.base import rank, world_size
 
+Sharded = Any  # a parameter with the attributes that DeepSpeed puts on it
+
 
 def fetch_frozen_parts_whole(module: nn.Module) -> None:
     """Let ZeRO-3 fetch and release each largest part without trained weights at once: one hook instead of dozens."""
@@ -38,8 +40,8 @@ class PersistentWeights:
     """
 
     def __init__(self, wrapper: Any | None, portion: int):
-        self._weights: list[nn.Parameter] = []
-        self._held: list[nn.Parameter] = []
+        self._weights: list[Sharded] = []
+        self._held: list[Sharded] = []
         self._portion = portion
         if wrapper is not None:
             self._weights, wrapper.persistent_parameters = wrapper.persistent_parameters, []
@@ -64,9 +66,9 @@ class PersistentWeights:
             portion[0].all_gather_coalesced(portion).wait()
 
 
-def _portions(parameters: list[nn.Parameter], most: int) -> Iterator[list[nn.Parameter]]:
+def _portions(parameters: list[Sharded], most: int) -> Iterator[list[Sharded]]:
     """Runs of parameters with at most `most` elements each, or of one."""
-    portion: list[nn.Parameter] = []
+    portion: list[Sharded] = []
     size = 0
     for parameter in parameters:
         if portion and size + parameter.ds_numel > most:
@@ -97,8 +99,8 @@ def _forget_gathered_linear_weights(module: nn.Module) -> None:
     DeepSpeed's own setting replaces `torch.nn.functional.linear` for the whole process, slower for all other weights.
     """
     for child in module.modules():
-        if isinstance(child, nn.Linear) and not child.weight.ds_persist:
-            child.forward = partial(_linear, child)
+        if isinstance(child, nn.Linear) and not getattr(child.weight, "ds_persist", True):
+            vars(child)["forward"] = partial(_linear, child)
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
@@ -110,7 +112,7 @@ def parameter_shape(parameter: nn.Parameter) -> torch.Size:
     return getattr(parameter, "ds_shape", parameter.shape)
 
 
-def share(parameter: nn.Parameter, whole: Tensor) -> Tensor:
+def share(parameter: Sharded, whole: Tensor) -> Tensor:
     """This rank's flat slice of a whole tensor as ZeRO-3 cuts it: equal slices, the last one padded with zeros."""
     size = parameter.ds_tensor.numel()
     flat = whole.flatten()

@@ -168,6 +168,7 @@ def _fit(
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     home = run_dir if remote is None else PurePosixPath(remote.path)
+    v2: Any = ray.train  # its types are those of the former version
     trainer = trainer_class()(
         train_worker,
         train_loop_config={
@@ -177,22 +178,22 @@ def _fit(
             "settings": dict(settings),
             "accelerator": "cuda" if scaling["use_gpu"] else "cpu",
         },
-        scaling_config=ray.train.ScalingConfig(**scaling),
-        run_config=ray.train.RunConfig(
+        scaling_config=v2.ScalingConfig(**scaling),
+        run_config=v2.RunConfig(
             name=f"{home.name}/{CHECKPOINTS}",
             storage_path=str(home.parent),
             storage_filesystem=None if remote is None else remote.filesystem,
-            checkpoint_config=ray.train.CheckpointConfig(
+            checkpoint_config=v2.CheckpointConfig(
                 num_to_keep=config.train.num_to_keep,
                 checkpoint_score_attribute=config.train.best_metric,
                 checkpoint_score_order=config.train.best_mode,
             ),
-            failure_config=ray.train.FailureConfig(
+            failure_config=v2.FailureConfig(
                 max_failures=config.workers.max_failures,
                 controller_failure_limit=3 * wait // attempt,  # workers that did not come up within `attempt`
             ),
             callbacks=[no_retry_of_users_errors()],
-            logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),
+            logging_config=v2.LoggingConfig(log_level="CRITICAL"),
         ),
     )
     with Shortage(config.workers, give_up=lambda: os.kill(os.getpid(), signal.SIGINT)) as shortage:

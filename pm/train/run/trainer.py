@@ -15,9 +15,11 @@ def trainer_class() -> type:
     """`TorchTrainer` without helper processes that have nothing to do here."""
     from ray.train.torch import TorchTrainer
 
+    base: Any = TorchTrainer  # its types are those of the former version
+
     idle = {DATASETS} | (set() if os.environ.get("RAY_ADDRESS") else {CLEANER})
 
-    class Trainer(TorchTrainer):
+    class Trainer(base):
         def _create_default_callbacks(self) -> list[Any]:
             return [c for c in super()._create_default_callbacks() if type(c).__name__ not in idle]
 
