@@ -4,8 +4,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from pipelines._commands import OTHERS, commands
 from pipelines._help import choices
-from pipelines._photomaker import OTHERS, commands
 
 _SHELLS = {
     # Readline breaks words at `=`: they are put together for us, and what is before is taken off again.

@@ -12,9 +12,9 @@ import torch
 import torch.distributed as dist
 
 from pm.train.engine.base import fresh_moments, make_optimizer
+from pm.train.engine.deepspeed_config import deepspeed_config
 from pm.train.engine.join import join_process_group
 from pm.train.engine.linked import link_moments
-from pm.train.engine.zero import ZeroChoice, deepspeed_config
 from pm.train.engine.zero3 import PersistentWeights
 from support.training import TinyModel, train_config
 
@@ -35,8 +35,7 @@ def wrapped(stage, **zero):
     """A tiny model's parameters and DeepSpeed's optimizer around them."""
     model, train = TinyModel(), train_config()
     optimizer = make_optimizer(model.parameter_groups(), train, CPU)
-    choice = ZeroChoice("zero", stage, {"zero_optimization": zero} if zero else {})
-    config = deepspeed_config(choice, train, 1, 100, CPU)
+    config = deepspeed_config(stage, {"zero_optimization": zero} if zero else {}, train, 1, 100, CPU)
     _, wrapper, _, _ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
     return model, optimizer, wrapper
 

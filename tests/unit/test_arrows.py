@@ -77,7 +77,6 @@ def test_ray_only_where_marked():
     assert {file for file in users if file.startswith("pm/")} == RAY_ROOMS
 
 
-@pytest.mark.xfail(reason="captions and engines still have one", strict=False)
 def test_no_circles():
     """No file imports itself through others; imports inside functions count, those for type checkers do not."""
     graph = {

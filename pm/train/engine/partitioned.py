@@ -27,9 +27,9 @@ from pm.train.engine.base import (
     scale_lr,
     world_size,
 )
+from pm.train.engine.deepspeed_config import LARGEST_BUCKET
 from pm.train.engine.join import join_process_group
 from pm.train.engine.linked import link_moments
-from pm.train.engine.zero import LARGEST_BUCKET, ZeroChoice, deepspeed_config
 from pm.train.engine.zero3 import PersistentWeights, fetch_frozen_parts_whole, parameter_shape, share
 
 
@@ -40,31 +40,30 @@ class ZeroEngine:
         self,
         module: nn.Module,
         optimizer: torch.optim.Optimizer,
-        engine: ZeroChoice,
+        config: Mapping[str, Any],
         train: TrainConfig,
         device: torch.device,
     ):
+        """Wrap a module; `config` is what `deepspeed_config` derived."""
         join_process_group(device)
         self._named = named_trainable(module)
-        trainable = sum(p.numel() for p in self._named.values())
-        config = deepspeed_config(engine, train, world_size(), trainable, device)
-        if engine.stage == 3:
+        self._stage, self._accumulation = config["zero_optimization"]["stage"], train.accumulation(world_size())
+        self.splits_weights = self._stage == 3
+        if self.splits_weights:
             fetch_frozen_parts_whole(module)
-        self._engine, wrapper, _, _ = deepspeed.initialize(model=module, optimizer=optimizer, config=config)
+        self._engine, wrapper, _, _ = deepspeed.initialize(model=module, optimizer=optimizer, config=dict(config))
         self.module = self._engine.module
         self.updates = 0
-        self.splits_weights = engine.stage == 3
-        self._stage, self._accumulation = engine.stage, train.accumulation(world_size())
         self._zero, self._adam = wrapper, optimizer
         self._pending = 0
         self._partitions = (
-            wrapper.fp32_partitioned_groups_flat if engine.stage == 3 else wrapper.single_partition_of_fp32_groups
+            wrapper.fp32_partitioned_groups_flat if self.splits_weights else wrapper.single_partition_of_fp32_groups
         )
         for part in self._partitions:  # AdamW would make these in its first step
             optimizer.state[part] = fresh_moments(part, optimizer, updates=0)
-        if engine.stage < 3:
+        if not self.splits_weights:
             link_moments(wrapper)
-        self._persistent = PersistentWeights(wrapper if engine.stage == 3 else None, LARGEST_BUCKET)
+        self._persistent = PersistentWeights(wrapper if self.splits_weights else None, LARGEST_BUCKET)
         self._device = device
         sizes = torch.tensor([self._piece(p, None).numel() for p in self._named.values()], device=device)
         self._sizes = [row.tolist() for row in _all_gather(sizes)]  # of every rank's pieces

@@ -8,12 +8,11 @@ from pm.train.engine.zero import ZeroChoice
 def test_deepspeed_settings_are_derived_and_can_be_overridden_one_by_one():
     import torch
 
-    from pm.train.engine.zero import deepspeed_config
+    from pm.train.engine.deepspeed_config import deepspeed_config
 
     over = {"zero_optimization": {"offload_optimizer": {"device": "cpu"}}, "gradient_clipping": 0.5}
-    config = deepspeed_config(
-        ZeroChoice("zero", 3, over), train_config(batch_size=48, micro_batch_size=1), 8, 10**9, torch.device("cuda")
-    )
+    train = train_config(batch_size=48, micro_batch_size=1)
+    config = deepspeed_config(3, over, train, 8, 10**9, torch.device("cuda"))
     assert (config["train_micro_batch_size_per_gpu"], config["gradient_accumulation_steps"]) == (1, 6)
     assert config["gradient_clipping"] == 0.5
     zero = config["zero_optimization"]
