@@ -103,6 +103,7 @@ def _measure(
         device,
         pick_dtype(config.dtype, device),
         schedule=config.sampler.schedule,
+        family=config.base.family,
     )
     if pipeline.max_id_images is not None and references > pipeline.max_id_images:
         raise ConfigError(

@@ -1,43 +1,53 @@
 """Settings of sampling (`conf/sampler/*.yaml`)."""
 
+import functools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Interval
 
 from pm.errors import ConfigError
 from pm.model.config import BaseConfig
 from pm.photo.faces.detect import FaceChoice
 from pm.photo.masks.select import MaskChoice
 from pm.photo.stored import Preparation
+from pm.resources import resource
+from pm.sample.schedules.base import ScheduleChoice
 
 
 @dataclass(frozen=True)
 class SamplerConfig:
     """How images are drawn, unless a request says otherwise."""
 
-    schedule: Literal["ddim", "euler"]
-    steps: int
-    guidance: float  # classifier-free guidance; 1: off
-    merge_fraction: float  # share of the steps that see the text only (delayed subject conditioning)
-    eta: float  # noise added by DDIM: 0 none, 1 as much as DDPM
+    schedule: ScheduleChoice
+    steps: Annotated[int, Ge(1)]
+    guidance: Annotated[float, Ge(0)]  # classifier-free guidance; 1: off
+    merge_fraction: Annotated[float, Interval(ge=0, le=1)]  # see `first_merged`
+    eta: Annotated[float, Interval(ge=0, le=1)]  # noise added by DDIM: 0 none, 1 as much as DDPM
     negative_prompt: str
-    batch_size: int  # rows sampled together
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ConfigError(f"sampler.steps={self.steps} must be at least 1")
-        if self.batch_size < 1:
-            raise ConfigError(f"sampler.batch_size={self.batch_size} must be at least 1")
-        if self.guidance < 0:
-            raise ConfigError(f"sampler.guidance={self.guidance} must be 0 or more; 1 switches it off")
-        if not 0 <= self.merge_fraction <= 1:
-            raise ConfigError(f"sampler.merge_fraction={self.merge_fraction} is a share of the steps; use 0 to 1")
-        if not 0 <= self.eta <= 1:
-            raise ConfigError(f"sampler.eta={self.eta} must be between 0 and 1")
+    batch_size: Annotated[int, Ge(1)]  # rows sampled together
 
     @property
     def merge_step(self) -> int:
         """First step that sees the identity."""
-        return round(self.merge_fraction * self.steps)
+        return first_merged(self.merge_fraction, self.steps)
+
+
+def first_merged(fraction: float, steps: int) -> int:
+    """First of `steps` steps that sees the identity: delayed subject conditioning (paper section 4.1).
+
+    Args:
+        fraction: share of the steps before it, which see the text only.
+    """
+    return round(fraction * steps)
+
+
+@functools.cache
+def usual_merge_fraction() -> float:
+    """The share where neither a request nor a configuration says one: that of `conf/sampler/sdxl.yaml`."""
+    import yaml
+
+    return float(yaml.safe_load(resource("conf/sampler/sdxl.yaml").read_text(encoding="utf-8"))["merge_fraction"])
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ class GenerateConfig:
     prompt: str | None
     id_images: tuple[str, ...]  # files, folders or glob patterns
     weights: tuple[float, ...] | None  # per image
-    images: int
+    images: Annotated[int, Ge(1)]
     seed: int  # of the first image; the next have seed + 1, ...
     width: int | None  # pixels; None: what the base was trained for
     height: int | None
@@ -71,8 +81,6 @@ class GenerateConfig:
     def __post_init__(self) -> None:
         if not self.prompt:
             raise ConfigError("prompt is not set; write for example prompt='a man img wearing a red hoodie'")
-        if self.images < 1:
-            raise ConfigError(f"images={self.images} must be at least 1")
         if self.adapter is None and self.id_images:
             raise ConfigError("adapter=null samples the base alone; leave out id_images, or give an adapter file")
         if self.adapter is not None and not self.id_images:

@@ -1,6 +1,7 @@
 """Labelled picture grids, and PNG files that say how they were made."""
 
 import io
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,24 @@ def labelled_grid(rows: Sequence[GridRow], *, tile: int = 192, title: str = "") 
             draw.line([(start - _GUTTER // 2 - 3, top), (start - _GUTTER // 2 - 3, top + tile)], (210, 210, 210), 1)
         top += height
     return canvas
+
+
+def wrapped(row: GridRow, columns: int = 6) -> list[GridRow]:
+    """The row, or several that form nearly a square where it has more than `columns` results."""
+    count = len(row.results)
+    if count <= columns:
+        return [row]
+    most = max(columns, math.ceil(math.sqrt(count)))
+    starts = range(0, count, most)
+    return [
+        GridRow(
+            results=row.results[start : start + most],
+            references=row.references if start == 0 else (),
+            caption=row.caption if start == starts[-1] else "",
+            labels=row.labels[start : start + most],
+        )
+        for start in starts
+    ]
 
 
 def save_png(path: str | Path, image: Image.Image, about: Mapping[str, object]) -> None:

@@ -15,8 +15,10 @@ from pm.model.fused import LoraSwitch
 from pm.model.photomaker import IdConditioner, PhotoMaker
 from pm.model.prompt import CLASS_WORDS
 from pm.sample.adapters import Adapter, find_adapter, read_adapter
+from pm.sample.config import usual_merge_fraction
 from pm.sample.request import BASE
 from pm.sample.schedule import Schedule
+from pm.sample.schedules.base import ScheduleChoice
 
 
 class LoadedModels:
@@ -27,7 +29,8 @@ class LoadedModels:
         base: BaseModel,
         photomaker: PhotoMaker | None = None,
         *,
-        schedule: str | None = None,
+        schedule: ScheduleChoice | str | None = None,
+        merge_fraction: float | None = None,
         class_words: Collection[str] | None = CLASS_WORDS,
     ) -> None:
         """Wrap loaded models.
@@ -35,13 +38,15 @@ class LoadedModels:
         Args:
             base: loaded with text encoders, VAE and U-Net.
             photomaker: a model in training around `base.unet`; to load an adapter, `load_photomaker_adapter`.
-            schedule: "ddim", "euler", or None: the base's own.
+            schedule: one of `pm.sample.schedules`, by name or with settings; None: the base's own.
+            merge_fraction: share of the steps that see the text only, for requests that do not say; None: the usual.
             class_words: words allowed before the trigger; None allows every word.
         """
         if base.text_encoders is None or base.vae is None or base.unet is None:
             raise CheckpointError(f"base {base.path} was not loaded whole; load it with parts text, vae and unet")
         self.base, self.class_words = base, class_words
         self.schedule = Schedule(schedule, base.scheduler_config)
+        self.merge_fraction = usual_merge_fraction() if merge_fraction is None else merge_fraction
         self._switch = None if photomaker is not None else LoraSwitch(base.unet)
         self._adapters: dict[str, Adapter] = {}
         self._preview: Tensor | None = None
@@ -58,7 +63,8 @@ class LoadedModels:
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         *,
-        schedule: str | None = None,
+        schedule: ScheduleChoice | str | None = None,
+        merge_fraction: float | None = None,
         class_words: Collection[str] | None = CLASS_WORDS,
         family: str = AUTO,
         check_base: bool = True,
@@ -69,10 +75,24 @@ class LoadedModels:
     ) -> Self:
         """Load a base, a folder in the diffusers layout or a Hub id, and, if given, an adapter (ours or published).
 
-        The adapter holds the whole id encoder, so the vision tower's own weights are not needed. `check_base=False`
-        puts it on another base of the same shape, such as a fine-tuned one. `compile` compiles the U-Net on its first
-        use: minutes once, then faster steps. `family`: as in `load_base`. `torch_dtype` is diffusers' name for `dtype`;
-        `variant` is found by itself, and pickled weights are never read.
+        The adapter holds the whole id encoder, so the vision tower's own weights are not needed. Pickled weights are
+        never read, and `variant` is found by itself.
+
+        Args:
+            base: folder or Hub id.
+            adapter: what `find_adapter` finds; None: the base alone.
+            vision_path: as in `load_base`.
+            device: as in `load_base`.
+            dtype: as in `load_base`.
+            schedule: as in the constructor.
+            merge_fraction: as in the constructor.
+            class_words: as in the constructor.
+            family: as in `load_base`.
+            check_base: False puts the adapter on another base of the same shape, such as a fine-tuned one.
+            compile: compile the U-Net on its first use: minutes once, then faster steps.
+            torch_dtype: diffusers' name for `dtype`.
+            use_safetensors: diffusers' argument, which must be True.
+            variant: diffusers' argument, which is not needed.
 
         Raises:
             CheckpointError: something is missing or damaged, or the adapter was trained on another base.
@@ -83,7 +103,7 @@ class LoadedModels:
         loaded = load_base(base, vision_path=vision_path, family=family, device=device, dtype=torch_dtype or dtype)
         for module in (loaded.unet, loaded.vae):
             module.to(memory_format=torch.channels_last)
-        pipeline = cls(loaded, schedule=schedule, class_words=class_words)
+        pipeline = cls(loaded, schedule=schedule, merge_fraction=merge_fraction, class_words=class_words)
         if file is not None:
             pipeline.load_photomaker_adapter(file, check_base=check_base)
         if compile:

@@ -1,5 +1,6 @@
 """The library's front door: load a base and adapters, ask for images."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -13,14 +14,19 @@ from pm.model.base import decode_latents
 from pm.model.prompt import Prompt, class_token_index, parse_prompt, token_count
 from pm.photo.stored import Preparation
 from pm.sample.adapters import Adapter
+from pm.sample.config import first_merged
+from pm.sample.drawn import drawn_note
 from pm.sample.identity import AnyPhoto, prepare_all, preparer
 from pm.sample.models import LoadedModels
 from pm.sample.prepare import condition, embed_photos, negative_text, with_time_ids
 from pm.sample.preview import preview_image, preview_map
+from pm.sample.progress import bar
 from pm.sample.published import PublishedInterface
 from pm.sample.references import Reference
 from pm.sample.request import Request
 from pm.sample.sampler import Row, Sampler
+
+_log = logging.getLogger(__name__)
 
 
 class PhotoMakerPipeline(LoadedModels, PublishedInterface):
@@ -30,9 +36,15 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
     its own settings. For a server: `check`, `references`, `embed`, `prepare`, `sampler`, `preview`, `decode`.
     """
 
+    _warned = False  # of photographs on a base of drawings; once is enough
+
     def size(self, request: Request) -> tuple[int, int]:
         """Width and height of a request's image in pixels."""
         return request.width or self.base.resolution, request.height or self.base.resolution
+
+    def merge_step(self, request: Request) -> int:
+        """First step of a request that sees the identity, whether it says so or not."""
+        return first_merged(self.merge_fraction, request.steps) if request.merge_step is None else request.merge_step
 
     def references(
         self,
@@ -61,7 +73,12 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
             RequestError: none can be used: no face, too small a face, unreadable, ...; names each photo.
         """
         chosen = self.adapter(adapter)
-        return prepare_all(images, preparer(chosen.meta if chosen else None, preprocess, photo, pick), strict)
+        found = prepare_all(images, preparer(chosen.meta if chosen else None, preprocess, photo, pick), strict)
+        note = None if self._warned else drawn_note(self.base, found)
+        if note is not None:
+            _log.warning(note)
+            self._warned = True
+        return found
 
     def embed(self, references: Sequence[Reference], adapter: str | None = None) -> Tensor:
         """Identity embeddings of photos: float32 [N, D] on the CPU, for `Request.id_embeds`.
@@ -81,7 +98,13 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         on_step: Callable[[Sampler], None] | None = None,
     ) -> list[Image.Image]:
         """Images in the order of the requests; `latents`, decoded. The arguments are those of `latents`."""
-        return [self.decode(latents) for latents in self.latents(requests, batch_size, progress, on_step)]
+        images = []
+        latents = self.latents(requests, batch_size, progress, on_step)
+        with bar("decoding", progress, len(latents), "image") as line:
+            for each in latents:
+                images.append(self.decode(each))
+                line.update()
+        return images
 
     def latents(
         self,
@@ -98,19 +121,18 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         Raises:
             RequestError: a request cannot be served, and nothing is sampled then; or an image became NaN.
         """
-        from tqdm.auto import tqdm
-
         for request in requests:
             self.check(request)
         results: list[Tensor | None] = [None] * len(requests)
         waiting, owner, sampler = deque(range(len(requests))), {}, self.sampler()
         total = sum(request.steps for request in requests)
-        with tqdm(total=total, desc="sampling", unit="step", disable=not progress) as bar:
+        with bar("reading prompts and photos", progress, total, "step") as line:
             while waiting or len(sampler):
                 joining = [waiting.popleft() for _ in range(min(batch_size - len(sampler), len(waiting)))]
                 for i, row in zip(joining, self.prepare([requests[i] for i in joining]), strict=True):
                     owner[sampler.add(row)] = i
-                bar.update(sampler.step())
+                line.set_description("sampling", refresh=False)
+                line.update(sampler.step())
                 for error in sampler.failed().values():
                     raise error
                 if on_step is not None:
@@ -131,7 +153,8 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
             RequestError: it cannot be served.
         """
         adapter = self.adapter(request.adapter)
-        request.check(max_id_images=adapter.max_id_images if adapter else None, pixel_step=self.pixel_step)
+        most = adapter.max_id_images if adapter else None
+        request.check(max_id_images=most, pixel_step=self.pixel_step, resolution=self.base.resolution)
         self.schedule.plan(request.steps, request.eta)
         prompt = self._parse(request, adapter)
         extra = adapter.repeats(request.references) - 1 if adapter else 0
@@ -172,7 +195,7 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
                     negative=negatives[request.negative_prompt],
                     plan=self.schedule.plan(request.steps, request.eta),
                     guidance=request.guidance,
-                    merge_step=request.first_merged if adapter else 0,
+                    merge_step=self.merge_step(request) if adapter else 0,
                     seed=request.seed,
                     shape=(channels, height // factor, width // factor),
                     lora=adapter.lora if adapter else None,

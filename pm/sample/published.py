@@ -18,11 +18,11 @@ from pm.sample.published_photos import PromptPhotos, photos_of, weights_of
 from pm.sample.request import Request, merge_step_of, whole
 from pm.sample.sampler import Sampler
 from pm.sample.schedule import Schedule
+from pm.sample.schedules.base import schedule_like, schedules
 from pm.sample.usable import values_kept
 
 _log = logging.getLogger(__name__)
 OUTPUTS = ("pil", "np", "pt", "latent")
-_SCHEDULERS = {"DDIMScheduler": "ddim", "EulerDiscreteScheduler": "euler"}
 
 
 class PublishedInterface:
@@ -240,15 +240,14 @@ class PublishedInterface:
         """A diffusers scheduler with our settings; assign a DDIMScheduler or an EulerDiscreteScheduler to change it."""
         import diffusers
 
-        name = next(name for name, kind in _SCHEDULERS.items() if kind == self.schedule.kind)
-        return getattr(diffusers, name).from_config(self.schedule.config)
+        return getattr(diffusers, self.schedule.choice.scheduler).from_config(self.schedule.config)
 
     @scheduler.setter
     def scheduler(self, value: Any) -> None:
-        kind = _SCHEDULERS.get(type(value).__name__)
-        if kind is None:
-            raise ConfigError(f"scheduler {type(value).__name__} is not supported; use {' or '.join(_SCHEDULERS)}")
-        self.schedule = Schedule(kind, dict(value.config))
+        choice = schedule_like(type(value).__name__)
+        if choice is None:
+            raise ConfigError(f"scheduler {type(value).__name__} is not supported; use {' or '.join(schedules())}")
+        self.schedule = Schedule(choice, dict(value.config))
 
     def fuse_lora(self, *_: Any, **__: Any) -> None:
         """Nothing to do: LoRA is always fused here, and each adapter at its full strength."""

@@ -16,8 +16,7 @@ from pm.sample.config import SamplerConfig
 
 BASE = "base"  # the adapter name that stands for none: the base alone
 
-# Share of the steps that see the text only, when a request does not say: the published demo's default style strength.
-MERGE_FRACTION = 0.2
+MOST_TIMES = 2  # a U-Net repeats people, and takes minutes, on sides longer than so many times those it was trained for
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Request:
     seed: int = 0
     steps: int = 50
     guidance: float = 5.0  # 1: off
-    merge_step: int | None = None  # first step that sees the identity; None: after a fifth of the steps
+    merge_step: int | None = None  # first step that sees the identity; None: as the pipeline says
     negative_prompt: str | None = None  # None: the base's null text (SDXL: zeros); "" is encoded like any other text
     eta: float = 0.0
     width: int | None = None  # pixels; None: what the base was trained for
@@ -46,21 +45,17 @@ class Request:
     generator: torch.Generator | None = field(default=None, compare=False)  # for `eta`, instead of the seed's
 
     @property
-    def first_merged(self) -> int:
-        """The merge step, whether given or not."""
-        return round(MERGE_FRACTION * self.steps) if self.merge_step is None else self.merge_step
-
-    @property
     def references(self) -> int:
         """ID images, encoded or not."""
         return len(self.id_images) if self.id_embeds is None else self.id_embeds.shape[0]
 
-    def check(self, *, max_id_images: int | None, pixel_step: int) -> None:
+    def check(self, *, max_id_images: int | None, pixel_step: int, resolution: int) -> None:
         """Check everything that needs no model.
 
         Args:
             max_id_images: N_max of the adapter; None when there is no adapter.
             pixel_step: width and height must be multiples of this.
+            resolution: side that the base was trained for, in pixels.
 
         Raises:
             RequestError: names the first thing that cannot be served.
@@ -72,12 +67,12 @@ class Request:
             raise RequestError(f"steps={self.steps} must be at least 1")
         if not (isinstance(self.guidance, numbers.Real) and math.isfinite(self.guidance) and self.guidance >= 0):
             raise RequestError(f"guidance={self.guidance} must be 0 or more; 1 switches it off")
-        if not 0 <= self.first_merged <= self.steps:
-            raise RequestError(f"merge_step={self.first_merged} is out of range; use 0 to steps={self.steps}")
+        if self.merge_step is not None and not 0 <= whole("merge_step", self.merge_step) <= self.steps:
+            raise RequestError(f"merge_step={self.merge_step} is out of range; use 0 to steps={self.steps}")
         for name in ("width", "height"):
             value = getattr(self, name)
-            if value is not None and (whole(name, value) < pixel_step or value % pixel_step):
-                raise RequestError(f"{name}={value} must be a multiple of {pixel_step} pixels")
+            if value is not None:
+                check_side(name, whole(name, value), pixel_step, resolution)
 
     def _check_images(self, max_id_images: int | None) -> None:
         count = self.references
@@ -107,6 +102,21 @@ def whole(name: str, value: Any) -> int:
         return operator.index(value)
     except TypeError:
         raise RequestError(f"{name}={value!r} must be a whole number") from None
+
+
+def check_side(name: str, value: int, pixel_step: int, resolution: int) -> None:
+    """Refuse a width or height that the base cannot draw.
+
+    Raises:
+        RequestError: not a multiple of `pixel_step`, or above `MOST_TIMES` the `resolution` it was trained for.
+    """
+    if value < pixel_step or value % pixel_step:
+        raise RequestError(f"{name}={value} must be a multiple of {pixel_step} pixels")
+    if value > MOST_TIMES * resolution:
+        raise RequestError(
+            f"{name}={value} is out of range: this base draws {resolution} x {resolution} pixels; "
+            f"use up to {MOST_TIMES * resolution} along a side, or a larger base"
+        )
 
 
 def merge_step_of(start_merge_step: int, steps: int) -> int:

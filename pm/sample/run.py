@@ -9,9 +9,11 @@ from pm.errors import ConfigError
 from pm.files import check_place, writing
 from pm.model.prompt import CLASS_WORDS
 from pm.sample.config import GenerateConfig
-from pm.sample.grid import GridRow, labelled_grid, save_png
+from pm.sample.drawn import drawn_note
+from pm.sample.grid import GridRow, labelled_grid, save_png, wrapped
 from pm.sample.identity import load_references, preparer
 from pm.sample.pipeline import PhotoMakerPipeline
+from pm.sample.progress import bar
 from pm.sample.references import Reference, find_references
 from pm.sample.request import Request, request_of
 from pm.sample.usable import values_kept
@@ -29,21 +31,47 @@ def generate(config: GenerateConfig, progress: bool = True) -> Path:
     folder = Path(config.output)
     check_place(folder, "output=")
     paths = find_references(config.id_images)
+    with bar("loading the base and the adapter", progress):
+        pipeline = _load(config)
+    with bar("preparing the photos", progress):
+        references = _references(config, pipeline, paths)
+    weights = values_kept("weights", config.weights, references, len(paths))
+    drawn = drawn_note(pipeline.base, references)
+    notes = [note for reference in references for note in reference.notes] + ([drawn] if drawn else [])
+    for note in dict.fromkeys(notes):
+        print(f"note: {note}")
+    _note_masks(pipeline, references)
+    requests = [_request(config, references, weights, config.seed + i) for i in range(config.images)]
+    images = pipeline.generate(requests, config.sampler.batch_size, progress)
+    about = _about(config, references, weights)
+    row = GridRow(images, [r.image for r in references], config.prompt or "", [f"seed {r.seed}" for r in requests])
+    with writing(folder, "output="):
+        for i, (image, request) in enumerate(zip(images, requests, strict=True)):
+            save_png(folder / f"{i:04d}.png", image, about | {"seed": request.seed})
+        save_png(folder / "grid.png", labelled_grid(wrapped(row)), about | {"seed": config.seed})
+    return folder
+
+
+def _load(config: GenerateConfig) -> PhotoMakerPipeline:
     device = pick_device(config.device)
-    pipeline = PhotoMakerPipeline.from_pretrained(
+    return PhotoMakerPipeline.from_pretrained(
         config.base.path,
         config.adapter,
         config.base.vision_path,
         device=device,
         dtype=pick_dtype(config.dtype, device),
         schedule=config.sampler.schedule,
+        merge_fraction=config.sampler.merge_fraction,
         family=config.base.family,
         class_words=CLASS_WORDS | {word.lower() for word in config.class_words},
         check_base=config.check_base,
         compile=config.compile,
     )
+
+
+def _references(config: GenerateConfig, pipeline: PhotoMakerPipeline, paths: list[Path]) -> list[Reference]:
     otherwise = preparer(pipeline.meta, config.preprocess, config.photo, config.pick)
-    references = load_references(
+    return load_references(
         paths,
         config.face,
         config.mask,
@@ -53,19 +81,6 @@ def generate(config: GenerateConfig, progress: bool = True) -> Path:
         pick=config.pick,
         strict=config.references == "strict",
     )
-    weights = values_kept("weights", config.weights, references, len(paths))
-    for note in dict.fromkeys(note for reference in references for note in reference.notes):
-        print(f"note: {note}")
-    _note_masks(pipeline, references)
-    requests = [_request(config, references, weights, config.seed + i) for i in range(config.images)]
-    images = pipeline.generate(requests, config.sampler.batch_size, progress)
-    about = _about(config, references, weights)
-    row = GridRow(images, [r.image for r in references], config.prompt, [f"seed {r.seed}" for r in requests])
-    with writing(folder, "output="):
-        for i, (image, request) in enumerate(zip(images, requests, strict=True)):
-            save_png(folder / f"{i:04d}.png", image, about | {"seed": request.seed})
-        save_png(folder / "grid.png", labelled_grid([row]), about | {"seed": config.seed})
-    return folder
 
 
 def pick_device(name: str) -> torch.device:
@@ -120,8 +135,6 @@ def _about(config: GenerateConfig, references: list[Reference], weights: list[fl
         "adapter": config.adapter or "none",
         "base": config.base.path,
         "id_images": ", ".join(reference.path.name for reference in references),
-        "weights": ", ".join(map(str, weights)) if weights else "1",
-        "schedule": sampler.schedule,
         "steps": sampler.steps,
         "guidance": sampler.guidance,
         "merge_step": sampler.merge_step,

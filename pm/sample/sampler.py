@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from pm.errors import PmError, RequestError
 from pm.model.conditioning import Conditioning, TextFeatures
 from pm.model.fused import FusedLora, LoraSwitch
-from pm.sample.schedule import INPUT_SCALE, NOISE, Plan, advance, clean_estimate
+from pm.sample.schedule import advance, clean_estimate
+from pm.sample.schedules.base import INPUT_SCALE, NOISE, Plan
 
 # Steps between two looks for NaN on a GPU: reading a flag stops its queue of work, and what is not finite stays so.
 _CHECK_EVERY = 5

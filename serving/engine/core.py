@@ -15,6 +15,7 @@ from pm.choice import import_modules
 from pm.errors import PmError, RequestError
 from pm.model.prompt import CLASS_WORDS
 from pm.sample import PhotoMakerPipeline, Request
+from pm.sample.config import first_merged
 from pm.sample.grid import png_bytes
 from pm.sample.references import Reference
 from pm.sample.request import merge_step_of
@@ -198,7 +199,7 @@ class Engine:
 
     def _merge_step(self, job: Job) -> int:
         if job.start_merge_step is None:
-            return round(self.config.sampler.merge_fraction * job.steps)
+            return first_merged(self.config.sampler.merge_fraction, job.steps)
         return merge_step_of(job.start_merge_step, job.steps)
 
     def _about(self, job: Job) -> dict[str, object]:
@@ -215,7 +216,7 @@ class Engine:
             "guidance": job.guidance,
             "merge_step": self._merge_step(job),
             "weights": "1" if job.weights is None else ", ".join(map(str, job.weights)),
-            "schedule": self.config.sampler.schedule,
+            "schedule": self.config.sampler.schedule.name,
             "request_id": job.request_id,
         }
 

@@ -100,6 +100,7 @@ def test_no_yaml_is_left_out():
 KINDS = [kind for kind in Choice.__subclasses__() if kind.__module__.startswith("pm.")]
 # kind → where its parts are named, if not in files of a group of its own
 ELSEWHERE = {"stage": "pm/data/run/steps.py", "family": "conf/base", "metric": "conf/evaluate.yaml"}
+ELSEWHERE["schedule"] = "conf/sampler"
 
 
 def parts_in(settings) -> list[Choice]:

@@ -5,7 +5,8 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
 from pm.errors import ConfigError, RequestError
-from pm.sample.schedule import INPUT_SCALE, Schedule, advance
+from pm.sample.schedule import Schedule, advance
+from pm.sample.schedules.base import INPUT_SCALE
 
 SDXL = {
     "num_train_timesteps": 1000,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pm.sample.grid import GridRow, labelled_grid, save_png
+from pm.sample.grid import GridRow, labelled_grid, save_png, wrapped
 
 
 def _plain(colour, size=(16, 16)) -> Image.Image:
@@ -25,6 +25,18 @@ def test_references_left_results_right_caption_below():
     assert first == sorted(first)
     ink = np.asarray(picture.convert("L"))[places[0][:, 0].max() + 1 :]
     assert (ink < 140).sum() > 20
+
+
+def test_twenty_results_wrap_and_stay_in_order():
+    images = [_plain((i, 0, 0)) for i in range(20)]
+    row = GridRow(images, [_plain("blue")], "a man img", [str(i) for i in range(20)])
+    rows = wrapped(row)
+    assert [len(r.results) for r in rows] == [6, 6, 6, 2]
+    assert [image for r in rows for image in r.results] == images
+    assert [label for r in rows for label in r.labels] == list(row.labels)
+    assert [len(r.references) for r in rows] == [1, 0, 0, 0] and [r.caption for r in rows][-2:] == ["", "a man img"]
+    few = GridRow(images[:6])
+    assert wrapped(few) == [few]
 
 
 def test_no_text_no_references_no_extra_columns():

@@ -4,14 +4,17 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 from support.sampling import worst, write_adapter
 
+from pm.config import from_mapping
 from pm.errors import CheckpointError, ConfigError, RequestError
 from pm.model.adapter import apply_adapter
 from pm.model.adapter_file import load_adapter
 from pm.model.base import load_base
 from pm.model.photomaker import PhotoMaker
+from pm.resources import resource
 from pm.sample.config import SamplerConfig
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.request import Request
@@ -96,6 +99,7 @@ def test_fused_lora_is_the_lora(adapter_file, pipeline, tiny_base, photos):
         ({"merge_step": -1}, "merge_step=-1"),
         ({"width": 30}, "width=30 must be a multiple of 8"),
         ({"height": 0}, "height=0"),
+        ({"width": 72}, "width=72 is out of range: this base draws 32 x 32 pixels; use up to 64 along a side"),
         ({"seed": -1}, "seed=-1"),
         ({"eta": 1.5}, "eta=1.5"),
     ],
@@ -105,6 +109,15 @@ def test_what_cannot_be_served_is_refused_before_sampling(pipeline, photos, chan
     with pytest.raises(RequestError, match=says) as caught:
         pipeline.generate([good, dataclasses.replace(good, **changes)])
     assert "\n" not in str(caught.value)
+
+
+def test_the_identity_joins_where_the_configuration_says(tiny_base, adapter_file, photos):
+    request = Request("a man img in a red shirt", photos[:1], steps=10)
+    usual = yaml.safe_load(resource("conf/sampler/sdxl.yaml").read_text())["merge_fraction"]
+    for fraction, first in ((None, round(10 * usual)), (0.5, 5), (0.0, 0)):
+        pipeline = PhotoMakerPipeline.from_pretrained(tiny_base, adapter_file, merge_fraction=fraction)
+        assert pipeline.prepare([request])[0].merge_step == pipeline.merge_step(request) == first
+        assert pipeline.merge_step(dataclasses.replace(request, merge_step=3)) == 3
 
 
 def test_repeated_class_words_count_against_the_limit(pipeline, photos):
@@ -131,7 +144,7 @@ def test_a_base_without_its_parts_is_refused(tiny_base):
 def test_sampler_config_checks_its_ranges():
     good = {"schedule": "ddim", "steps": 50, "guidance": 5.0, "merge_fraction": 0.2}
     good |= {"eta": 0.0, "negative_prompt": "", "batch_size": 4}
-    assert SamplerConfig(**good).merge_step == 10
+    assert from_mapping(SamplerConfig, good, "sampler").merge_step == 10
     for name, value in (("steps", 0), ("batch_size", 0), ("guidance", -1.0), ("merge_fraction", 1.5), ("eta", 2.0)):
         with pytest.raises(ConfigError, match=f"sampler.{name}={value}"):
-            SamplerConfig(**good | {name: value})
+            from_mapping(SamplerConfig, good | {name: value}, "sampler")

@@ -127,11 +127,11 @@ def test_schedulers_of_diffusers_can_be_assigned(pipe):
     before = pipe.scheduler
     assert isinstance(before, DDIMScheduler)
     pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
-    assert pipe.schedule.kind == "euler" and isinstance(pipe.scheduler, EulerDiscreteScheduler)
+    assert pipe.schedule.choice.name == "euler" and isinstance(pipe.scheduler, EulerDiscreteScheduler)
     with pytest.raises(ConfigError, match="DPMSolverMultistepScheduler is not supported; use DDIMScheduler or Euler"):
         pipe.scheduler = DPMSolverMultistepScheduler()
     pipe.scheduler = before
-    assert pipe.schedule.kind == "ddim"
+    assert pipe.schedule.choice.name == "ddim"
 
 
 def test_any_word_may_be_the_class_word_but_is_asked_about(pipe, photos, caplog):

@@ -1,6 +1,7 @@
 """Configuration to pictures on disk."""
 
 import dataclasses
+import errno
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pm.errors import ConfigError, PmError, RequestError
+from pm.errors import ConfigError, PmError, RequestError, WriteError
 from pm.model.adapter import adapter_state, meta_of
 from pm.model.adapter_file import load_adapter, save_adapter
 from pm.model.base import load_base
@@ -18,7 +19,10 @@ from pm.model.config import AdapterConfig, BaseConfig
 from pm.model.photomaker import PhotoMaker
 from pm.photo.defaults import shipped_preparation
 from pm.sample.config import GenerateConfig, SamplerConfig
+from pm.sample.identity import PHOTOGRAPHS
+from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.run import generate, pick_device, pick_dtype
+from pm.sample.schedules.euler import Euler
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +43,7 @@ def config(tiny_base, adapter, tmp_path) -> GenerateConfig:
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
     return GenerateConfig(
         base=BaseConfig(str(tiny_base), str(tiny_base / "image_encoder")),
-        sampler=SamplerConfig("euler", 2, 3.0, 0.5, 0.0, "", 4),
+        sampler=SamplerConfig(Euler("euler"), 2, 3.0, 0.5, 0.0, "", 4),
         check_base=True,
         adapter=str(tmp_path / "a.safetensors"),
         prompt="a robot img in a red shirt",
@@ -76,6 +80,39 @@ def test_numbered_pictures_and_one_grid_that_say_how_they_were_made(config):
         assert image.width > 5 * 192
 
 
+def test_many_pictures_make_a_grid_of_several_lines(config):
+    folder = generate(dataclasses.replace(config, images=8), progress=False)
+    with Image.open(folder / "grid.png") as image:
+        assert image.width < 9 * 200 and image.height > 2 * 192
+
+
+def test_photographs_on_a_base_of_drawings_are_noted_once(config, tmp_path, capsys, caplog):
+    generate(dataclasses.replace(config, images=1), progress=False)  # noise stands for photographs
+    assert capsys.readouterr().out.count(f"note: {PHOTOGRAPHS}") == 1
+    pipeline = PhotoMakerPipeline.from_pretrained(config.base.path, config.adapter)
+    for _ in range(2):
+        pipeline.references([str(tmp_path / "0.png")])
+    assert [r.message for r in caplog.records] == [PHOTOGRAPHS]
+    for i in range(2):
+        Image.new("RGB", (50, 40), "blue").save(tmp_path / f"{i}.png")
+    generate(dataclasses.replace(config, images=1), progress=False)
+    assert PHOTOGRAPHS not in capsys.readouterr().out
+
+
+def test_a_full_disk_is_one_line(config, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pm.sample.run.save_png", full)
+    with pytest.raises(WriteError, match="out cannot be written, the disk is full .*choose another output="):
+        generate(config, progress=False)
+
+
+def test_a_module_of_the_users_own_must_be_importable(config):
+    with pytest.raises(ConfigError, match="modules=no_such_module cannot be imported"):
+        generate(dataclasses.replace(config, modules=("no_such_module",)), progress=False)
+
+
 def test_base_alone(config):
     plain = dataclasses.replace(config, adapter=None, id_images=(), prompt="a robot", images=1)
     assert (generate(plain, progress=False) / "0000.png").is_file()
@@ -93,7 +130,7 @@ def test_another_base_only_when_asked_for(config, tmp_path):
 
 def test_photos_without_a_mask_are_noted_when_the_adapter_knows_masks(config, tmp_path, capsys):
     generate(dataclasses.replace(config, images=1), progress=False)
-    assert "note" not in capsys.readouterr().out
+    assert "no mask" not in capsys.readouterr().out
     state, meta = load_adapter(config.adapter)
     save_adapter(config.adapter, state, dataclasses.replace(meta, crop_mode="face+mask"))
     generate(dataclasses.replace(config, images=1, preprocess="none"), progress=False)
@@ -114,7 +151,6 @@ def test_a_failed_call_leaves_no_folder(config, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"images": 0}, "images=0"),
         ({"prompt": None}, "prompt is not set"),
         ({"id_images": ()}, "id_images is empty"),
         ({"adapter": None}, "adapter=null samples the base alone"),
