@@ -10,7 +10,24 @@ from pm.errors import CheckpointError
 from pm.files import open_atomic, replace_folder
 from pm.model.adapter_file import ID_PREFIX, LORA_PREFIX, AdapterMeta, save_adapter, strip
 
-ID_ENCODER = "id_encoder.safetensors"
+ID_ENCODER, LORA = "id_encoder.safetensors", "pytorch_lora_weights.safetensors"
+_README = """# A PhotoMaker adapter for diffusers
+
+Its base has the fingerprint {fingerprint}. diffusers has a place for the LoRA alone, which changes the style but knows
+nobody:
+
+```python
+import torch
+from diffusers import DiffusionPipeline
+
+pipeline = DiffusionPipeline.from_pretrained("{base}", torch_dtype=torch.float32)
+pipeline.load_lora_weights("{folder}", weight_name="pytorch_lora_weights.safetensors")
+pipeline("a man in a red shirt").images[0].save("{folder}/image.png")
+```
+
+For the likeness of a person the identity encoder is needed as well, which diffusers cannot use: it lies here as
+`id_encoder.safetensors`. `photomaker export format=native` writes both in one file for `photomaker generate`.
+"""
 
 
 def save_published(path: str | Path, state: Mapping[str, Tensor]) -> None:
@@ -23,23 +40,36 @@ def save_published(path: str | Path, state: Mapping[str, Tensor]) -> None:
         torch.save({part: {k: v.contiguous() for k, v in tensors.items()} for part, tensors in content.items()}, stream)
 
 
-def save_diffusers(path: str | Path, state: Mapping[str, Tensor], meta: AdapterMeta) -> None:
-    """Write a folder that diffusers' `load_lora_weights` takes, atomically.
+def save_diffusers(path: str | Path, state: Mapping[str, Tensor], meta: AdapterMeta, base: str = "") -> None:
+    """Write a folder that diffusers' `load_lora_weights` takes, atomically, with a README that shows how.
 
     The id encoder, which diffusers has no place for, lies beside the LoRA as `id_encoder.safetensors`, with the
     adapter's metadata.
 
+    Args:
+        path: of the folder.
+        state: of the adapter, as `adapter_state` gives it.
+        meta: of the adapter.
+        base: folder or Hub id of its base, for the README; "": unknown.
+
     Raises:
         CheckpointError: the folder is there already.
     """
-    from diffusers.loaders import StableDiffusionXLLoraLoaderMixin  # the pipeline's import warns of torchvision
+    from safetensors.torch import save_file
 
     target = Path(path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise CheckpointError(f"{target} is there already; remove it or give another output=")
     with replace_folder(target) as temporary:
-        lora = strip(strip(state, LORA_PREFIX), "unet.")
-        StableDiffusionXLLoraLoaderMixin.save_lora_weights(temporary, unet_lora_layers=lora)
+        lora = {key: value.contiguous() for key, value in strip(state, LORA_PREFIX).items()}
+        save_file(lora, temporary / LORA, metadata={"format": "pt"})  # the names are diffusers' own
         save_adapter(temporary / ID_ENCODER, {k: v for k, v in state.items() if k.startswith(ID_PREFIX)}, meta)
+        shown = str(Path(base).absolute()) if Path(base or "/nowhere").is_dir() else base
+        readme = _README.format(
+            base=shown or "<folder or Hub id of the base>",
+            fingerprint=meta.base_fingerprint or "unknown",
+            folder=target.absolute(),
+        )
+        (temporary / "README.md").write_text(readme, encoding="utf-8")
         for file in temporary.iterdir():
             file.chmod(0o644)

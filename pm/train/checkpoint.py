@@ -25,6 +25,7 @@ from pm.errors import CheckpointError
 from pm.train.engine.base import MOMENTS, EngineState
 
 VERSION = 3
+LEAST_NOISY = "checkpoint_loss"  # metric of every checkpoint: the mean loss since the one before
 _READABLE = (2, 3)  # 2 differs by the name of one entry
 WRITE_ERRORS = (OSError, SafetensorError)  # safetensors wraps a full disk in its own error
 _TENSORS, _META = "state.safetensors", "state.json"
@@ -143,8 +144,10 @@ def is_checkpoint(folder: Path) -> bool:
 def best_complete(root: Path) -> Path | None:
     """The whole checkpoint among `root/step-*` that is best by the run's `train.best_metric`.
 
+    A run without one is judged by its mean loss since the checkpoint before, which every checkpoint has.
+
     Raises:
-        CheckpointError: the run has no such metric.
+        CheckpointError: a checkpoint does not have the metric.
     """
     scores = {}
     for folder in sorted(root.glob("step-*")):
@@ -152,10 +155,10 @@ def best_complete(root: Path) -> Path | None:
             continue
         meta = read_meta(folder)
         train = meta.get("provenance", {}).get("config", {}).get("train", {})
-        metric = train.get("best_metric")
-        if metric is None:
-            raise CheckpointError(f"checkpoint {folder} is of a run without train.best_metric; use pick=newest")
-        sign = -1 if train["best_mode"] == "min" else 1
+        metric = train.get("best_metric") or LEAST_NOISY
+        sign = 1 if train.get("best_metric") and train.get("best_mode") == "max" else -1
+        if metric not in meta["metrics"]:
+            raise CheckpointError(f"checkpoint {folder} has no {metric}; use pick=newest")
         scores[folder] = sign * meta["metrics"][metric]
     return max(scores, key=scores.__getitem__, default=None)
 

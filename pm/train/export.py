@@ -15,7 +15,7 @@ from pm.model.base import load_base
 from pm.model.config import AdapterConfig, BaseConfig
 from pm.model.formats import save_diffusers, save_published
 from pm.model.photomaker import PhotoMaker
-from pm.train.checkpoint import best_complete, is_checkpoint, newest_complete, read_checkpoint
+from pm.train.checkpoint import best_complete, is_checkpoint, newest_complete, read_checkpoint, read_meta
 from pm.train.config import ExportConfig
 from pm.train.engine.base import load_weights
 from pm.train.run.summary import CHECKPOINTS
@@ -36,10 +36,11 @@ def export(config: ExportConfig) -> Path:
     source = Path(config.checkpoint).expanduser()
     if source.is_file():
         state, meta = load_adapter(source)
-        home, name = source.parent, source.stem
+        base, home, name = "", source.parent, source.stem
     else:
         folder = find_checkpoint(source, config.pick)
         state, meta = adapter_of(folder)
+        base = read_meta(folder)["provenance"]["config"]["base"]["path"]
         home = folder.parent.parent if folder.parent.name == CHECKPOINTS else folder.parent
         name = f"adapter-{folder.name}"
     if config.format == "native":
@@ -50,7 +51,7 @@ def export(config: ExportConfig) -> Path:
         save_published(target, state)
     else:
         target = Path(config.output or home / f"{name}-lora")
-        save_diffusers(target, state, meta)
+        save_diffusers(target, state, meta, base)
     return target
 
 

@@ -1,6 +1,7 @@
 """A whole run in one process on the tiny base, and what can be exported from its checkpoints afterwards."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -56,6 +57,15 @@ def test_the_published_layout_holds_plain_tensors(run, tmp_path):
         content = torch.load(target, weights_only=True)
         assert content.keys() == {"id_encoder", "lora_weights"}
         assert_same({f"{part}.{key}": value for part, values in content.items() for key, value in values.items()}, own)
+
+
+def test_the_readme_of_a_diffusers_export_can_be_run(run, tmp_path, tiny_base):
+    folder = export(settings(run, format="diffusers", output=str(tmp_path / "lora")))
+    text = (folder / "README.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert str(tiny_base.absolute()) in block and "likeness" in text
+    exec(compile(block.replace('("a man', '(num_inference_steps=2, prompt="a man'), "README.md", "exec"), {})
+    assert (folder / "image.png").is_file()
 
 
 def test_diffusers_loads_the_lora_folder(run, tmp_path, tiny_base):
@@ -145,11 +155,21 @@ def test_a_run_that_version_0_1_began_is_exported_and_goes_on(run, tiny_dataset,
     assert_same(load_adapter(old / "adapter.safetensors")[0], load_adapter(straight / "adapter.safetensors")[0])
 
 
+def test_the_best_of_a_run_without_a_metric_of_its_own_has_the_least_mean_loss(run, tmp_path):
+    losses = {
+        folder: json.loads((folder / "state.json").read_text())["metrics"]["checkpoint_loss"]
+        for folder in sorted((run / CHECKPOINTS).glob("step-*"))
+    }
+    assert len(losses) == 2 and len(set(losses.values())) == 2
+    assert find_checkpoint(run, "best") == min(losses, key=losses.__getitem__)
+    state, _ = load_adapter(export(settings(run, pick="best", output=str(tmp_path / "best.safetensors"))))
+    best = min(losses, key=losses.__getitem__)
+    assert_same(state, load_adapter(export(settings(best, output=str(tmp_path / "same.safetensors"))))[0])
+
+
 def test_what_cannot_be_exported_is_named(run, tmp_path):
     with pytest.raises(CheckpointError, match="no complete checkpoint at .*give a run's folder"):
         export(settings(tmp_path))
-    with pytest.raises(CheckpointError, match="is of a run without train.best_metric; use pick=newest"):
-        export(settings(run, pick="best"))
     copy = copied(run, tmp_path, lambda provenance: provenance.update(base="0123456789abcdef"))
     with pytest.raises(CheckpointError, match="was made with base model 0123456789abcdef, but .* restore that base"):
         export(settings(copy))
