@@ -62,7 +62,7 @@ def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that hold a part's weights: the plain ones, else those of the fp16 variant, sorted.
 
     Raises:
-        CheckpointError: none there.
+        CheckpointError: none there, or one is damaged.
     """
     files = sorted(folder.glob("*.safetensors"))
     others = (".fp16", ".non_ema")
@@ -71,6 +71,8 @@ def weight_files(folder: Path) -> list[Path]:
         raise CheckpointError(
             f"{folder} has no .safetensors file; the base is incomplete (pickled weights are not read)"
         )
+    for file in plain or files:
+        check_weights(file)
     return plain or files
 
 
@@ -122,7 +124,6 @@ def unreadable(folder: Path, error: Exception) -> CheckpointError:
 
 
 def _hash_weights(digest: Any, file: Path) -> None:
-    check_weights(file)
     size = file.stat().st_size
     with file.open("rb") as stream:
         header_size = int.from_bytes(stream.read(8), "little")

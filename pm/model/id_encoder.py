@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pm.errors import CheckpointError
 from pm.model.compose.base import ComposeChoice
-from pm.model.files import quiet_loading, resolve_folder, unreadable
+from pm.model.files import quiet_loading, resolve_folder, unreadable, weight_files
 
 # The published weights' vision tower: openai/clip-vit-large-patch14.
 PUBLISHED_VISION = {
@@ -201,6 +201,7 @@ def _load_vision(vision_path: str) -> nn.Module:
         )
     quiet_loading()
     folder = resolve_folder(vision_path)
+    weight_files(folder)  # says what is wrong with them, if anything is
     try:
         return CLIPVisionModelWithProjection.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError, KeyError) as error:

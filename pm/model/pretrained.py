@@ -7,6 +7,7 @@ import torch
 
 from pm.errors import CheckpointError, reason
 from pm.model.files import quiet_loading, resolve_folder
+from pm.weights import check_weights
 
 
 @functools.lru_cache(maxsize=2)  # the captioner's and the marker's may be in one worker
@@ -26,6 +27,8 @@ def load_pretrained(
 
     quiet_loading()
     folder = resolve_folder(path)
+    for file in sorted(folder.glob("*.safetensors")):
+        check_weights(file)
     try:
         prepared = getattr(transformers, processor).from_pretrained(folder)
         loaded = getattr(transformers, model).from_pretrained(folder, use_safetensors=True, dtype=getattr(torch, dtype))

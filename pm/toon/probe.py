@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pm.errors import CheckpointError
 from pm.toon.attributes import ATTRIBUTES, IDENTITY_ATTRIBUTES
+from pm.weights import check_weights
 
 RESOLUTION = 64  # px; other sizes are resized
 
@@ -79,12 +80,13 @@ def load_probe(path: Path | str) -> Probe:
     """Read a probe written by `save_probe`.
 
     Raises:
-        CheckpointError: the file is missing, or was trained for another attribute table.
+        CheckpointError: the file is missing, damaged, or was trained for another attribute table.
     """
     if not Path(path).is_file():
         raise CheckpointError(
             f"no toon probe at {path}; it is part of assets/toon (python -m pm.toon.pretrain makes it)"
         )
+    check_weights(path)
     with safe_open(path, "pt") as file:
         attributes = json.loads(file.metadata()["attributes"])
         if attributes != {k: list(v) for k, v in ATTRIBUTES.items()}:

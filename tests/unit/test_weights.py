@@ -1,12 +1,19 @@
 """What a file of weights is, if it is not what its name promises: one line that says so and what to do."""
 
 import pickle
+import shutil
 
 import pytest
 import torch
 from safetensors.torch import save
 
 from pm.errors import CheckpointError
+from pm.model.adapter_file import load_adapter
+from pm.model.base import load_base
+from pm.model.base_sizes import fingerprint
+from pm.model.config import BaseConfig
+from pm.model.id_encoder import load_tower
+from pm.toon.probe import load_probe
 from pm.weights import check_weights
 
 WHOLE = save({"a": torch.arange(100.0), "b": torch.ones(3)}, {"format": "pt"})
@@ -49,6 +56,27 @@ def test_whole_files_pass(tmp_path):
     check_weights(tmp_path / "a.bin", plain_pickle=True)
     torch.save({"a": torch.ones(3)}, tmp_path / "old.bin", _use_new_zipfile_serialization=False)
     check_weights(tmp_path / "old.bin", plain_pickle=True)
+
+
+def test_everything_that_reads_weights_says_so(tiny_base, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base, base)
+    places = {
+        "unet/diffusion_pytorch_model.safetensors": lambda file: load_base(base, ("unet",)),
+        "text_encoder/model.safetensors": lambda file: load_base(base, ("text",)),
+        "vae/diffusion_pytorch_model.safetensors": lambda file: fingerprint(BaseConfig(str(base), "")),
+        "image_encoder/model.safetensors": lambda file: load_tower(str(base / "image_encoder")),
+        "adapter.safetensors": load_adapter,
+        "photomaker-v1.bin": load_adapter,
+        "probe.safetensors": load_probe,
+    }
+    for place, load in places.items():
+        file = base / place
+        whole = file.read_bytes() if file.exists() else b""
+        file.write_bytes(POINTER)
+        with pytest.raises(CheckpointError, match=f"{file} is a Git LFS pointer"):
+            load(file)
+        file.write_bytes(whole)
 
 
 def test_pickles(tmp_path):
