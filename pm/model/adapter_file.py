@@ -106,7 +106,7 @@ def digest(state: Mapping[str, Tensor]) -> str:
     sha = hashlib.sha256()
     for key in sorted(state):
         sha.update(key.encode())
-        sha.update(state[key].contiguous().flatten().view(torch.uint8).numpy())
+        sha.update(state[key].contiguous().flatten().view(torch.uint8).numpy().data)
     return sha.hexdigest()[:16]
 
 

@@ -152,8 +152,8 @@ def null_text(base: BaseModel, batch: int) -> TextFeatures:
 
     Training loads no text encoders where the dataset has the text features: they are then loaded for this one call.
     """
-    like = base.text_encoders[0] if base.text_encoders else base.unet
-    options = {"device": like.device, "dtype": like.dtype} if like is not None else {}
+    like: Any = base.text_encoders[0] if base.text_encoders else base.unet
+    options: dict[str, Any] = {"device": like.device, "dtype": like.dtype} if like is not None else {}
     if base.zeros_for_empty_prompt:
         shape = (batch, base.max_tokens, base.text_width)
         return TextFeatures(torch.zeros(shape, **options), torch.zeros(batch, base.pooled_width, **options))

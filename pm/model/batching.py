@@ -1,11 +1,13 @@
 """Batches as large as the GPU has memory for: measured, not guessed."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
 import torch
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 CPU_BATCH = 16  # without a GPU larger batches are not faster
 _MOST, _SHARE = 256, 0.8  # of what is free; the rest is for fragmentation and other processes
 
@@ -54,7 +56,7 @@ def fitting_batch(run: Callable[[int], object], meter: Meter) -> int:
         1 to 256. What one batch takes is a constant and a part for each item, so two measurements tell both.
     """
     run(1)  # the first call also loads kernels, which stay
-    one, two = (meter.peak(lambda n=n: run(n)) for n in (1, 2))
+    one, two = (meter.peak(partial(run, n)) for n in (1, 2))
     each = max(two - one, 1)
     return int(min(_MOST, max(1, (_SHARE * meter.free() - (one - each)) // each)))
 

@@ -6,6 +6,7 @@ families of bases without them: empty tensors are stacked, selected and masked l
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +20,11 @@ class TextFeatures:
     embeds: Tensor  # [B, L, D]
     pooled: Tensor  # [B, P] summary of the prompt; P = 0 for families without
 
-    def to(self, *args, **kwargs) -> "TextFeatures":
+    def to(self, *args: Any, **kwargs: Any) -> "TextFeatures":
         """Move or cast both tensors, like `Tensor.to`."""
         return TextFeatures(self.embeds.to(*args, **kwargs), self.pooled.to(*args, **kwargs))
 
-    def rows(self, index) -> "TextFeatures":
+    def rows(self, index: Any) -> "TextFeatures":
         """Select rows by a slice, a list of integers or an index tensor; the batch axis stays."""
         return TextFeatures(self.embeds[index], self.pooled[index])
 
@@ -54,7 +55,7 @@ class Conditioning:
         }
         return replace(self, mask=self.mask.to(device), time_ids=self.time_ids.to(device), **cast)
 
-    def rows(self, index) -> "Conditioning":
+    def rows(self, index: Any) -> "Conditioning":
         """Select rows by a slice, a list of integers or an index tensor; the batch axis and the padding stay."""
         return Conditioning(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 

@@ -5,6 +5,7 @@ copies nothing, adding up rounding errors is impossible, and the base alone stay
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -34,7 +35,8 @@ class LoraSwitch:
     """Puts the matrices of one adapter, or the base's own, into a U-Net."""
 
     def __init__(self, unet: nn.Module) -> None:
-        self.unet, self.active = unet, None
+        self.unet = unet
+        self.active: FusedLora | None = None
         self._own: dict[str, Tensor] = {}  # the base's matrices that some adapter has replaced
 
     def use(self, lora: FusedLora | None) -> None:
@@ -46,20 +48,26 @@ class LoraSwitch:
             if lora.fused is None:
                 lora.fused = {layer: self._fuse(lora, layer) for layer in lora.layers}
             for layer, weight in lora.fused.items():
-                module = self.unet.get_submodule(layer)
-                self._own.setdefault(layer, module.weight.data)
-                module.weight.data = weight
+                own = _weight(self.unet, layer)
+                self._own.setdefault(layer, own.data)
+                own.data = weight
         self.active = lora
 
     def _fuse(self, lora: FusedLora, layer: str) -> Tensor:
         # Added in float32, then rounded once: in bfloat16 that loses less than the arithmetic itself does.
-        own = self.unet.get_submodule(layer).weight.data
+        own = _weight(self.unet, layer).data
         return (own.float() + lora.delta(layer).to(own.device)).to(own.dtype)
 
     def _restore(self) -> None:
         for layer, weight in self._own.items():
-            self.unet.get_submodule(layer).weight.data = weight
+            _weight(self.unet, layer).data = weight
         self._own, self.active = {}, None
+
+
+def _weight(unet: nn.Module, layer: str) -> nn.Parameter:
+    found: Any = unet.get_submodule(layer)
+    weight: nn.Parameter = found.weight
+    return weight
 
 
 def _checked_layers(unet: nn.Module, prefix: str, state: Mapping[str, Tensor]) -> list[str]:

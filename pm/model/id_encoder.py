@@ -69,7 +69,7 @@ class IdEncoder(nn.Module):
             raise CheckpointError(
                 f"vision tower projects to {projected}, the base's text width is {width}; use its own tower"
             )
-        self.vision_model = CLIPVisionModel(vision_config)
+        self.vision_model: Any = CLIPVisionModel(vision_config)
         self.visual_projection = nn.Linear(hidden, projected, bias=False)
         # P2 fills up what P1 does not give; a base as wide as the tower's own projection (SD 1.5: 768) needs none.
         self.visual_projection_2 = None if projected == width else nn.Linear(hidden, width - projected, bias=False)
@@ -82,7 +82,7 @@ class IdEncoder(nn.Module):
     @property
     def image_size(self) -> int:
         """Side of the pixels this tower takes."""
-        return self.vision_model.config.image_size
+        return int(self.vision_model.config.image_size)
 
     @property
     def vision_config(self) -> dict[str, Any]:
@@ -139,12 +139,12 @@ class IdEncoder(nn.Module):
             self.vision_model.post_layernorm.requires_grad_(True)
 
 
-def frozen_layers(tower: nn.Module, train_layers: int) -> int:
+def frozen_layers(tower: Any, train_layers: int) -> int:
     """How many of the lowest layers stay as they are when the upper `train_layers` are trained; the embeddings too."""
     return max(0, len(tower.encoder.layers) - train_layers)
 
 
-def lower_tower(tower: nn.Module, pixels: Tensor, layers: int) -> Tensor:
+def lower_tower(tower: Any, pixels: Tensor, layers: int) -> Tensor:
     """The lowest `layers` layers of a CLIP vision tower: [M, 3, S, S], normalised as CLIP does, to [M, T, H]."""
     hidden = tower.pre_layrnorm(tower.embeddings(pixels))
     for layer in tower.encoder.layers[:layers]:
@@ -152,14 +152,14 @@ def lower_tower(tower: nn.Module, pixels: Tensor, layers: int) -> Tensor:
     return hidden
 
 
-def upper_tower(tower: nn.Module, hidden: Tensor, layers: int) -> Tensor:
+def upper_tower(tower: Any, hidden: Tensor, layers: int) -> Tensor:
     """What is above `lower_tower`: [M, T, H] to the pooled output [M, H]."""
     for layer in tower.encoder.layers[layers:]:
         hidden = layer(hidden, None)
     return tower.post_layernorm(hidden[:, 0])
 
 
-def load_tower(vision_path: str) -> nn.Module:
+def load_tower(vision_path: str) -> Any:
     """A pre-trained vision tower alone, frozen, float32.
 
     Raises:
@@ -192,7 +192,7 @@ def build_id_encoder(
     return encoder
 
 
-def _load_vision(vision_path: str) -> nn.Module:
+def _load_vision(vision_path: str) -> Any:
     from transformers import CLIPVisionModelWithProjection
 
     if not vision_path:

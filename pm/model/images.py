@@ -32,15 +32,15 @@ def to_clip(images: Tensor | Sequence[Image.Image], size: int) -> Tensor:
 
 def to_uint8(images: Sequence[Image.Image], size: int) -> Tensor:
     """PIL images, resized and centre-cropped as CLIP's own processor does, as uint8 [M, 3, size, size]."""
-    return torch.stack([_bytes(_fit(image.convert("RGB"), size, Image.BICUBIC), 3) for image in images])
+    return torch.stack([_bytes(_fit(image.convert("RGB"), size, Image.Resampling.BICUBIC), 3) for image in images])
 
 
 def masks_to_bool(masks: Sequence[Image.Image], size: int) -> Tensor:
     """Person masks (white = person), resized and cropped like the photos, as bool [M, 1, size, size]."""
-    return torch.stack([_bytes(_fit(mask.convert("L"), size, Image.BILINEAR), 1) for mask in masks]) >= 128
+    return torch.stack([_bytes(_fit(mask.convert("L"), size, Image.Resampling.BILINEAR), 1) for mask in masks]) >= 128
 
 
-def _fit(image: Image.Image, size: int, method: int) -> Image.Image:
+def _fit(image: Image.Image, size: int, method: Image.Resampling) -> Image.Image:
     """Shorter side to `size` pixels, then the centre."""
     short = min(image.size)
     width, height = (size if side == short else int(size * side / short) for side in image.size)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ _OLD = re.compile(
 _ALPHA = re.compile(r"^unet\.(?P<path>.+?)(?:\.processor)?\.(?P<name>to_[qkv]|to_out)(?:\.0)?(?:_lora)?\.alpha$")
 
 
-def add_lora(unet: nn.Module, rank: int, targets: tuple[str, ...]) -> None:
+def add_lora(unet: Any, rank: int, targets: tuple[str, ...]) -> None:
     """Put LoRA matrices beside the named attention matrices; A is Gaussian, B zero, so nothing changes at first.
 
     alpha = rank, so the scale is 1 and loaders need no extra number. Everything else in the U-Net is frozen.

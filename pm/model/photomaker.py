@@ -117,12 +117,14 @@ class PhotoMaker(IdConditioner):
         if base.unet is None:
             raise CheckpointError(f"base {base.path} was loaded without its U-Net; add 'unet' to parts")
         super().__init__(base, config, vision_config)
-        self.unet = base.unet
+        self.unet: Any = base.unet
         self.id_encoder.freeze_below(config.train_layers)
         add_lora(self.unet, config.lora_rank, config.lora_targets)
         # Only `repeat` encodes captions again in training; registered so that they move with the module.
         self.text_encoders = nn.ModuleList(base.text_encoders) if self.repeat and base.text_encoders else None
         null = null_text(base, 1)
+        self.null_embeds: Tensor
+        self.null_pooled: Tensor
         self.register_buffer("null_embeds", null.embeds.clone(), persistent=False)
         self.register_buffer("null_pooled", null.pooled.clone(), persistent=False)
         if config.gradient_checkpointing:
@@ -131,11 +133,13 @@ class PhotoMaker(IdConditioner):
     @property
     def dtype(self) -> torch.dtype:
         """Of the U-Net, and so of what it takes and gives."""
-        return self.unet.dtype
+        found: torch.dtype = self.unet.dtype
+        return found
 
     @property
     def device(self) -> torch.device:
-        return self.unet.device
+        found: torch.device = self.unet.device
+        return found
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute activations of the U-Net and the vision tower in the backward pass: less memory, more time."""

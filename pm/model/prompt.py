@@ -4,7 +4,7 @@ import re
 import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pm.errors import DataError, RequestError
 
@@ -77,7 +77,7 @@ def mark(text: str, class_word: str) -> Prompt:
     return Prompt(text, found[0], found.span())
 
 
-def class_token_index(tokenizer, prompt: Prompt) -> int:
+def class_token_index(tokenizer: Any, prompt: Prompt) -> int:
     """Index of the class word's last token in the tokenized text, start token included.
 
     Raises:
@@ -96,13 +96,13 @@ def class_token_index(tokenizer, prompt: Prompt) -> int:
     return index
 
 
-def token_count(tokenizer, text: str) -> int:
+def token_count(tokenizer: Any, text: str) -> int:
     """Tokens of `text`, start and end tokens included, before any truncation."""
     with _TOKENIZER:
         return len(tokenizer(text, truncation=False, verbose=False).input_ids)
 
 
-def tokenize(tokenizers: Sequence, texts: Sequence[str]) -> "tuple[Tensor, ...]":
+def tokenize(tokenizers: Sequence[Any], texts: Sequence[str]) -> "tuple[Tensor, ...]":
     """Token ids of every tokenizer, each [B, L] int64, padded and truncated to the tokenizer's length."""
     import torch
 

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
@@ -40,7 +41,7 @@ def labelled_grid(rows: Sequence[GridRow], *, tile: int = 192, title: str = "") 
         raise ValueError("a grid needs at least one image")
     gutter = _GUTTER if left and right else 0
     width = (left + right) * (tile + _GAP) + _GAP + gutter
-    font = ImageFont.load_default(max(11, tile // 13))
+    font = cast(ImageFont.FreeTypeFont, ImageFont.load_default(max(11, tile // 13)))
     line = int(font.size * 1.35)
     columns = max(12, int(width / (font.size * 0.56)))
     captions = [textwrap.wrap(row.caption, columns) for row in rows]
@@ -103,10 +104,10 @@ def _paste(canvas: Image.Image, image: Image.Image, corner: tuple[int, int], til
     factor = tile / max(image.size)
     if factor >= 2:
         factor = int(factor)  # small pictures stay crisp: every pixel becomes a block of the same size
-    size = tuple(max(1, round(v * factor)) for v in image.size)
-    method = Image.NEAREST if factor >= 2 else Image.LANCZOS
-    shown = image.convert("RGB").resize(size, method)
-    canvas.paste(shown, (corner[0] + (tile - size[0]) // 2, corner[1] + (tile - size[1]) // 2))
+    width, height = (max(1, round(v * factor)) for v in image.size)
+    method = Image.Resampling.NEAREST if factor >= 2 else Image.Resampling.LANCZOS
+    shown = image.convert("RGB").resize((width, height), method)
+    canvas.paste(shown, (corner[0] + (tile - width) // 2, corner[1] + (tile - height) // 2))
 
 
 def _write(
@@ -115,7 +116,7 @@ def _write(
     corner: tuple[int, int],
     font: ImageFont.FreeTypeFont,
     line: int,
-    ink,
+    ink: tuple[int, int, int],
 ) -> int:
     """Write lines below each other; returns where the next would start."""
     for i, text in enumerate(lines):

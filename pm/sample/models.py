@@ -166,7 +166,8 @@ class LoadedModels:
         move_base(self.base, device, dtype)
         for adapter in self._adapters.values():
             adapter.conditioner.to(device, dtype)
-            adapter.lora.fused = None
+            if adapter.lora is not None:
+                adapter.lora.fused = None
         return self
 
     def unload_photomaker_adapter(self, adapter_name: str = "photomaker") -> None:

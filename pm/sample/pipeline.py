@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pm.errors import RequestError
 from pm.model.base import decode_latents
+from pm.model.conditioning import Conditioning
 from pm.model.prompt import Prompt, class_token_index, parse_prompt, token_count
 from pm.photo.stored import Preparation
 from pm.sample.adapters import Adapter
@@ -123,8 +124,9 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         """
         for request in requests:
             self.check(request)
-        results: list[Tensor | None] = [None] * len(requests)
-        waiting, owner, sampler = deque(range(len(requests))), {}, self.sampler()
+        results: dict[int, Tensor] = {}
+        owner: dict[int, int] = {}
+        waiting, sampler = deque(range(len(requests))), self.sampler()
         total = sum(request.steps for request in requests)
         with bar("reading prompts and photos", progress, total, "step") as line:
             while waiting or len(sampler):
@@ -139,7 +141,7 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
                     on_step(sampler)
                 for key, latents in sampler.finished().items():
                     results[owner[key]] = latents
-        return results
+        return [results[i] for i in range(len(requests))]
 
     def sampler(self) -> Sampler:
         """An empty set of rows for this model: `add` what `prepare` made, `step`, `decode` what `finished` gives."""
@@ -175,7 +177,7 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         for request in requests:
             self.check(request)
         adapters = [self.adapter(request.adapter) for request in requests]
-        conditioning = [None] * len(requests)
+        conditioning: dict[int, Conditioning] = {}
         for adapter in {id(a): a for a in adapters}.values():
             mine = [i for i, other in enumerate(adapters) if other is adapter]
             prompts = [self._parse(requests[i], adapter) for i in mine]
@@ -185,13 +187,13 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         negatives = {text: negative_text(self.base, text) for text in {r.negative_prompt for r in requests}}
         factor, channels = self.base.vae_scale_factor, self.base.latent_channels
         rows = []
-        for request, adapter, merged in zip(requests, adapters, conditioning, strict=True):
+        for i, (request, adapter) in enumerate(zip(requests, adapters, strict=True)):
             width, height = self.size(request)
             told = request.original_size or (height, width)
             time_ids = self.base.family.time_ids(told, request.crop_corner, (height, width))
             rows.append(
                 Row(
-                    conditioning=with_time_ids(merged, time_ids),
+                    conditioning=with_time_ids(conditioning[i], time_ids),
                     negative=negatives[request.negative_prompt],
                     plan=self.schedule.plan(request.steps, request.eta),
                     guidance=request.guidance,

@@ -111,7 +111,7 @@ def _embeds(adapter: Adapter, requests: Sequence[Request], like: Tensor) -> Tens
         if request.id_embeds is None:
             photos |= {(id(i), id(m)): (i, m) for i, m in _photos(request)}
     place = {key: i for i, key in enumerate(photos)}
-    made = embed_photos(adapter, list(photos.values())) if photos else None
+    made = embed_photos(adapter, list(photos.values())) if photos else like.new_zeros(0)
     parts = []
     for request in requests:
         if request.id_embeds is None:

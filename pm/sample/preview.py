@@ -35,5 +35,5 @@ def preview_image(latents: Tensor, mapping: Tensor, side: int | None = None) -> 
     if side is None:
         return picture
     scale = side / max(picture.size)
-    size = tuple(max(1, round(v * scale)) for v in picture.size)
-    return picture.resize(size, Image.Resampling.BICUBIC)
+    width, height = (max(1, round(v * scale)) for v in picture.size)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)

@@ -17,7 +17,7 @@ def bar(what: str, shown: bool, total: int | None = None, unit: str = "it") -> I
     """
     from tqdm.auto import tqdm
 
-    shape = {} if total is not None else {"bar_format": "{desc}: {elapsed}"}
+    shape: dict[str, Any] = {} if total is not None else {"bar_format": "{desc}: {elapsed}"}
     with tqdm(total=total, desc=what, unit=unit, disable=not shown, **shape) as line:
         ended = threading.Event()
         ticking = threading.Thread(target=_tick, args=(line, ended), daemon=True)

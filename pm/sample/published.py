@@ -61,7 +61,7 @@ class PublishedInterface:
     _quiet = False
 
     def __call__(
-        self,
+        self: Any,
         prompt: str | Sequence[str],
         input_id_images: Any = None,
         negative_prompt: str | Sequence[str | None] | None = None,
@@ -90,7 +90,7 @@ class PublishedInterface:
         batch_size: int = 8,
         adapter: str | None = None,
         return_dict: bool = True,
-    ):
+    ) -> Any:
         """Images of prompts; returns diffusers' `StableDiffusionXLPipelineOutput`. Arguments: see the class.
 
         Raises:
@@ -107,8 +107,8 @@ class PublishedInterface:
         people = photos_of(input_id_images, len(prompts), ready)
         each = self._each_prompt(prompts, people, negative_prompt, id_weights, class_word, adapter)
         width, height = (self.base.resolution if side is None else side for side in (width, height))
-        settings = {"steps": num_inference_steps, "guidance": guidance_scale, "eta": eta, "adapter": adapter}
-        settings |= {"width": width, "height": height, "crop_corner": crops_coords_top_left}
+        settings: dict[str, Any] = {"steps": num_inference_steps, "guidance": guidance_scale, "eta": eta}
+        settings |= {"width": width, "height": height, "crop_corner": crops_coords_top_left, "adapter": adapter}
         settings |= {"merge_step": merge_step_of(start_merge_step, num_inference_steps), "original_size": original_size}
         repeated = [fields for fields in each for _ in range(num_images_per_prompt)]
         noise = self._noise(len(repeated), width, height, generator, seed, latents)
@@ -117,12 +117,18 @@ class PublishedInterface:
         images = self._output(self.latents(requests, batch_size, not self._quiet, on_step), output_type)
         if not return_dict:
             return (images,)
-        from diffusers.pipelines.stable_diffusion_xl import StableDiffusionXLPipelineOutput
+        from diffusers.pipelines.stable_diffusion_xl.pipeline_output import StableDiffusionXLPipelineOutput
 
         return StableDiffusionXLPipelineOutput(images=images)
 
     def _each_prompt(
-        self, prompts: list[str], people: list[PromptPhotos], negatives: Any, weights: Any, word: str | None, adapter
+        self: Any,
+        prompts: list[str],
+        people: list[PromptPhotos],
+        negatives: Any,
+        weights: Any,
+        word: str | None,
+        adapter: Any,
     ) -> list[dict[str, Any]]:
         """The fields of `Request` that differ between prompts."""
         count = len(prompts)
@@ -149,7 +155,7 @@ class PublishedInterface:
             for text, photos, own, negative in zip(prompts, people, weights, negatives, strict=True)
         ]
 
-    def _with_class_word(self, prompt: str, word: str | None, adapter: str | None) -> str:
+    def _with_class_word(self: Any, prompt: str, word: str | None, adapter: str | None) -> str:
         trigger = self.trigger_word_of(adapter)
         if trigger is None:
             return prompt
@@ -164,7 +170,7 @@ class PublishedInterface:
         return f"{parsed.text[:start]}{word} {trigger}{parsed.text[end:]}"
 
     def _noise(
-        self, count: int, width: int, height: int, generator: Any, seed: int | None, latents: Tensor | None
+        self: Any, count: int, width: int, height: int, generator: Any, seed: int | None, latents: Tensor | None
     ) -> list[dict[str, Any]]:
         """Where each image's noise comes from: fields of `Request`. Drawn as diffusers draws it, unless by seed."""
         if seed is not None:
@@ -191,7 +197,7 @@ class PublishedInterface:
             latents = _drawn((count, *shape), generator, dtype)
         return [{"noise": latents[i], "generator": generator[i] if many else generator} for i in range(count)]
 
-    def _on_step(self, legacy, every: int, modern) -> Callable[[Sampler], None] | None:
+    def _on_step(self, legacy: Any, every: int, modern: Any) -> Callable[[Sampler], None] | None:
         if legacy is None and modern is None:
             return None
 
@@ -206,7 +212,7 @@ class PublishedInterface:
 
         return call
 
-    def _output(self, latents: list[Tensor], kind: str) -> Any:
+    def _output(self: Any, latents: list[Tensor], kind: str) -> Any:
         if kind == "pil":
             return [self.decode(one) for one in latents]
         if kind == "latent":
@@ -215,35 +221,35 @@ class PublishedInterface:
         return pixels if kind == "pt" else pixels.permute(0, 2, 3, 1).cpu().numpy()
 
     @property
-    def device(self) -> torch.device:
+    def device(self: Any) -> torch.device:
         return self.base.unet.device
 
     @property
-    def dtype(self) -> torch.dtype:
+    def dtype(self: Any) -> torch.dtype:
         return self.base.unet.dtype
 
     @property
-    def unet(self) -> nn.Module:
+    def unet(self: Any) -> nn.Module:
         return self.base.unet
 
     @property
-    def vae(self) -> nn.Module:
+    def vae(self: Any) -> nn.Module:
         return self.base.vae
 
     @property
-    def id_encoder(self) -> nn.Module:
+    def id_encoder(self: Any) -> nn.Module:
         """The default adapter's."""
         return self.photomaker.id_encoder
 
     @property
-    def scheduler(self) -> Any:
+    def scheduler(self: Any) -> Any:
         """A diffusers scheduler with our settings; assign a DDIMScheduler or an EulerDiscreteScheduler to change it."""
         import diffusers
 
         return getattr(diffusers, self.schedule.choice.scheduler).from_config(self.schedule.config)
 
     @scheduler.setter
-    def scheduler(self, value: Any) -> None:
+    def scheduler(self: Any, value: Any) -> None:
         choice = schedule_like(type(value).__name__)
         if choice is None:
             raise ConfigError(f"scheduler {type(value).__name__} is not supported; use {' or '.join(schedules())}")

@@ -1,5 +1,6 @@
 """From a configuration to portraits on disk."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -104,20 +105,25 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     """`auto` is bfloat16 on a GPU and float32 on the CPU, where half precision is slower."""
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return getattr(torch, name)
+    found: torch.dtype = getattr(torch, name)
+    return found
 
 
 def _note_masks(pipeline: PhotoMakerPipeline, references: list[Reference]) -> None:
     """Say so when photos are not prepared as the adapter knows them; it works all the same, less well."""
-    bare = [reference.path.name for reference in references if reference.mask is None]
+    bare = _names([reference for reference in references if reference.mask is None])
     if bare and pipeline.meta and "mask" in pipeline.meta.crop_mode:
         print(f"note: {', '.join(bare)} have no mask, but the adapter was trained with them; leave out preprocess=none")
+
+
+def _names(references: Sequence[Reference]) -> list[str]:
+    return [reference.path.name for reference in references if reference.path is not None]
 
 
 def _request(config: GenerateConfig, references: list[Reference], weights: list[float] | None, seed: int) -> Request:
     return request_of(
         config.sampler,
-        config.prompt,
+        config.prompt or "",
         id_images=[reference.image for reference in references],
         masks=[reference.mask for reference in references],
         weights=weights,
@@ -134,7 +140,9 @@ def _about(config: GenerateConfig, references: list[Reference], weights: list[fl
         "negative_prompt": sampler.negative_prompt,
         "adapter": config.adapter or "none",
         "base": config.base.path,
-        "id_images": ", ".join(reference.path.name for reference in references),
+        "id_images": ", ".join(_names(references)),
+        "weights": ", ".join(map(str, weights)) if weights else "1",
+        "schedule": sampler.schedule.name,
         "steps": sampler.steps,
         "guidance": sampler.guidance,
         "merge_step": sampler.merge_step,

@@ -5,9 +5,10 @@ Batch generation, evaluation and the server are this one loop: rows join and lea
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pm.errors import PmError, RequestError
 from pm.model.conditioning import Conditioning, TextFeatures
@@ -71,9 +72,7 @@ class Advance:
 class Sampler:
     """Rows that advance together, one U-Net call a step for all that have the same latent size and adapter."""
 
-    def __init__(
-        self, unet: nn.Module, predict: Predict, switch: LoraSwitch | None = None, *, isolate: bool = True
-    ) -> None:
+    def __init__(self, unet: Any, predict: Predict, switch: LoraSwitch | None = None, *, isolate: bool = True) -> None:
         """`predict`: one call of `unet`, as its family makes it. `switch`: needed for rows with a `lora`.
 
         `isolate`: a U-Net call that raises is repeated row by row, and `step` does not raise. Not for a model whose

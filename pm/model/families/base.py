@@ -112,7 +112,7 @@ class Family(Choice, group="family", package="pm.model.families"):
         except (OSError, ValueError, TypeError) as error:
             raise unreadable(folder, error) from error
 
-    def encode(self, encoders: Sequence[nn.Module], input_ids: Sequence[Tensor]) -> TextFeatures:
+    def encode(self, encoders: Sequence[Any], input_ids: Sequence[Tensor]) -> TextFeatures:
         """Text features of token ids, one [B, L] int64 tensor for each encoder."""
         raise NotImplementedError
 
@@ -145,7 +145,7 @@ class Family(Choice, group="family", package="pm.model.families"):
         return None
 
     def predict(
-        self, unet: nn.Module, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, max_tokens: int
+        self, unet: Any, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, max_tokens: int
     ) -> Tensor:
         """One call of the U-Net, with or without an adapter in it: [B, C, h, w] at timesteps [B] to [B, C, h, w].
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pm.model.families.base import Family, is_pipeline
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from pm.model.conditioning import TextFeatures
 
@@ -35,7 +35,7 @@ class StableDiffusion(Family):
         named = str(index.get("_class_name", "")).startswith("StableDiffusion")  # others have these parts, too
         return named and is_pipeline(index, has=(*self.parts, *self.tokenizers), lacks=others)
 
-    def encode(self, encoders: Sequence[nn.Module], input_ids: Sequence[Tensor]) -> TextFeatures:
+    def encode(self, encoders: Sequence[Any], input_ids: Sequence[Tensor]) -> TextFeatures:
         from pm.model.conditioning import TextFeatures
 
         states = encoders[0](input_ids[0].to(encoders[0].device)).last_hidden_state

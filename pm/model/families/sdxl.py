@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pm.model.families.base import BaseShapes, Family, is_pipeline
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from pm.model.conditioning import Conditioning, TextFeatures
 
@@ -36,7 +36,7 @@ class StableDiffusionXL(Family):
         pooled = int(configs[self.text_encoders[1]]["projection_dim"])
         return replace(super().shapes(configs), pooled_width=pooled)
 
-    def encode(self, encoders: Sequence[nn.Module], input_ids: Sequence[Tensor]) -> TextFeatures:
+    def encode(self, encoders: Sequence[Any], input_ids: Sequence[Tensor]) -> TextFeatures:
         import torch
 
         from pm.model.conditioning import TextFeatures

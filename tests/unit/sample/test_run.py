@@ -75,7 +75,7 @@ def test_numbered_pictures_and_one_grid_that_say_how_they_were_made(config):
         assert image.size == (32, 32)
         assert image.text["prompt"] == config.prompt and image.text["seed"] == "7"
         assert image.text["adapter"] == config.adapter and image.text["id_images"] == "0.png, 1.png"
-        assert image.text["merge_step"] == "1"
+        assert (image.text["merge_step"], image.text["schedule"], image.text["weights"]) == ("1", "euler", "1")
     with Image.open(folder / "grid.png") as image:
         assert image.width > 5 * 192
 
