@@ -8,7 +8,12 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
 
 from pm.errors import CheckpointError, ConfigError
 from pm.resources import resource
@@ -28,7 +33,8 @@ def run(config: ServeConfig) -> None:
     begin = time.monotonic()
     check(config)
     try:
-        start(config)
+        with _alive() as say:
+            start(config, say)
     except KeyboardInterrupt:
         sys.exit("stopped before it was ready")
     print(greeting(config, time.monotonic() - begin), flush=True)
@@ -42,6 +48,21 @@ def run(config: ServeConfig) -> None:
         stop()
     except KeyboardInterrupt:
         sys.exit("stopped at once")
+
+
+@contextmanager
+def _alive() -> Iterator[Callable[[str], None]]:
+    """Say what is being done: on a terminal in one line that moves, elsewhere in a line for each step."""
+    console = Console(stderr=True)
+    with console.status("starting") as line:
+
+        def say(text: str) -> None:
+            if console.is_terminal:
+                line.update(f"{escape(text)} ...")
+            else:
+                print(f"{text} ...", file=sys.stderr, flush=True)
+
+        yield say
 
 
 def check(config: ServeConfig) -> None:
@@ -63,8 +84,12 @@ def check(config: ServeConfig) -> None:
     _check_port(config.http.host, config.http.port)
 
 
-def start(config: ServeConfig) -> None:
-    """Start Ray, its proxy and the application; returns when requests are served."""
+def start(config: ServeConfig, say: Callable[[str], None] = lambda text: None) -> None:
+    """Start Ray, its proxy and the application; returns when requests are served.
+
+    Args:
+        say: called with what is being done.
+    """
     from ray import serve
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
@@ -73,10 +98,12 @@ def start(config: ServeConfig) -> None:
     from serving.app import NAME, deploy
 
     own = {} if os.environ.get("RAY_ADDRESS") else {"_metrics_export_port": config.http.metrics_port or None}
+    say("starting Ray")
     ray_init(**own)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # Serve's lines in this process
     # Our own line of every request says more than Serve's, and nothing private.
     quiet = LoggingConfig(log_level=logging.WARNING, enable_access_log=False)
+    say(f"starting the proxy on port {config.http.port}")
     serve.start(
         http_options=HTTPOptions(
             host=config.http.host,
@@ -86,6 +113,7 @@ def start(config: ServeConfig) -> None:
         ),
         logging_config=quiet,
     )
+    say(f"loading the base {config.base.path} and {len(config.adapters)} adapter(s)")
     try:
         serve.run(deploy(config), name=NAME, logging_config=quiet)
     except BaseException as error:

@@ -9,10 +9,11 @@ from pm.track.base import RunInfo, TrackerChoice, start
 def record(choice: TrackerChoice, output: Path, rows: list[ReportRow]) -> None:
     """Log `rows` and `output/grid.png` as one run named after the output folder; an outage is reported, not raised."""
     tracker = start(choice, output, RunInfo(f"evaluate-{output.name}", "evaluate", {}), print)
+    # The picture names a step, 0, and wandb drops what names an earlier one than it has: a table alone is a step too.
+    tracker.picture("grid", output / "grid.png", 0)
     columns, values = ["name", *rows[0].scores, "seconds_per_image"], []
     for row in rows:
         means = [None if score is None else score.mean for score in row.scores.values()]
         values.append([row.name, *means, row.seconds_per_image])
     tracker.table("report", columns, values)
-    tracker.picture("grid", output / "grid.png", 0)
     tracker.finish({})

@@ -108,3 +108,12 @@ def test_greeting_can_be_pasted(config):
     compile(python, "example", "exec")
     quoted = [part for part in text.replace("@", '"').split('"') if part.endswith(".png") and os.sep in part]
     assert len(quoted) == 2 and all(Path(path).is_file() for path in quoted)
+
+
+def test_the_start_says_what_it_does_in_a_line_each_where_nothing_can_move(capsys):
+    from serving.run import _alive
+
+    with _alive() as say:
+        say("starting Ray")
+        say("loading [a] base")
+    assert capsys.readouterr().err.split("\n") == ["starting Ray ...", "loading [a] base ...", ""]

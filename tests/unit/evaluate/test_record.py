@@ -9,11 +9,14 @@ from pm.track.base import Tracker, TrackerChoice
 class Kept(Tracker):
     def __init__(self):
         self.tables, self.pictures = {}, {}
+        self.order = []
 
     def table(self, name, columns, rows):
+        self.order.append(name)
         self.tables[name] = (columns, rows)
 
     def picture(self, name, path, step):
+        self.order.append(name)
         self.pictures[name] = path
 
 
@@ -32,4 +35,5 @@ def test_the_tracker_gets_every_row_and_the_picture(tmp_path):
     columns, values = KEPT.tables["report"]
     assert columns == ["name", "identity", "prompt", "diversity", "seconds_per_image"]
     assert values == [["a", 1.0, 1.0, 0.0, 2.0], ["b", 1.0, 1.0, 0.0, None]]
+    assert KEPT.order == ["grid", "report"]  # wandb would drop a picture of step 0 after the table
     assert KEPT.pictures == {"grid": tmp_path / "grid.png"}
