@@ -16,7 +16,7 @@ SCHEMA_VERSION = 2  # 2 added columns, features in bfloat16 and the noted remova
 READABLE_VERSIONS = (1, 2)
 META_FILE, INDEX_FILE, REJECTS_FILE = "dataset.json", "index.parquet", "rejects.parquet"
 FORGET, PLAN = "_forget", "plan.json"  # where changed files are made, and what is decided: `pm.data.dataset.swap`
-REDO = "_redo"  # where a dataset is made anew with other settings
+REDO = "_redo"  # where a dataset is made again with other settings
 
 PIXELS_AND_FEATURES = ("id_crop", "vae_mean", "vae_logvar", "text_embeds", "pooled") + (
     "repeat_embeds",

@@ -60,7 +60,7 @@ class Removal:
 def forget(output: str | Path, key: str) -> Removal:
     """Remove the person named `key`, or the photos whose sha256 is `key` (its first 12 digits or more are enough).
 
-    Their rows go, rejected ones too; the index, the counts and the picture are made anew; `dataset.json` notes when and
+    Their rows go, rejected ones too; index, counts and picture are made again; `dataset.json` notes when and
     how many, and of a person only the hash of the name.
 
     Raises:

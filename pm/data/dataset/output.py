@@ -1,7 +1,7 @@
 """The output folder: whose it is, and what has to be done in it for the settings asked for.
 
 An unfinished dataset is resumed. Where settings have changed, it resumes from the last stage that they do not affect. A
-finished one is made anew in `_redo/` inside its folder, and stays until the new one is whole.
+finished one is made again in `_redo/` inside its folder, and stays until the new one is complete.
 """
 
 import contextlib
