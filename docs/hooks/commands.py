@@ -13,12 +13,12 @@ MARK = "<!-- commands -->"
 
 def table() -> str:
     """Markdown: each command, what it does, and an example where its module has one."""
-    sys.path.insert(0, str(ROOT))  # the program's own module needs nothing but Python
+    sys.path.insert(0, str(ROOT))  # that module needs nothing but Python
     try:
-        program = importlib.import_module("pipelines._photomaker")
+        found = importlib.import_module("pipelines._commands").commands()
     finally:
         sys.path.remove(str(ROOT))
-    rows = [f"| `{name}` | {what} | {_example(name)} |" for name, what in program.commands().items()]
+    rows = [f"| `{name}` | {what} | {_example(name)} |" for name, what in found.items()]
     return "\n".join(["| command | what it does | for example |", "|---|---|---|", *rows])
 
 
