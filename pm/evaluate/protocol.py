@@ -27,7 +27,7 @@ class Reader(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class ReportRow:
-    """One line of the report. `images` is [trial][image], uint8 [S, S, 3]."""
+    """One line of the report. `images`: a list for each trial, of uint8 [S, S, 3]."""
 
     name: str
     scores: dict[str, Interval | None]  # by metric, in the order of the configuration

@@ -175,6 +175,10 @@ def faults(docstring: str) -> list[str]:
             section = line.rstrip(":") if line.rstrip() in ("Args:", "Raises:", "Attributes:") else ""
             if re.match(r"(Args|Raises|Returns|Yields): \S", line):
                 found.append(f"{line!r}: what follows a section's name starts on a new line")
+        if re.search(r"\][\[(][a-z]", re.sub("`[^`]*`", "", line)):
+            found.append(
+                f"{line.strip()!r}: Markdown takes `][` for a link to another page; quote it, or say it in words"
+            )
         elif section and re.match(r" {4}\S", line) and not re.match(r" {4}[*\w.]+( \([^)]*\))?: ", line):
             found.append(f"{line.strip()!r}: one name, a colon and a description, please")
     return found
@@ -187,5 +191,5 @@ def test_docstrings_can_be_shown(path):
 
 def test_faults_of_docstrings_are_found():
     assert faults("Do.\n\nArgs:\n    a, b: both.\n") and faults("Do.\n\nRaises:\n    ConfigError\n")
-    assert faults("Do.\n\nReturns: a number.\n")
+    assert faults("Do.\n\nReturns: a number.\n") and faults("Images [trial][image].") and not faults("`a[b][c]`")
     assert not faults("Do.\n\nArgs:\n    a: one,\n        or two.\n    *rest: more.\n\nReturns:\n    A number.\n")

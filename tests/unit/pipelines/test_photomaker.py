@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines._commands import OTHERS, commands
 from pipelines._completion import main as completion
 from pipelines._completion import words
-from pipelines._commands import OTHERS, commands
 from pipelines._photomaker import main
 
 COMMANDS = [name for name in commands() if name not in OTHERS]
