@@ -80,7 +80,9 @@ def check(config: ServeConfig) -> None:
     fingerprint(config.base)
     for name, file in config.adapters.items():
         if not Path(file).expanduser().is_file():
-            raise CheckpointError(f"adapters.{name}={file} is not a file; train one, or give another")
+            raise CheckpointError(
+                f"adapters.{name}={Path(file).expanduser().absolute()} is not a file; train one, or give another"
+            )
     _check_port(config.http.host, config.http.port)
 
 

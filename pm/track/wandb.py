@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 from urllib.parse import urlparse
 
 from pm.errors import reason
+from pm.files import write_text
 from pm.track.base import RunInfo, Tracker, TrackerChoice
 
 ID_FILE = ".wandb-id"
@@ -110,7 +111,7 @@ def _identity(folder: Path) -> str:
     """The id that a resumed training run keeps."""
     path = folder / ID_FILE
     if not path.exists():
-        path.write_text(secrets.token_hex(4))
+        write_text(path, secrets.token_hex(4))
     return path.read_text()
 
 

@@ -54,7 +54,7 @@ class KeyFile:
                 self.keys = read_keys(self.path)
                 self._version = version
         except OSError as error:
-            raise ConfigError(f"keys.file={self.path} cannot be read ({error.strerror})") from error
+            raise ConfigError(f"keys.file={self.path.absolute()} cannot be read ({error.strerror})") from error
 
     def find(self, key: str) -> str | None:
         """The name of a key; takes the same time whichever is wrong, and wherever."""

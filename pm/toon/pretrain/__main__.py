@@ -8,6 +8,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+from pm.files import write_json, write_text
 from pm.resources import resource
 from pm.toon import base
 from pm.toon.corpus import people_of, render_corpus
@@ -37,7 +38,7 @@ def main() -> None:
         raise SystemExit(
             f"error: {args.work} holds a pre-training with other settings; use another --work or remove it"
         )
-    recorded.write_text(wanted)
+    write_text(recorded, wanted)
 
     corpus = render_corpus(people_of("train"), settings.photos_each, settings.seed, resolution, args.work / "train.npz")
     unseen = render_corpus(people_of("eval"), 4, settings.seed + 1, resolution, args.work / "eval.npz")
@@ -61,7 +62,7 @@ def main() -> None:
     report["unet_loss"] = train_unet(parts, corpus, settings, args.work)
     base.write_parts(parts, args.out)
     report["align_loss"] = train_id_encoder(parts, corpus, settings, args.out, args.work)
-    (args.out / "pretrain.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_json(args.out / "pretrain.json", report, indent=2)
     print(f"wrote the toon base to {args.out}")
 
 

@@ -1,6 +1,5 @@
 """The one optimisation loop of pre-training: seeded per step, resumable, with a progress bar."""
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pm.files import open_atomic
+from pm.files import open_atomic, write_json
 
 SAVE_SECONDS = 60.0
 
@@ -72,7 +71,7 @@ def fit(
         modules.load_state_dict(average)
     modules.eval()
     final = {k: sum(r[k] for r in tail) / len(tail) for k in (tail[0] if tail else ())}
-    (work / f"{name}.json").write_text(json.dumps(final))
+    write_json(work / f"{name}.json", final)
     return final
 
 
