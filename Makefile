@@ -30,6 +30,7 @@ serve: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
 
 unit: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/unit
