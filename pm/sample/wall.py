@@ -60,8 +60,8 @@ def people_on_wall(image: Image.Image) -> list[Image.Image]:
 def _small(image: Image.Image) -> np.ndarray:
     """int16 [H, W, 3], sides at most `_SIDE`; nearest pixels, so that no colours mix."""
     scale = min(1.0, _SIDE / max(image.size))
-    size = tuple(max(1, round(v * scale)) for v in image.size)
-    return np.asarray(image.convert("RGB").resize(size, Image.Resampling.NEAREST)).astype(np.int16)
+    width, height = (max(1, round(v * scale)) for v in image.size)
+    return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.NEAREST)).astype(np.int16)
 
 
 def _border(pixels: np.ndarray) -> np.ndarray:
