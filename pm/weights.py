@@ -16,6 +16,11 @@ _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # protocol 2 to
 _HEADER_BYTES = 100_000_000  # safetensors' own limit
 
 
+def is_pickle(file: str | Path) -> bool:
+    """Whether a file is read as a pickle of plain tensors, by its name."""
+    return Path(file).suffix in (".bin", ".pt", ".pth")
+
+
 def check_weights(file: str | Path, *, plain_pickle: bool = False) -> None:
     """Refuse a file that cannot be the weights its name promises.
 

@@ -21,7 +21,7 @@ from pm.model.compose.stacked import Stacked
 from pm.model.config import AdapterConfig, Merge
 from pm.model.id_encoder import PUBLISHED_VISION
 from pm.model.lora import lora_shape, normalise_lora
-from pm.weights import check_weights
+from pm.weights import check_weights, is_pickle
 
 ID_PREFIX, LORA_PREFIX = "id_encoder.", "lora_weights."
 FORMAT = "photomaker-adapter-1"
@@ -117,7 +117,7 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[str, tuple[dict[str, 
     file = Path(source).expanduser()
     if not file.is_file():
         raise CheckpointError(f"adapter {source} does not exist; give an adapter.safetensors or a published .bin file")
-    pickled = file.suffix in (".bin", ".pt", ".pth")
+    pickled = is_pickle(file)
     check_weights(file, plain_pickle=pickled)
     return str(source), _read_bin(file) if pickled else _read_safetensors(file)
 

@@ -19,6 +19,7 @@ from pm.sample.config import usual_merge_fraction
 from pm.sample.request import BASE
 from pm.sample.schedule import Schedule
 from pm.sample.schedules.base import ScheduleChoice
+from pm.weights import check_weights, is_pickle
 
 
 class LoadedModels:
@@ -99,7 +100,9 @@ class LoadedModels:
         """
         if not use_safetensors:
             raise CheckpointError("use_safetensors=False would read pickled weights, which can run code; convert them")
-        file = None if adapter is None else find_adapter(adapter, None, "")  # a wrong path shall not cost minutes
+        file = None if adapter is None else find_adapter(adapter, None, "")  # a wrong file shall not cost minutes
+        if file is not None:
+            check_weights(file, plain_pickle=is_pickle(file))
         loaded = load_base(base, vision_path=vision_path, family=family, device=device, dtype=torch_dtype or dtype)
         for module in (loaded.unet, loaded.vae):
             module.to(memory_format=torch.channels_last)
