@@ -35,6 +35,9 @@ class Choice:
 
     def __init_subclass__(cls, *, group: str | None = None, package: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if taken := {"group", "package"} & vars(cls).get("__annotations__", {}).keys():
+            # The kind's own value would silently be the field's default.
+            raise TypeError(f"{cls.__name__}.{min(taken)}: this name belongs to the kind of parts; give another")
         if group is not None and package is not None:
             cls.group, cls.package = group, package
 

@@ -114,3 +114,9 @@ def test_a_file_may_choose_what_is_ours_installed_or_imported(kind, monkeypatch)
 def test_a_module_that_cannot_be_imported_is_said():
     with pytest.raises(ConfigError, match=r"modules=no.such.module cannot be imported .*is its folder on PYTHONPATH"):
         import_modules(["no.such.module"])
+
+
+@pytest.mark.parametrize("name", ["group", "package"])
+def test_a_setting_cannot_have_the_name_of_what_the_kind_declares(kind, name):
+    with pytest.raises(TypeError, match=f"Star.{name}: this name belongs to the kind"):
+        type("Star", (kind,), {"__annotations__": {name: str}})
