@@ -8,7 +8,7 @@ import logging
 import psutil
 import pytest
 from starlette.requests import Request
-from support.requests import PROMPT, photo
+from support.api import PROMPT, photo
 
 from serving.errors import ApiError
 from serving.http.keys import Key, KeyFile, hash_key, write_keys

@@ -7,8 +7,8 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from support.api import PROMPT, photo
 from support.faces import astronaut
-from support.requests import PROMPT, photo
 
 from serving.http.photos import decode
 from serving.jobs import Job

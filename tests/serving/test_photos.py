@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from support.requests import photo
+from support.api import photo
 
 from pm.photo.pixels import register_heif
 from serving.config import load

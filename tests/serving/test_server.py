@@ -13,7 +13,7 @@ import numpy as np
 import openai
 import pytest
 from PIL import Image
-from support.requests import PROMPT, photo
+from support.api import PROMPT, photo
 
 
 @pytest.fixture
