@@ -20,7 +20,8 @@ from pm.train.run.workers import run_worker
 
 pytestmark = pytest.mark.timeout(900)
 # Eight passes of one sample: steps that last while nodes come and go. Of one worker DeepSpeed is not used.
-SETTINGS = {"engine__name": "zero2", "train__batch_size": 8, "train__micro_batch_size": 1, "train__ema_decay": 0.9}
+ZERO2 = {"name": "zero", "stage": 2, "deepspeed": {}}
+SETTINGS = {"engine": ZERO2, "train__batch_size": 8, "train__micro_batch_size": 1, "train__ema_decay": 0.9}
 SETTINGS |= {"train__lr_lora": 1e-3, "train__lr_id_encoder": 1e-3}
 
 
