@@ -10,6 +10,7 @@ from pipelines._command_line import as_typed
 from pipelines._entry import entry, was_given
 from pipelines._sweep import run_cell, run_name
 from pm.config import from_mapping
+from pm.data.records import require_dataset
 from pm.train.run.config import RunConfig
 
 # Keys of the command line alone: short names for what is in `adapter` and `dataset`, and where things are.
@@ -20,6 +21,10 @@ ALIASES = {"merge": None, "data": str, "draw": int, "wild": str, "storage_path":
 def main(cfg: dict) -> None:
     fields = {k: v for k, v in cfg.items() if k not in ALIASES}
     config = from_mapping(RunConfig, fields | {"dataset": cfg["data"]})
+    # Only into the experiment's own place: a folder that was named and is not there is a mistake.
+    drawn = cfg["draw"] and not was_given("data")
+    if not drawn:
+        require_dataset(config.dataset)
 
     print(f"{run_name(cfg)}: starting Ray ...", file=sys.stderr, flush=True)  # importing it takes seconds
     from pm.ray_env import ray_init
@@ -27,8 +32,7 @@ def main(cfg: dict) -> None:
     from pm.train.run.storage import folders
 
     ray_init(log_to_driver=config.workers.logs)
-    # Only into the experiment's own place: a folder that was named and is not there is a mistake.
-    if cfg["draw"] and not was_given("data") and not Path(cfg["data"], "dataset.json").exists():
+    if drawn and not Path(cfg["data"], "dataset.json").exists():
         draw(cfg)
     run_dir, storage = folders(cfg["storage_path"], run_name(cfg))
     launch(config, run_dir, cfg, storage)

@@ -168,6 +168,19 @@ def rejects_table(photos: Sequence[Photo]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=REJECTS_SCHEMA)
 
 
+def require_dataset(path: str | Path) -> None:
+    """Say that a folder is missing before anything slow is started for it.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if not Path(path).is_dir():
+        raise DataError(
+            f"dataset {Path(path).absolute()} does not exist; make it with photomaker preprocess "
+            f"output={path}, or give another folder"
+        )
+
+
 def read_meta(path: str | Path, *, removing: bool = False) -> dict[str, Any]:
     """`dataset.json` of a finished dataset.
 

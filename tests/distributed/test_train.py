@@ -159,7 +159,7 @@ def test_engines_agree(ray_session, dataset, tiny_base, tmp_path):
 
 
 def test_what_cannot_work_is_said_before_any_worker_starts(ray_session, dataset, tiny_base, tmp_path):
-    with pytest.raises(DataError, match=r"nowhere does not exist; run pipelines/preprocess.py first"):
+    with pytest.raises(DataError, match=r"nowhere does not exist; make it with photomaker preprocess"):
         launch(run_config(tmp_path / "nowhere", tiny_base), tmp_path / "run", {})
     other = tmp_path / "other"
     shutil.copytree(dataset, other)

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from pm.data.dataset.reader import IdentityDataset
-from pm.errors import ConfigError, DataError
+from pm.data.records import require_dataset
+from pm.errors import ConfigError
 from pm.files import write_text, writing
 from pm.model.base_sizes import fingerprint
 from pm.train.checkpoint import check_origin, newest_complete, read_meta
@@ -48,10 +49,7 @@ def check_dataset(config: RunConfig) -> IdentityDataset:
     """
     from pm.train.run.workers import samples_config
 
-    if not Path(config.dataset).is_dir():
-        raise DataError(
-            f"dataset {config.dataset} does not exist; run pipelines/preprocess.py first: output={config.dataset}"
-        )
+    require_dataset(config.dataset)
     return IdentityDataset(
         config.dataset, samples_config(config.train), base_fingerprint=fingerprint(config.base), cache_mb=1
     )

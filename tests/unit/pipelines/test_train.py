@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from pipelines import train
-from pm.errors import DataError
 
 
 @pytest.fixture
@@ -16,11 +15,11 @@ def typed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("pm.ray_env.ray_init", lambda **_: None)
     monkeypatch.setattr("pipelines.train.draw", lambda cfg: runs.append(("draw", cfg["data"])))
+    for given in ("some/data", "x"):
+        (tmp_path / given).mkdir(parents=True)
     runs = []
 
     def launch(config, run_dir, settings, storage):
-        if config.dataset == "missing":
-            raise DataError(f"dataset {os.path.abspath(config.dataset)} does not exist")
         runs.append((str(run_dir), config, os.getcwd()))
 
     monkeypatch.setattr("pm.train.run.launch.launch", launch)
