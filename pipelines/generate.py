@@ -17,7 +17,7 @@ def main(cfg: dict) -> None:
     from pm.sample.run import generate
 
     folder = generate(config)
-    print(f"{config.images} images and grid.png in {Path(folder).absolute()}")
+    print(f"{config.images} image{'s' * (config.images != 1)} and grid.png in {Path(folder).absolute()}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 
+from pm.errors import ConfigError
 from pm.resources import checkout
 
 
@@ -22,6 +23,9 @@ def ray_init(**overrides: Any) -> None:
     """Start a local Ray, or join the cluster that `RAY_ADDRESS` (or `ray job submit`) names; does nothing if connected.
 
     Workers find the modules that this process finds, are silent unless something is wrong, and never phone home.
+
+    Raises:
+        ConfigError: this machine is too busy for Ray to start.
     """
     if ray.is_initialized():
         return
@@ -49,6 +53,13 @@ def ray_init(**overrides: Any) -> None:
         if callable(before):
             before(signal.SIGTERM, None)
         raise
+    except Exception as error:
+        if "timed out during startup" not in str(error):  # Ray has no type of its own for it
+            raise
+        raise ConfigError(
+            "Ray did not start in time: this machine is too busy, or short of memory; free some of it and run the same "
+            "command again, or join a running Ray with RAY_ADDRESS"
+        ) from error
     if callable(before) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # Ray puts its own in place, which ends this process without a word
 

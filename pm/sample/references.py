@@ -65,7 +65,8 @@ def find_references(places: Sequence[str]) -> list[Path]:
             matches = (Path(match) for match in glob.glob(str(path), recursive=True))
             photos = sorted(p for p in matches if p.suffix.lower() in PHOTO_SUFFIXES)
         if not photos:
-            raise RequestError(f"id_images: no photo at {place}; give files, a folder or a pattern such as 'me/*.jpg'")
+            where = f"in the folder {path.absolute()}" if path.is_dir() else f"at {path.absolute()}"
+            raise RequestError(f"id_images: no photo {where}; give files, a folder or a pattern such as 'me/*.jpg'")
         found += photos
     return found
 

@@ -67,8 +67,8 @@ def find_checkpoint(path: Path, pick: Literal["newest", "best"]) -> Path:
     found = newest_complete(root) if pick == "newest" else best_complete(root)
     if found is None:
         raise CheckpointError(
-            f"no complete checkpoint at {path}; give a run's folder, a folder step-... in its {CHECKPOINTS}/, or an "
-            "adapter.safetensors"
+            f"no complete checkpoint at {Path(path).absolute()}; give a run's folder, a folder step-... in its "
+            f"{CHECKPOINTS}/, or an adapter.safetensors"
         )
     return found
 

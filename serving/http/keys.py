@@ -112,6 +112,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         keys = read_keys(options.file) if options.file.exists() else {}
         if options.action == "list":
+            if not keys:
+                print(f"no keys in {options.file.absolute()}; {_MAKE}")
             for name, key in keys.items():
                 print(f"{name}: images_per_minute={key.images_per_minute} concurrent_images={key.concurrent_images}")
             return

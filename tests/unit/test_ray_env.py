@@ -5,6 +5,10 @@ import subprocess
 import sys
 import sysconfig
 
+import pytest
+
+from pm import ray_env
+from pm.errors import ConfigError
 from pm.ray_env import module_folders, without_restart_warning
 from pm.resources import checkout
 
@@ -38,3 +42,14 @@ def test_one_frightening_line_of_rays_core_is_kept_off_the_terminal_and_no_other
         print("of Python", file=sys.__stderr__, flush=True)
     os.write(2, b"after\n")
     assert capfd.readouterr().err.splitlines() == ["real trouble", "of Python", "after"]
+
+
+def test_a_machine_too_busy_for_ray_is_one_line(monkeypatch):
+    def slow(**_):
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.setenv("RAY_ADDRESS", "anywhere")  # this process keeps its PYTHONPATH
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", slow)
+    with pytest.raises(ConfigError, match="Ray did not start in time: .* run the same command again"):
+        ray_env.ray_init()

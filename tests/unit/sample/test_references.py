@@ -45,8 +45,11 @@ def test_files_folders_and_patterns_in_the_order_given(tmp_path):
     (tmp_path / "me" / "notes.txt").write_text("no photo")
     assert find_references([str(c), str(tmp_path / "me")]) == [c, b, a]
     assert find_references([str(tmp_path / "*" / "*.png")]) == [a, c]
-    with pytest.raises(RequestError, match="no photo at .*nobody"):
+    with pytest.raises(RequestError, match=f"no photo at {tmp_path}/nobody; give files"):
         find_references([str(tmp_path / "nobody")])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RequestError, match=f"no photo in the folder {tmp_path}/empty; give files"):
+        find_references([str(tmp_path / "empty")])
 
 
 def test_without_annotations_the_centre_is_taken(tmp_path):
