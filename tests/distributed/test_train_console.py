@@ -22,6 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
     ],
 )
 def test_each_cell_of_a_sweep_is_a_run_of_its_own(tmp_path, arguments, folders):
+    data = tmp_path / "some/data"
+    data.mkdir(parents=True)
+    (data / "dataset.json").write_text("{}")  # looked for before Ray starts; read by `launch`, which is not ours here
     program = (
         "import json\n"
         "import pm.ray_env, pm.train.run.launch\n"
