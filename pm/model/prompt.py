@@ -84,16 +84,20 @@ def class_token_index(tokenizer: Any, prompt: Prompt) -> int:
         RequestError: the word lies behind the last token that fits.
     """
     # CLIP's BPE never merges across words, so the tokens of the text up to the word's end are a prefix of the whole.
-    head = prompt.text[: prompt.span[1]]
-    with _TOKENIZER:
-        ids = tokenizer(head, add_special_tokens=False, truncation=False, verbose=False).input_ids
-    index = len(ids)  # the start token is at 0
+    index = len(text_ids(tokenizer, prompt.text[: prompt.span[1]]))  # the start token is at 0
     if index > tokenizer.model_max_length - 2:
         limit = tokenizer.model_max_length
         raise RequestError(
             f"class word {prompt.class_word!r} is token {index}; the text encoders see {limit}, so move it forward"
         )
     return index
+
+
+def text_ids(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of `text` alone: no start and end, no padding, no truncation."""
+    with _TOKENIZER:
+        ids: list[int] = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
+    return ids
 
 
 def token_count(tokenizer: Any, text: str) -> int:

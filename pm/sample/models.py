@@ -173,6 +173,17 @@ class LoadedModels:
                 adapter.lora.fused = None
         return self
 
+    def plain_unet(self) -> Any:
+        """The U-Net with the base's own matrices, whatever adapter was sampled with last.
+
+        Raises:
+            CheckpointError: it is in training, with a LoRA inside.
+        """
+        if self._switch is None:
+            raise CheckpointError("the U-Net of a model in training carries its LoRA; load the base by itself")
+        self._switch.use(None)
+        return self.base.unet
+
     def unload_photomaker_adapter(self, adapter_name: str = "photomaker") -> None:
         """Forget an adapter; rows that already sample keep it. Unknown names are ignored."""
         self._adapters = {k: v for k, v in self._adapters.items() if k != adapter_name}

@@ -12,7 +12,8 @@ from torch import Tensor
 from pm.errors import RequestError
 from pm.model.base import decode_latents
 from pm.model.conditioning import Conditioning
-from pm.model.prompt import Prompt, class_token_index, parse_prompt, token_count
+from pm.model.prompt import Prompt, class_token_index, parse_prompt
+from pm.model.words import check_words, count_tokens
 from pm.photo.stored import Preparation
 from pm.sample.adapters import Adapter
 from pm.sample.config import first_merged
@@ -157,11 +158,16 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         adapter = self.adapter(request.adapter)
         most = adapter.max_id_images if adapter else None
         request.check(max_id_images=most, pixel_step=self.pixel_step, resolution=self.base.resolution)
+        check_words(self.base, request.words)
         self.schedule.plan(request.steps, request.eta)
         prompt = self._parse(request, adapter)
         extra = adapter.repeats(request.references) - 1 if adapter else 0
-        for name, text, more in (("prompt", prompt.text, extra), ("negative prompt", request.negative_prompt or "", 0)):
-            count = max(token_count(tokenizer, text) for tokenizer in self.base.tokenizers) + more
+        negative = request.negative_prompt or ""
+        for name, text, words, more in (
+            ("prompt", prompt.text, request.words, extra),
+            ("negative prompt", negative, {}, 0),
+        ):
+            count = max(count_tokens(tokenizer, text, words) for tokenizer in self.base.tokenizers) + more
             if count > self.base.max_tokens:
                 raise RequestError(
                     f"{name} {text[:200]!r} has {count} tokens, at most {self.base.max_tokens} fit; shorten it"
@@ -200,7 +206,7 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
                     merge_step=self.merge_step(request) if adapter else 0,
                     seed=request.seed,
                     shape=(channels, height // factor, width // factor),
-                    lora=adapter.lora if adapter else None,
+                    lora=adapter.lora if adapter else request.lora,
                     noise=request.noise,
                     generator=request.generator,
                 )

@@ -12,6 +12,7 @@ from pm.model.base import BaseModel, encode_text, null_text
 from pm.model.conditioning import Conditioning, TextFeatures
 from pm.model.images import masks_to_bool, noise_fill, to_clip, to_uint8
 from pm.model.prompt import Prompt, class_token_index, tokenize
+from pm.model.words import encode_prompts
 from pm.sample.adapters import Adapter
 from pm.sample.request import Request
 
@@ -74,17 +75,19 @@ def _key(prompt: Prompt, request: Request) -> tuple:
     photos = request.id_images if request.id_embeds is None else [request.id_embeds]
     weights = None if request.weights is None else tuple(request.weights)
     masks = tuple(id(mask) for mask in request.masks or ())
-    return prompt, tuple(id(photo) for photo in photos), masks, weights
+    words = tuple((name, id(word)) for name, word in request.words.items())
+    return prompt, tuple(id(photo) for photo in photos), masks, weights, words
 
 
 def _condition(
     base: BaseModel, adapter: Adapter | None, prompts: Sequence[Prompt], requests: Sequence[Request]
 ) -> Conditioning:
     time_ids = torch.zeros(len(requests), 0, device=base.unet.device)
-    ids = tokenize(base.tokenizers, [prompt.text for prompt in prompts])
-    plain = encode_text(base, ids)
+    texts = [prompt.text for prompt in prompts]
     if adapter is None:
-        return Conditioning.from_text(plain, time_ids)
+        return Conditioning.from_text(encode_prompts(base, texts, [r.words for r in requests]), time_ids)
+    ids = tokenize(base.tokenizers, texts)
+    plain = encode_text(base, ids)
     index = torch.tensor([class_token_index(base.tokenizers[0], prompt) for prompt in prompts])
     counts = torch.tensor([request.references for request in requests])
     text = plain

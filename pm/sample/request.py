@@ -3,7 +3,7 @@
 import math
 import numbers
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from pm.errors import RequestError
+from pm.model.fused import FusedLora
+from pm.model.words import LearnedWord
 from pm.sample.config import SamplerConfig
 
 BASE = "base"  # the adapter name that stands for none: the base alone
@@ -38,6 +40,9 @@ class Request:
     adapter: str | None = None  # by name; None: the pipeline's default; "base": the base alone
     # [N, D], what the pipeline's `embed` made of the photos, instead of `id_images`: it depends on nothing else.
     id_embeds: Tensor | None = field(default=None, compare=False)
+    # Of a person, on the base alone: learned words of the prompt, by name ("<person>"); and what changes the U-Net.
+    words: Mapping[str, LearnedWord] = field(default_factory=dict, compare=False)
+    lora: FusedLora | None = field(default=None, compare=False)
     original_size: tuple[int, int] | None = None  # h, w that SDXL is told; None: the image's own
     crop_corner: tuple[int, int] = (0, 0)  # top, left that SDXL is told
     any_class_word: bool = False  # take whatever word stands before the trigger, as the published code does
@@ -78,6 +83,8 @@ class Request:
         count = self.references
         if self.id_embeds is not None and (self.id_images or self.masks):
             raise RequestError("both id_images and id_embeds are given; give one of them")
+        if max_id_images is not None and (self.words or self.lora is not None):
+            raise RequestError("learned words and a LoRA of one's own need the base alone; set adapter='base'")
         if max_id_images is None:
             if count:
                 raise RequestError(f"{count} ID images given but no adapter is in use; load or name one")
