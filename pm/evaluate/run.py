@@ -13,6 +13,8 @@ from pm.evaluate.protocol import ReportRow
 from pm.evaluate.record import record
 from pm.evaluate.trials import Trial, drawings, toon_trials
 from pm.files import check_place, write_json, write_text, writing
+from pm.model.adapter import check_adapter
+from pm.model.base import load_base
 from pm.model.files import read_json
 from pm.sample.grid import save_png
 from pm.sample.pipeline import PhotoMakerPipeline
@@ -52,6 +54,9 @@ def evaluate(config: EvaluateConfig) -> str:
     check_place(config.output, "output=")
     check_world(config.base.path, config.probe)
     adapters, probe = find_adapters(config.adapters), load_probe(config.probe)
+    base = load_base(config.base.path, (), family=config.base.family)
+    for adapter in adapters:  # before the first minutes of work
+        check_adapter(adapter, base)
     trials = toon_trials(config.protocol)
     print(f"{len(trials)} prompts × {config.protocol.images} images for {config.protocol.identities} unseen people")
     drawn = drawings(trials, config.protocol.size)

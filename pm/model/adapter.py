@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from pm.errors import CheckpointError
-from pm.model.adapter_file import ID_PREFIX, LORA_PREFIX, AdapterMeta, load_adapter, strip
+from pm.model.adapter_file import ID_PREFIX, LORA_PREFIX, AdapterMeta, load_adapter, read_head, strip
+from pm.model.base import BaseModel
 from pm.model.lora import load_lora, lora_parameters
 from pm.model.photomaker import IdConditioner, PhotoMaker
 
@@ -76,6 +77,37 @@ def start_from(photomaker: PhotoMaker, path: str | Path) -> None:
     apply_adapter(photomaker, kept | composing, same)
 
 
+def check_adapter(path: str | Path, base: BaseModel, *, check_base: bool = True) -> AdapterMeta:
+    """Refuse a file that cannot be an adapter for a base, before the weights of either are loaded.
+
+    Args:
+        path: of the adapter.
+        base: any parts of it, or none, are loaded.
+        check_base: refuse one that was trained on another base, also where it would fit.
+
+    Raises:
+        CheckpointError: missing, damaged, no adapter, or made for another base.
+    """
+    meta, width = read_head(path)
+    name = f"adapter {Path(path).expanduser().absolute()}"
+    if check_base:
+        _check_base(name, meta, base)
+    if width is not None and width != base.text_width:
+        raise CheckpointError(
+            f"{name} is made for text features of width {width}, those of the base {base.path} have {base.text_width}; "
+            "give the base that it was trained on, or another adapter"
+        )
+    return meta
+
+
+def _check_base(name: str, meta: AdapterMeta, base: BaseModel) -> None:
+    if meta.base_fingerprint and meta.base_fingerprint != base.fingerprint:
+        raise CheckpointError(
+            f"{name} was trained on base {meta.base_fingerprint}, but {base.path} is {base.fingerprint}; "
+            "use that base, or check_base=false for a fine-tuned one"
+        )
+
+
 def load_id_encoder(
     conditioner: IdConditioner, state: Mapping[str, Tensor], meta: AdapterMeta, *, check_base: bool = True
 ) -> None:
@@ -85,11 +117,8 @@ def load_id_encoder(
         CheckpointError: as `apply_adapter`.
     """
     base, config = conditioner.base, conditioner.config
-    if check_base and meta.base_fingerprint and meta.base_fingerprint != base.fingerprint:
-        raise CheckpointError(
-            f"adapter was trained on base {meta.base_fingerprint}, but {base.path} is {base.fingerprint}; "
-            "use that base, or check_base=false for a fine-tuned one"
-        )
+    if check_base:
+        _check_base("adapter", meta, base)
     for name, theirs, ours in (
         ("compose", meta.compose.label, config.compose.label),
         ("merge", meta.merge, config.merge),

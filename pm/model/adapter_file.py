@@ -6,6 +6,7 @@ The published loader reads it as it is. We also read the published `.bin` ({"id_
 import hashlib
 import json
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,12 +81,8 @@ def load_adapter(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tens
         CheckpointError: missing, damaged, not an adapter, not finite, or a pickle that holds more than tensors.
     """
     path, (state, strings) = _read(source)
+    _check_keys(path, state)
     encoder, lora = strip(state, ID_PREFIX), strip(state, LORA_PREFIX)
-    if not encoder or not lora or len(encoder) + len(lora) != len(state):
-        odd = next((k for k in state if not k.startswith((ID_PREFIX, LORA_PREFIX))), "nothing else")
-        raise CheckpointError(
-            f"{path} is not a PhotoMaker adapter: keys must start with {ID_PREFIX} or {LORA_PREFIX}, found {odd}"
-        )
     # A buffer that older transformers saved; it only counts positions.
     encoder.pop("vision_model.embeddings.position_ids", None)
     state = {ID_PREFIX + k: v for k, v in encoder.items()}
@@ -93,7 +90,22 @@ def load_adapter(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tens
     broken = next((k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()), None)
     if broken is not None:
         raise CheckpointError(f"adapter {path} holds NaN or infinity in {broken}; export it again from a good step")
-    return state, _parse_meta(path, strings) if "base_fingerprint" in strings else _published_meta(state, path)
+    return state, _meta(path, state, strings)
+
+
+def read_head(source: str | Path) -> tuple[AdapterMeta, int | None]:
+    """What an adapter file says of itself; its weights are mapped, not read.
+
+    Returns:
+        the metadata, and D, the width of the text features that it was made for; None: nothing says so.
+
+    Raises:
+        CheckpointError: as `load_adapter`, except that weights may be NaN.
+    """
+    path, (state, strings) = _read(source, mapped=True)
+    _check_keys(path, state)
+    norm = state.get(f"{ID_PREFIX}fuse_module.layer_norm.weight")
+    return _meta(path, state, strings), None if norm is None else norm.shape[0]
 
 
 def strip(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -110,8 +122,10 @@ def digest(state: Mapping[str, Tensor]) -> str:
     return sha.hexdigest()[:16]
 
 
-def _read(source: str | Path | Mapping[str, Any]) -> tuple[str, tuple[dict[str, Tensor], dict[str, str]]]:
-    """The name for messages, and the state dict with the file's metadata."""
+def _read(
+    source: str | Path | Mapping[str, Any], *, mapped: bool = False
+) -> tuple[str, tuple[dict[str, Tensor], dict[str, str]]]:
+    """The name for messages, and the state dict with the file's metadata; safetensors are mapped in any case."""
     if isinstance(source, Mapping):
         return "state dict", (_flat(source, "the state dict"), {})
     file = Path(source).expanduser()
@@ -119,7 +133,20 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[str, tuple[dict[str, 
         raise CheckpointError(f"adapter {source} does not exist; give an adapter.safetensors or a published .bin file")
     pickled = is_pickle(file)
     check_weights(file, plain_pickle=pickled)
-    return str(source), _read_bin(file) if pickled else _read_safetensors(file)
+    return str(source), _read_bin(file, mapped) if pickled else _read_safetensors(file)
+
+
+def _check_keys(path: str, state: Mapping[str, Tensor]) -> None:
+    odd = [key for key in state if not key.startswith((ID_PREFIX, LORA_PREFIX))]
+    if odd or not strip(state, ID_PREFIX) or not strip(state, LORA_PREFIX):
+        found = odd[0] if odd else "nothing else"
+        raise CheckpointError(
+            f"{path} is not a PhotoMaker adapter: keys must start with {ID_PREFIX} or {LORA_PREFIX}, found {found}"
+        )
+
+
+def _meta(path: str, state: Mapping[str, Tensor], strings: Mapping[str, str]) -> AdapterMeta:
+    return _parse_meta(path, strings) if "base_fingerprint" in strings else _published_meta(state, path)
 
 
 def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -132,9 +159,10 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CheckpointError(f"adapter {file} is damaged ({error}); copy it again") from error
 
 
-def _read_bin(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read_bin(file: Path, mapped: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        # Torch maps its newer format only, which is a ZIP file.
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped and zipfile.is_zipfile(file))
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         # Torch's own words would have the user switch the check off.
         raise CheckpointError(

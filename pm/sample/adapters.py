@@ -14,6 +14,7 @@ from pm.model.base import BaseModel
 from pm.model.files import read_json
 from pm.model.fused import FusedLora
 from pm.model.photomaker import IdConditioner
+from pm.sample.checks import Terms
 
 _USUAL_FILES = ("adapter.safetensors", "photomaker-v1.bin", "photomaker-v1.safetensors")
 
@@ -30,12 +31,13 @@ class Adapter:
     trigger_word: str
 
     @property
+    def terms(self) -> Terms:
+        """What it asks of a request."""
+        return Terms.of(self.conditioner.config, self.trigger_word)
+
+    @property
     def max_id_images(self) -> int:
         return self.conditioner.config.max_id_images
-
-    def repeats(self, count: int) -> int:
-        """Tokens the class word takes in the text encoders' input."""
-        return self.conditioner.config.compose.tokens(count) if self.conditioner.repeat else 1
 
 
 def read_adapter(

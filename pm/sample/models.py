@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pm.errors import CheckpointError, RequestError
+from pm.model.adapter import check_adapter
 from pm.model.adapter_file import AdapterMeta
 from pm.model.base import BaseModel, load_base, move_base
 from pm.model.families.base import AUTO
@@ -19,7 +20,6 @@ from pm.sample.config import usual_merge_fraction
 from pm.sample.request import BASE
 from pm.sample.schedule import Schedule
 from pm.sample.schedules.base import ScheduleChoice
-from pm.weights import check_weights, is_pickle
 
 
 class LoadedModels:
@@ -102,7 +102,8 @@ class LoadedModels:
             raise CheckpointError("use_safetensors=False would read pickled weights, which can run code; convert them")
         file = None if adapter is None else find_adapter(adapter, None, "")  # a wrong file shall not cost minutes
         if file is not None:
-            check_weights(file, plain_pickle=is_pickle(file))
+            known = load_base(base, (), vision_path=vision_path, family=family)
+            check_adapter(file, known, check_base=check_base)
         loaded = load_base(base, vision_path=vision_path, family=family, device=device, dtype=torch_dtype or dtype)
         for module in (loaded.unet, loaded.vae):
             module.to(memory_format=torch.channels_last)

@@ -12,10 +12,8 @@ from torch import Tensor
 from pm.errors import RequestError
 from pm.model.base import decode_latents
 from pm.model.conditioning import Conditioning
-from pm.model.prompt import Prompt, class_token_index, parse_prompt
-from pm.model.words import check_words, count_tokens
 from pm.photo.stored import Preparation
-from pm.sample.adapters import Adapter
+from pm.sample.checks import check_request, parsed
 from pm.sample.config import first_merged
 from pm.sample.drawn import drawn_note
 from pm.sample.identity import AnyPhoto, prepare_all, preparer
@@ -156,22 +154,7 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
             RequestError: it cannot be served.
         """
         adapter = self.adapter(request.adapter)
-        most = adapter.max_id_images if adapter else None
-        request.check(max_id_images=most, pixel_step=self.pixel_step, resolution=self.base.resolution)
-        check_words(self.base, request.words)
-        self.schedule.plan(request.steps, request.eta)
-        prompt = self._parse(request, adapter)
-        extra = adapter.repeats(request.references) - 1 if adapter else 0
-        negative = request.negative_prompt or ""
-        for name, text, words, more in (
-            ("prompt", prompt.text, request.words, extra),
-            ("negative prompt", negative, {}, 0),
-        ):
-            count = max(count_tokens(tokenizer, text, words) for tokenizer in self.base.tokenizers) + more
-            if count > self.base.max_tokens:
-                raise RequestError(
-                    f"{name} {text[:200]!r} has {count} tokens, at most {self.base.max_tokens} fit; shorten it"
-                )
+        check_request(request, self.base, adapter.terms if adapter else None, self.schedule, self.class_words)
 
     @torch.no_grad()
     def prepare(self, requests: Sequence[Request]) -> list[Row]:
@@ -186,7 +169,8 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         conditioning: dict[int, Conditioning] = {}
         for adapter in {id(a): a for a in adapters}.values():
             mine = [i for i, other in enumerate(adapters) if other is adapter]
-            prompts = [self._parse(requests[i], adapter) for i in mine]
+            terms = adapter.terms if adapter else None
+            prompts = [parsed(requests[i], self.base, terms, self.class_words) for i in mine]
             made = condition(self.base, adapter, prompts, [requests[i] for i in mine])
             for i, value in zip(mine, made, strict=True):
                 conditioning[i] = value
@@ -223,11 +207,3 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         if self._preview is None:
             self._preview = preview_map(self.base)
         return preview_image(latents, self._preview, side)
-
-    def _parse(self, request: Request, adapter: Adapter | None) -> Prompt:
-        if adapter is None:
-            return Prompt(request.prompt, "", (0, 0))
-        words = None if request.any_class_word else self.class_words
-        prompt = parse_prompt(request.prompt, adapter.trigger_word, words)
-        class_token_index(self.base.tokenizers[0], prompt)  # raises when the word is too far back
-        return prompt

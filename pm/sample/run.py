@@ -8,7 +8,12 @@ import torch
 from pm.choice import import_modules
 from pm.errors import ConfigError
 from pm.files import check_place, writing
+from pm.model.adapter import check_adapter
+from pm.model.adapter_file import AdapterMeta
+from pm.model.base import load_base
 from pm.model.prompt import CLASS_WORDS
+from pm.sample.adapters import find_adapter
+from pm.sample.checks import Terms, check_request
 from pm.sample.config import GenerateConfig
 from pm.sample.drawn import drawn_note
 from pm.sample.grid import GridRow, labelled_grid, save_png, wrapped
@@ -17,6 +22,7 @@ from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.progress import bar
 from pm.sample.references import Reference, find_references
 from pm.sample.request import Request, request_of
+from pm.sample.schedule import Schedule
 from pm.sample.usable import values_kept
 
 
@@ -32,17 +38,24 @@ def generate(config: GenerateConfig, progress: bool = True) -> Path:
     folder = Path(config.output)
     check_place(folder, "output=")
     paths = find_references(config.id_images)
-    with bar("loading the base and the adapter", progress):
-        pipeline = _load(config)
+    base = load_base(config.base.path, (), vision_path=config.base.vision_path, family=config.base.family)
+    file = None if config.adapter is None else find_adapter(config.adapter, None, "")
+    meta = None if file is None else check_adapter(file, base, check_base=config.check_base)
+    pick_dtype(config.dtype, pick_device(config.device))
     with bar("preparing the photos", progress):
-        references = _references(config, pipeline, paths)
+        references = _references(config, meta, paths)
     weights = values_kept("weights", config.weights, references, len(paths))
-    drawn = drawn_note(pipeline.base, references)
+    drawn = drawn_note(base, references)
     notes = [note for reference in references for note in reference.notes] + ([drawn] if drawn else [])
     for note in dict.fromkeys(notes):
         print(f"note: {note}")
-    _note_masks(pipeline, references)
+    _note_masks(meta, references)
     requests = [_request(config, references, weights, config.seed + i) for i in range(config.images)]
+    schedule, terms = Schedule(config.sampler.schedule, base.scheduler_config), None if meta is None else Terms.of(meta)
+    for request in requests:
+        check_request(request, base, terms, schedule, _class_words(config))
+    with bar("loading the base and the adapter", progress):
+        pipeline = _load(config)
     images = pipeline.generate(requests, config.sampler.batch_size, progress)
     about = _about(config, references, weights)
     row = GridRow(images, [r.image for r in references], config.prompt or "", [f"seed {r.seed}" for r in requests])
@@ -64,14 +77,18 @@ def _load(config: GenerateConfig) -> PhotoMakerPipeline:
         schedule=config.sampler.schedule,
         merge_fraction=config.sampler.merge_fraction,
         family=config.base.family,
-        class_words=CLASS_WORDS | {word.lower() for word in config.class_words},
+        class_words=_class_words(config),
         check_base=config.check_base,
         compile=config.compile,
     )
 
 
-def _references(config: GenerateConfig, pipeline: PhotoMakerPipeline, paths: list[Path]) -> list[Reference]:
-    otherwise = preparer(pipeline.meta, config.preprocess, config.photo, config.pick)
+def _class_words(config: GenerateConfig) -> frozenset[str]:
+    return CLASS_WORDS | {word.lower() for word in config.class_words}
+
+
+def _references(config: GenerateConfig, meta: AdapterMeta | None, paths: list[Path]) -> list[Reference]:
+    otherwise = preparer(meta, config.preprocess, config.photo, config.pick)
     return load_references(
         paths,
         config.face,
@@ -109,10 +126,10 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return found
 
 
-def _note_masks(pipeline: PhotoMakerPipeline, references: list[Reference]) -> None:
+def _note_masks(meta: AdapterMeta | None, references: list[Reference]) -> None:
     """Say so when photos are not prepared as the adapter knows them; it works all the same, less well."""
     bare = _names([reference for reference in references if reference.mask is None])
-    if bare and pipeline.meta and "mask" in pipeline.meta.crop_mode:
+    if bare and meta and "mask" in meta.crop_mode:
         print(f"note: {', '.join(bare)} have no mask, but the adapter was trained with them; leave out preprocess=none")
 
 

@@ -65,6 +65,16 @@ def test_a_missing_adapter_is_named_with_its_full_path(tmp_path, monkeypatch):
             find_adapters((name,))
 
 
+def test_an_adapter_of_another_base_is_refused_before_anything_is_measured(tiny_base, tiny_sd15, folder, monkeypatch):
+    monkeypatch.setattr("pm.evaluate.run.drawings", pytest.fail)
+    other = write_adapter(tiny_sd15, folder / "other.safetensors")
+    with pytest.raises(CheckpointError, match=f"adapter {other} was trained on base"):
+        evaluate(config(tiny_base, folder, f"adapters=[{folder / 'runs'},{other}]"))
+    (folder / "words.safetensors").write_text("no weights")
+    with pytest.raises(CheckpointError, match="words.safetensors is not a safetensors file"):
+        evaluate(config(tiny_base, folder, f"adapters=[{folder / 'words.safetensors'}]"))
+
+
 def test_more_references_than_an_adapter_takes_are_refused(tiny_base, folder):
     with pytest.raises(ConfigError, match=r"protocol.references=5, but /.*adapter.safetensors takes at most 4"):
         evaluate(config(tiny_base, folder, "protocol.references=[5]"))

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.sampling import write_adapter
 
-from pm.errors import ConfigError, PmError, RequestError, WriteError
+from pm.errors import CheckpointError, ConfigError, PmError, RequestError, WriteError
 from pm.model.adapter import adapter_state, meta_of
 from pm.model.adapter_file import load_adapter, save_adapter
 from pm.model.base import load_base
@@ -146,6 +147,49 @@ def test_a_failed_call_leaves_no_folder(config, tmp_path):
     with pytest.raises(PmError, match="nowhere"):
         generate(dataclasses.replace(config, adapter=str(tmp_path / "nowhere")), progress=False)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"prompt": "a robot in a red shirt"}, "lacks the trigger word; write 'img' after the person"),
+        ({"prompt": "robots img"}, "'robots' before 'img' is not a class word"),
+        ({"prompt": "a robot img " + "red " * 80}, "tokens, at most 77 fit"),
+        ({"width": 31}, "width=31 must be a multiple of"),
+        ({"height": 4096}, "height=4096 is out of range: this base draws 32 x 32 pixels"),
+        ({"seed": -1}, "seed=-1 is out of range"),
+        ({"sampler": SamplerConfig(Euler("euler"), 1001, 3.0, 0.5, 0.0, "", 4)}, "steps=1001 is out of range"),
+        ({"sampler": SamplerConfig(Euler("euler"), 2, 3.0, 0.5, 0.5, "", 4)}, "eta=0.5 needs schedule=ddim"),
+        ({"sampler": SamplerConfig(Euler("euler"), 2, 3.0, 0.5, 0.0, "ugly " * 90, 4)}, "negative prompt .* tokens"),
+        ({"id_images": ("{}/0.png",) * 5}, "5 ID images given; this adapter takes 1 to 4"),
+        ({"weights": (1.0,)}, "1 weights given for 2 ID images"),
+        ({"weights": (1.0, -1.0)}, "weight -1.0 of an ID image must be 0 or more"),
+        ({"adapter": "{}/0.png"}, "0.png is not a safetensors file"),
+        ({"adapter": "nobody/nothing/at/all"}, "adapter nobody/nothing/at/all does not exist"),
+        ({"device": "cuda:99"}, "device=cuda:99 is not there"),
+    ],
+)
+def test_a_mistake_is_found_before_any_weights_are_loaded(config, tmp_path, monkeypatch, changes, says):
+    """Which takes a minute at SDXL's size."""
+    monkeypatch.setattr("pm.sample.run._load", pytest.fail)
+    placed = {
+        name: tuple(str(v).format(tmp_path) for v in value) if name == "id_images" else value
+        for name, value in changes.items()
+    }
+    placed |= {"adapter": changes["adapter"].format(tmp_path)} if "adapter" in changes else {}
+    with pytest.raises(PmError, match=says):
+        generate(dataclasses.replace(config, **placed), progress=False)
+
+
+def test_an_adapter_of_another_base_is_found_before_any_weights_are_loaded(config, tiny_sd15, tmp_path, monkeypatch):
+    from pm.model.families.base import Family
+
+    other = write_adapter(tiny_sd15, tmp_path / "other.safetensors")
+    monkeypatch.setattr(Family, "load_part", pytest.fail)
+    with pytest.raises(CheckpointError, match=f"adapter {other} was trained on base .* use that base, or check_base"):
+        PhotoMakerPipeline.from_pretrained(config.base.path, other)
+    with pytest.raises(CheckpointError, match=rf"adapter {other} is made for text features of width \d+, those of"):
+        generate(dataclasses.replace(config, adapter=str(other), check_base=False), progress=False)
 
 
 @pytest.mark.parametrize(

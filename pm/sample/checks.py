@@ -1,0 +1,79 @@
+"""What is wrong with a request, found with the configs of the base alone: loading SDXL takes a minute."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Self
+
+from pm.errors import RequestError
+from pm.model.adapter_file import AdapterMeta
+from pm.model.base import BaseModel
+from pm.model.compose.base import ComposeChoice
+from pm.model.config import AdapterConfig, Merge
+from pm.model.prompt import Prompt, class_token_index, parse_prompt
+from pm.model.words import check_words, count_tokens
+from pm.sample.request import Request
+from pm.sample.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an adapter asks of a request."""
+
+    trigger_word: str
+    max_id_images: int
+    compose: ComposeChoice
+    merge: Merge
+
+    @classmethod
+    def of(cls, source: AdapterMeta | AdapterConfig, trigger_word: str | None = None) -> Self:
+        """Those of an adapter's metadata, or of a model in training; `trigger_word`: another than its own."""
+        return cls(trigger_word or source.trigger_word, source.max_id_images, source.compose, source.merge)
+
+    def repeats(self, count: int) -> int:
+        """Tokens the class word takes in the text encoders' input, with `count` ID images."""
+        return self.compose.tokens(count) if self.merge == "repeat" else 1
+
+
+def check_request(
+    request: Request, base: BaseModel, terms: Terms | None, schedule: Schedule, class_words: Collection[str] | None
+) -> None:
+    """Check a request fully, without running a model.
+
+    Args:
+        request: learned words, if it has any, need the base's text encoders.
+        base: any parts of it, or none, are loaded.
+        terms: of the adapter; None: the base alone.
+        schedule: of the base.
+        class_words: words allowed before the trigger; None allows every word.
+
+    Raises:
+        RequestError: it cannot be served.
+    """
+    most = terms.max_id_images if terms else None
+    request.check(max_id_images=most, pixel_step=base.shapes.side_multiple, resolution=base.resolution)
+    if request.words:
+        check_words(base, request.words)
+    schedule.plan(request.steps, request.eta)
+    prompt = parsed(request, base, terms, class_words)
+    extra = terms.repeats(request.references) - 1 if terms else 0
+    negative = request.negative_prompt or ""
+    for name, text, words, more in (
+        ("prompt", prompt.text, request.words, extra),
+        ("negative prompt", negative, {}, 0),
+    ):
+        count = max(count_tokens(tokenizer, text, words) for tokenizer in base.tokenizers) + more
+        if count > base.max_tokens:
+            raise RequestError(f"{name} {text[:200]!r} has {count} tokens, at most {base.max_tokens} fit; shorten it")
+
+
+def parsed(request: Request, base: BaseModel, terms: Terms | None, class_words: Collection[str] | None) -> Prompt:
+    """A request's prompt, and where its class word is.
+
+    Raises:
+        RequestError: no trigger word, no class word before it, or one too far back.
+    """
+    if terms is None:
+        return Prompt(request.prompt, "", (0, 0))
+    prompt = parse_prompt(request.prompt, terms.trigger_word, None if request.any_class_word else class_words)
+    class_token_index(base.tokenizers[0], prompt)  # raises when the word is too far back
+    return prompt
