@@ -15,7 +15,7 @@ from pipelines._ending import ended_in_one_line, fail
 from pm.errors import PmError
 from pm.resources import resource
 from pm.startup import collect_rarely
-from serving.compose import prepare
+from serving.compose import filled, prepare
 
 prepare()
 
@@ -48,7 +48,7 @@ def entry(
             if os.path.isdir(typed_in):  # a job's folder and a worker of Ray are elsewhere
                 os.chdir(typed_in)
             try:
-                run(main, cast(dict, OmegaConf.to_container(cfg, resolve=True)))
+                run(main, filled(config_name, cast(dict, OmegaConf.to_container(cfg, resolve=True))))
             except PmError as error:  # caught here: Hydra would announce it in a line of its own
                 fail(str(error))
 

@@ -8,13 +8,16 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pm.errors import ConfigError
 from pm.resources import conf_packages, resource
+
+# command → its settings that are lists of parts → the group with their YAML
+LISTS = {"evaluate": {"metrics": "metric", "methods": "method"}}
 
 
 class InstalledConf(SearchPathPlugin):
@@ -32,6 +35,29 @@ def prepare() -> None:
     Plugins.instance().register(InstalledConf)
 
 
+def filled(config_name: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Give the parts in lists, which Hydra's defaults cannot name, the settings of their YAML where none are given.
+
+    Args:
+        config_name: of the command.
+        values: its settings, plain; Hydra is composing or running.
+    """
+    for key, group in LISTS.get(config_name, {}).items():
+        values[key] = [_filled(group, part) for part in values[key]]
+    return values
+
+
+def _filled(group: str, part: Any) -> Any:
+    given = {"name": part} if isinstance(part, str) else part
+    if not isinstance(given, dict) or not isinstance(given.get("name"), str):
+        return part  # refused by name where the settings are read
+    try:
+        found = compose(f"{group}/{given['name']}")
+    except MissingConfigException:  # a part without settings of its own needs no YAML
+        return part
+    return cast(dict[str, Any], OmegaConf.to_container(found[group], resolve=True)) | given
+
+
 def composed(config_name: str, overrides: Sequence[str] = (), resolve: bool = True) -> dict[str, Any]:
     """`conf/<config_name>.yaml` with Hydra overrides, as plain values.
 
@@ -46,7 +72,8 @@ def composed(config_name: str, overrides: Sequence[str] = (), resolve: bool = Tr
     hydra.clear()
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(resource("conf"))):
-            return cast(dict[str, Any], OmegaConf.to_container(compose(config_name, list(overrides)), resolve=resolve))
+            values = OmegaConf.to_container(compose(config_name, list(overrides)), resolve=resolve)
+            return filled(config_name, cast(dict[str, Any], values))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(" ".join(str(error).split())) from error
     finally:

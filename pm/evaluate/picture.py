@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from pm.evaluate.protocol import ReportRow
-from pm.evaluate.trials import Trial
+from pm.evaluate.scores import ReportRow
+from pm.methods.trial import Trial
 from pm.sample.grid import GridRow, labelled_grid
 
 
@@ -19,7 +19,7 @@ def grid(trials: Sequence[Trial], rows: Sequence[ReportRow], people: int) -> Ima
             GridRow(
                 results=[Image.fromarray(row.images[i][0]) for row in rows],
                 references=[Image.fromarray(photo.image) for photo in trials[i].references],
-                caption=trials[i].prompt(None),
+                caption=trials[i].prompt(trials[i].subject),
                 labels=labels,
             )
         )

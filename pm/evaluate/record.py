@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pm.evaluate.protocol import ReportRow
+from pm.evaluate.scores import ReportRow
 from pm.track.base import RunInfo, TrackerChoice, start
 
 
@@ -13,7 +13,7 @@ def record(choice: TrackerChoice, output: Path, rows: list[ReportRow]) -> None:
     tracker.picture("grid", output / "grid.png", 0)
     columns, values = ["name", *rows[0].scores, "seconds_per_image"], []
     for row in rows:
-        means = [None if score is None else score.mean for score in row.scores.values()]
+        means = [None if (v := row.interval(name)) is None else v.mean for name in row.scores]
         values.append([row.name, *means, row.seconds_per_image])
     tracker.table("report", columns, values)
     tracker.finish({})

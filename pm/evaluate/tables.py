@@ -2,9 +2,9 @@
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from pm.evaluate.protocol import ReportRow
+from pm.evaluate.scores import ReportRow
 from pm.evaluate.statistics import Interval, share_of_gap
 from pm.markdown import mean_sd, table
 
@@ -15,17 +15,19 @@ def _cell(interval: Interval | None) -> str:
     return "–" if interval is None else str(interval)
 
 
-def main_table(rows: Sequence[ReportRow], floor: ReportRow, ceiling: ReportRow) -> str:
+def main_table(
+    rows: Sequence[ReportRow], floor: ReportRow | None, ceiling: ReportRow | None, heads: Mapping[str, str]
+) -> str:
     """All rows: scores in percent with 95 % intervals, and identity's share of the floor–ceiling gap."""
     header, body = [""], [[row.name] for row in rows]
-    for name in floor.scores:
-        header.append(name)
+    for name in rows[0].scores:
+        header.append(heads[name])
         for cells, row in zip(body, rows, strict=True):
-            cells.append(_cell(row.scores[name]))
-        if name == "identity":
+            cells.append(_cell(row.interval(name)))
+        if name == "identity" and floor is not None and ceiling is not None:
             header.append("share of the gap")
             for cells, row in zip(body, rows, strict=True):
-                cells.append(_share(row.scores[name], floor.scores[name], ceiling.scores[name]))
+                cells.append(_share(row.interval(name), floor.interval(name), ceiling.interval(name)))
     for cells, row in zip(body, rows, strict=True):
         cells.append("–" if row.seconds_per_image is None else f"{row.seconds_per_image:.2f}")
     return table([*header, "s / image"], body)
@@ -43,7 +45,7 @@ def _columns(row: ReportRow) -> list[str]:
 
 
 def _means(rows: Sequence[ReportRow], name: str) -> list[Interval]:
-    return [score for row in rows if (score := row.scores[name]) is not None]
+    return [score for row in rows if (score := row.interval(name)) is not None]
 
 
 def attribute_table(rows: Sequence[ReportRow]) -> str:
@@ -57,7 +59,7 @@ def attribute_table(rows: Sequence[ReportRow]) -> str:
     return table(["", *(n.replace("_", " ") for n in names)], body)
 
 
-def seeds_table(rows: Sequence[ReportRow]) -> str | None:
+def seeds_table(rows: Sequence[ReportRow], heads: Mapping[str, str]) -> str | None:
     """Mean ± standard deviation over the seeds of a sweep's cells (`<cell>_seed-<n>`), or None without any."""
     groups: dict[str, list[ReportRow]] = {}
     for row in rows:
@@ -68,10 +70,10 @@ def seeds_table(rows: Sequence[ReportRow]) -> str | None:
     for name, members in groups.items():
         scores = [[100 * score.mean for score in _means(members, column)] for column in columns]
         body.append([name, str(len(members)), *(mean_sd(values, 1) for values in scores)])
-    return table(["", "seeds", *(f"{column} ↑" for column in columns)], body)
+    return table(["", "seeds", *(f"{heads[column]} ↑" for column in columns)], body)
 
 
-def composing_table(rows: Sequence[ReportRow]) -> str | None:
+def composing_table(rows: Sequence[ReportRow], heads: Mapping[str, str]) -> str | None:
     """The form of the paper's Table 2a, 'Embedding composing choices', or None with fewer than two composers.
 
     The toon world's scores stand in for the paper's: prompt score for CLIP-T, identity score for face similarity,
@@ -98,5 +100,5 @@ def composing_table(rows: Sequence[ReportRow]) -> str | None:
         for cells, values, mean in zip(body, scores, means, strict=True):
             text = mean_sd([100 * v.mean for v in values], 1) if len(values) > 1 else _cell(next(iter(values), None))
             cells.append(f"**{text}**" if mean is not None and mean == best else text)
-    header = [f"{most} references", *(["seeds"] if seeds > 1 else []), *(f"{column} ↑" for column in columns)]
+    header = [f"{most} references", *(["seeds"] if seeds > 1 else []), *(f"{heads[column]} ↑" for column in columns)]
     return table(header, body)

@@ -17,6 +17,8 @@ from pm.model.families.base import Family
 from pm.sample.config import GenerateConfig
 from pm.train.config import ExportConfig
 from pm.train.run.config import RunConfig
+from serving.compose import LISTS as PART_LISTS
+from serving.compose import filled
 from serving.config import ServeConfig
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -54,7 +56,11 @@ GROUPS = {
     "sampler": ("generate", "evaluate", "serve"),
     "service": ("serve",),
     "protocol": ("evaluate",),
+    "suite": ("evaluate",),
+    "metric": ("evaluate",),
+    "method": ("evaluate",),
 }
+LISTS = {group: key for key, group in PART_LISTS["evaluate"].items()}  # of which a list is chosen
 
 # (group, choice) → what a user has to give with it
 NEEDS = {
@@ -73,9 +79,13 @@ def resolver():
 
 def build(entry: str, overrides: list[str]):
     cls, needed, aliases = ENTRIES[entry]
-    cfg = OmegaConf.to_container(compose(entry, [*needed, *overrides]), resolve=True)
+    cfg = filled(entry, OmegaConf.to_container(compose(entry, [*needed, *overrides]), resolve=True))
     fields = {k: v for k, v in cfg.items() if k not in aliases}
     return from_mapping(cls, fields | ({"dataset": cfg["data"]} if "data" in aliases else {}))
+
+
+def choosing(group: str, choice: str) -> str:
+    return f"{LISTS[group]}=[{choice}]" if group in LISTS else f"{group}={choice}"
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
@@ -88,7 +98,7 @@ CHOICES = [(e, g, p.stem) for g, entries in GROUPS.items() for e in entries for 
 
 @pytest.mark.parametrize("entry, group, choice", CHOICES)
 def test_choice_composes_and_builds(entry, group, choice):
-    build(entry, [f"{group}={choice}", *NEEDS.get((group, choice), [])])
+    build(entry, [choosing(group, choice), *NEEDS.get((group, choice), [])])
 
 
 def test_no_yaml_is_left_out():
@@ -99,13 +109,14 @@ def test_no_yaml_is_left_out():
 
 KINDS = [kind for kind in Choice.__subclasses__() if kind.__module__.startswith("pm.")]
 # kind → where its parts are named, if not in files of a group of its own
-ELSEWHERE = {"stage": "pm/data/run/steps.py", "family": "conf/base", "metric": "conf/evaluate.yaml"}
+ELSEWHERE = {"stage": "pm/data/run/steps.py", "family": "conf/base"}
 ELSEWHERE["schedule"] = "conf/sampler"
 
 
 def parts_in(settings) -> list[Choice]:
     """All parts that a configuration chooses, at any depth."""
     below = [getattr(settings, f.name) for f in fields(settings)] if is_dataclass(settings) else []
+    below += settings if isinstance(settings, tuple) else []
     own = [settings] if isinstance(settings, Choice) else []
     return own + [part for value in below for part in parts_in(value)]
 
@@ -115,7 +126,7 @@ def test_every_part_has_a_yaml_and_every_yaml_names_its_part(kind):
     named = set()
     for entry, group, choice in CHOICES:
         if group == kind.group and entry == GROUPS[group][0]:  # others may have two of a kind
-            settings = build(entry, [f"{group}={choice}", *NEEDS.get((group, choice), [])])
+            settings = build(entry, [choosing(group, choice), *NEEDS.get((group, choice), [])])
             (part,) = (part for part in parts_in(settings) if isinstance(part, kind))
             assert type(part).__module__ == f"{kind.package}.{part.name}", choice
             named.add(part.name)

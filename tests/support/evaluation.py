@@ -1,21 +1,26 @@
-"""Trials of the toon protocol with readings that are known."""
+"""Trials of the toon suite with readings that are known."""
 
 import functools
 
 import numpy as np
 
-from pm.evaluate import protocol
-from pm.evaluate.config import ProtocolConfig
-from pm.evaluate.metrics.diversity import Diversity
-from pm.evaluate.metrics.identity import Identity
-from pm.evaluate.metrics.prompt import Prompt
-from pm.evaluate.trials import toon_trials
+from pm.evaluate import scores
+from pm.evaluate.metrics.base import Model
+from pm.evaluate.metrics.diversity import _Diversity
+from pm.evaluate.metrics.identity import _Identity
+from pm.evaluate.metrics.prompt import _Prompt
+from pm.evaluate.suites.base import ProtocolConfig
+from pm.evaluate.suites.toon import ToonSuite
 from pm.toon.attributes import visible_attributes
 
 CONFIG = ProtocolConfig(identities=5, prompts=2, images=2, references=(1, 3), seed=0, size=64)
-METRICS = (Identity("identity"), Prompt("prompt"), Diversity("diversity"))
+HEADS = {"identity": "identity", "prompt": "prompt", "diversity": "diversity"}
+KINDS = {"identity": _Identity, "prompt": _Prompt, "diversity": _Diversity}
 
-trials_of = functools.cache(toon_trials)
+
+@functools.cache
+def trials_of(config):
+    return ToonSuite("toon", config).trials()
 
 
 class PerfectProbe:
@@ -29,16 +34,26 @@ class PerfectProbe:
         return self.readings
 
 
-def row_of(readings_of, metrics=METRICS, name="row", **about):
+def metric_of(name, readings=()):
+    """A metric of the probe that reads what it is told."""
+    metric = KINDS[name].__new__(KINDS[name])
+    metric._probe, metric.model = PerfectProbe(readings), Model("perfect probe", "0" * 16)
+    return metric
+
+
+def row_of(readings_of, metrics=tuple(KINDS), name="row", **about):
     """The row of a report whose images were read as `readings_of(trial, number of the image)`."""
     trials = trials_of(CONFIG)
     readings = [readings_of(t, i) for t in trials for i in range(CONFIG.images)]
     images = [[np.zeros((2, 2, 3), np.uint8)] * CONFIG.images for _ in trials]
-    return protocol.score(name, trials, images, PerfectProbe(readings), metrics, **about)
+    loaded = {m: metric_of(m, readings) for m in metrics if isinstance(m, str)}
+    loaded |= {m.name: m.load("cpu") for m in metrics if not isinstance(m, str)}
+    fields = {k: about.pop(k) for k in ("seconds", "references") if k in about}
+    return scores.score(name, trials, images, loaded, **fields, about=about)
 
 
 def true_reading(trial, i):
-    return {"eyes": "open"} | visible_attributes(trial.person, trial.scene)
+    return {"eyes": "open"} | visible_attributes(trial.facts.identity, trial.facts.scene)
 
 
 def worse_reading(trial, i):

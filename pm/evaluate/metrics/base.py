@@ -1,44 +1,92 @@
-"""The kind of parts that turn the pictures of a trial into scores."""
+"""The kind of parts that turn pictures into values."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 import numpy as np
 
 from pm.choice import Choice
+from pm.evaluate.statistics import Interval, bootstrap
+from pm.methods.trial import Trial
 
-if TYPE_CHECKING:
-    from pm.evaluate.trials import Trial
 
-Reading = Mapping[str, str]  # attribute → the value the probe read
+@dataclass(frozen=True)
+class Pictures:
+    """The images that one method made for one trial."""
+
+    trial: Trial
+    images: Sequence[np.ndarray]  # uint8 [H, W, 3] each
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which model gave the values: a column of a table has values of one model only."""
+
+    name: str  # Hub id, or the stand-in's name and version
+    fingerprint: str  # of its weights: the first 16 hex digits of their SHA-256
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a metric says of one trial. Scores lie in [0, 1], higher is better."""
+    """What a metric says of one trial."""
 
-    values: Sequence[float]  # one per image, or one for the trial; none where it does not apply
-    per_attribute: Mapping[str, Sequence[float]] = field(default_factory=dict)  # hits (1) and misses (0) of each image
+    values: Sequence[float]  # one per image, or one for the trial; none where it does not apply (no face, no pair)
+    features: np.ndarray | None = None  # [n, F] float32, for metrics over sets of images
+    per_attribute: Mapping[str, Sequence[float]] = field(default_factory=dict)  # further values, by name
+
+
+class Metric(ABC):
+    """A metric with its model loaded."""
+
+    model: Model | None = None  # None: it needs none
+
+    @abstractmethod
+    def measure(self, batch: Sequence[Pictures]) -> list[Measured]:
+        """The values of each trial; a batch of n gives what n batches of 1 give."""
+
+    def summary(self, people: Mapping[str, Sequence[Measured]]) -> Interval | None:
+        """One value of all people with its interval: the mean of each person's values, then over people.
+
+        Args:
+            people: what was measured, by person.
+
+        Returns:
+            None where nothing was measured.
+        """
+        means = [float(np.mean(values)) for trials in people.values() if (values := all_values(trials))]
+        return bootstrap(means) if means else None
 
 
 @dataclass(frozen=True)
 class MetricChoice(Choice, group="metric", package="pm.evaluate.metrics"):
-    """A metric; its name is the head of its column. Values are averaged for each person first."""
+    """A metric and its settings (`conf/metric/*.yaml`)."""
 
     name: str
 
-    def measure(self, trial: Trial, images: Sequence[np.ndarray], readings: Sequence[Reading]) -> Measured:
-        """Score the images of one trial.
+    title: ClassVar[str] = ""  # the head of its column; "": the name
+    higher_is_better: ClassVar[bool] = True
+    percent: ClassVar[bool] = True  # values in [0, 1], shown times 100
 
-        Args:
-            trial: who was asked for, and in which scene.
-            images: uint8 [S, S, 3] each.
-            readings: what the probe read from each image.
+    @property
+    def head(self) -> str:
+        return self.title or self.name
+
+    def load(self, device: str) -> Metric:
+        """The working object.
+
+        Raises:
+            CheckpointError: its model cannot be had. The other metrics are reported all the same.
         """
         raise NotImplementedError
+
+
+def all_values(trials: Sequence[Measured]) -> list[float]:
+    """The values of a person's trials in one list."""
+    return [value for measured in trials for value in measured.values]
 
 
 def hits_of(hits: Sequence[Mapping[str, float]]) -> Measured:
@@ -46,5 +94,5 @@ def hits_of(hits: Sequence[Mapping[str, float]]) -> Measured:
     names = dict.fromkeys(name for image in hits for name in image)
     return Measured(
         [float(np.mean(list(image.values()))) for image in hits],
-        {name: [image[name] for image in hits if name in image] for name in names},
+        per_attribute={name: [image[name] for image in hits if name in image] for name in names},
     )

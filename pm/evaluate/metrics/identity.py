@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from pm.evaluate.metrics.base import Measured, MetricChoice, Reading, hits_of
+from pm.evaluate.metrics.base import Measured, Metric, MetricChoice, hits_of
+from pm.evaluate.models.probe import ProbeMetric, Reading
+from pm.methods.trial import Trial
 from pm.toon.attributes import IDENTITY_ATTRIBUTES
-
-if TYPE_CHECKING:
-    from pm.evaluate.trials import Trial
 
 
 @dataclass(frozen=True)
 class Identity(MetricChoice):
     """One value per image."""
 
-    def measure(self, trial: Trial, images: Sequence[np.ndarray], readings: Sequence[Reading]) -> Measured:
-        return hits_of([{k: float(r[k] == getattr(trial.person, k)) for k in IDENTITY_ATTRIBUTES} for r in readings])
+    probe: str  # file
+
+    def load(self, device: str) -> Metric:
+        return _Identity(self.probe, device)
+
+
+class _Identity(ProbeMetric):
+    def judge(self, trial: Trial, readings: Sequence[Reading]) -> Measured:
+        person = trial.facts.identity
+        return hits_of([{k: float(r[k] == getattr(person, k)) for k in IDENTITY_ATTRIBUTES} for r in readings])

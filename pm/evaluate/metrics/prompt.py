@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from pm.evaluate.metrics.base import Measured, MetricChoice, Reading, hits_of
-
-if TYPE_CHECKING:
-    from pm.evaluate.trials import Trial
+from pm.evaluate.metrics.base import Measured, Metric, MetricChoice, hits_of
+from pm.evaluate.models.probe import ProbeMetric, Reading
+from pm.methods.trial import Trial
 
 
 @dataclass(frozen=True)
 class Prompt(MetricChoice):
     """One value per image."""
 
-    def measure(self, trial: Trial, images: Sequence[np.ndarray], readings: Sequence[Reading]) -> Measured:
-        return hits_of([{k: float(reading[k] == v) for k, v in trial.prompted.items()} for reading in readings])
+    probe: str  # file
+
+    def load(self, device: str) -> Metric:
+        return _Prompt(self.probe, device)
+
+
+class _Prompt(ProbeMetric):
+    def judge(self, trial: Trial, readings: Sequence[Reading]) -> Measured:
+        asked = trial.facts.prompted.items()
+        return hits_of([{k: float(reading[k] == v) for k, v in asked} for reading in readings])

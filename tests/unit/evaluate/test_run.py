@@ -6,16 +6,20 @@ from support.sampling import write_adapter
 from pm.config import from_mapping
 from pm.errors import CheckpointError, ConfigError, WriteError
 from pm.evaluate.config import EvaluateConfig
-from pm.evaluate.run import check_world, evaluate, find_adapters
+from pm.evaluate.run import evaluate, find_adapters
+from pm.model.config import BaseConfig
 from pm.toon.probe import Probe, save_probe
 from serving.compose import composed
+
+METRICS = ("identity", "prompt", "diversity")
 
 
 def config(base, folder, *overrides):
     """`conf/evaluate.yaml` on a small base."""
     small = {
         "adapters": f"[{folder / 'runs'}]", "base.path": base, "base.vision_path": base / "image_encoder",
-        "probe": folder / "probe.safetensors", "protocol.identities": 2, "protocol.prompts": 1, "protocol.images": 2,
+        "metrics": f"[{', '.join(f'{{name: {n}, probe: {folder}/probe.safetensors}}' for n in METRICS)}]",
+        "protocol.identities": 2, "protocol.prompts": 1, "protocol.images": 2,
         "protocol.references": "[1,2]", "sampler.steps": 2, "output": folder / "out", "device": "cpu",
         "dtype": "float32", "tracker": "none",
     }  # fmt: skip
@@ -44,11 +48,12 @@ def test_a_report_has_floor_ceiling_and_every_adapter_with_every_number_of_refer
 
 
 def test_a_base_of_photographs_is_refused_before_it_is_loaded(tiny_base, tiny_sd15, folder):
-    check_world(str(tiny_base), "probe")
-    with pytest.raises(ConfigError, match="no base of the toon world.*use base=toon"):
+    suite = config(tiny_base, folder).suite
+    suite.check(BaseConfig(str(tiny_base), ""))
+    with pytest.raises(ConfigError, match="no base of the toon world.*base=toon"):
         evaluate(config(tiny_sd15, folder))
     with pytest.raises(ConfigError, match="base.path=stabilityai/"):
-        check_world("stabilityai/stable-diffusion-xl-base-1.0", "probe")
+        suite.check(BaseConfig("stabilityai/stable-diffusion-xl-base-1.0", ""))
 
 
 def test_an_output_that_cannot_be_written_is_found_before_the_work(tiny_base, folder):
@@ -66,7 +71,7 @@ def test_a_missing_adapter_is_named_with_its_full_path(tmp_path, monkeypatch):
 
 
 def test_an_adapter_of_another_base_is_refused_before_anything_is_measured(tiny_base, tiny_sd15, folder, monkeypatch):
-    monkeypatch.setattr("pm.evaluate.run.drawings", pytest.fail)
+    monkeypatch.setattr("pm.evaluate.suites.toon.ToonSuite.trials", pytest.fail)
     other = write_adapter(tiny_sd15, folder / "other.safetensors")
     with pytest.raises(CheckpointError, match=f"adapter {other} was trained on base"):
         evaluate(config(tiny_base, folder, f"adapters=[{folder / 'runs'},{other}]"))

@@ -1,18 +1,19 @@
 import random
+from dataclasses import replace
 
 import numpy as np
 from support.evaluation import CONFIG, trials_of
 
-from pm.evaluate.trials import drawings, toon_trials
+from pm.evaluate.suites.toon import ToonSuite
 from pm.toon import captions
 from pm.toon.identities import identities, scene, split_of
 
 
 def test_trials_are_fixed_and_only_show_held_out_people():
-    one, two = trials_of(CONFIG), toon_trials(CONFIG)
-    assert [t.prompt("img") for t in one] == [t.prompt("img") for t in two]
+    one, two = trials_of(CONFIG), ToonSuite("toon", CONFIG).trials()
+    assert [t.prompt("a man img") for t in one] == [t.prompt("a man img") for t in two]
     assert [t.seeds for t in one] == [t.seeds for t in two]
-    assert all(split_of(t.person) == "eval" for t in one)
+    assert all(split_of(t.facts.identity) == "eval" for t in one)
     assert all(len(t.references) == 3 for t in one)
 
 
@@ -28,9 +29,9 @@ def test_prompt_says_what_is_scored_and_nothing_else():
 
 def test_the_trigger_word_follows_the_class_word():
     trial = trials_of(CONFIG)[0]
-    word = trial.person.class_word
-    assert f"a {word} img" in trial.prompt("img") and f"a {word} " in trial.prompt(None)
-    assert "img" not in trial.prompt(None)
+    word = trial.class_word
+    assert f"a {word} img" in trial.prompt(f"{trial.subject} img") and f"a {word} " in trial.prompt(trial.subject)
+    assert "img" not in trial.prompt(trial.subject)
 
 
 def test_people_of_the_protocol_differ_by_seed():
@@ -39,6 +40,19 @@ def test_people_of_the_protocol_differ_by_seed():
 
 def test_drawings_are_of_the_asked_size_number_and_always_the_same():
     trials = trials_of(CONFIG)[:2]
-    one, two = (drawings(trials, 32) for _ in range(2))
+    one, two = (ToonSuite("toon", replace(CONFIG, size=32)).ceiling(trials) for _ in range(2))
     assert [[image.shape for image in row] for row in one] == [[(32, 32, 3)] * CONFIG.images] * 2
     assert all(np.array_equal(a, b) for x, y in zip(one, two, strict=True) for a, b in zip(x, y, strict=True))
+
+
+def test_held_out_photos_are_of_the_person_and_none_of_the_references():
+    for trial in trials_of(CONFIG):
+        assert len(trial.held_out) == 2
+        shown = {photo.image.tobytes() for photo in trial.references}
+        assert not shown & {photo.image.tobytes() for photo in trial.held_out}
+        assert all(photo.mask.dtype == bool and photo.mask.any() for photo in (*trial.references, *trial.held_out))
+
+
+def test_people_have_names_that_differ_and_files_can_have():
+    people = list(dict.fromkeys(trial.person for trial in trials_of(CONFIG)))
+    assert len(people) == CONFIG.identities and all(name.isidentifier() or name[0].isdigit() for name in people)

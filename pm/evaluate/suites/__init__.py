@@ -1,0 +1,1 @@
+"""What is asked of whom, one file each; see `base`."""

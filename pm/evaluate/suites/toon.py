@@ -1,0 +1,96 @@
+"""The toon suite: held-out people of the toon world with drawn photos, whose truth is known; and true drawings."""
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pm.errors import ConfigError
+from pm.evaluate.suites.base import PLACE, Photo, SuiteChoice, Trial
+from pm.model.config import BaseConfig
+from pm.model.files import read_json
+from pm.toon import captions
+from pm.toon.attributes import Identity, Scene
+from pm.toon.identities import framing, identities, scene
+from pm.toon.render import render_photo
+
+
+@dataclass(frozen=True)
+class ToonFacts:
+    """What a trial's pictures should show. `omitted` is what the prompt leaves open, so that diversity can show."""
+
+    identity: Identity
+    scene: Scene
+    omitted: frozenset[str]
+
+    @property
+    def prompted(self) -> dict[str, str]:
+        return captions.prompted(self.scene, self.omitted)
+
+
+@dataclass(frozen=True)
+class ToonSuite(SuiteChoice):
+    """Every number of people, photos and prompts; the people appear in no training."""
+
+    def title(self) -> str:
+        return "Evaluation on the toon world"
+
+    def check(self, base: BaseConfig) -> None:
+        """Refuse a base of photographs, whose portraits are nobody of the toon world.
+
+        A base of the toon world says so in its `model_index.json`, or, from versions before 0.2, has its probe beside
+        it.
+        """
+        folder = Path(base.path).expanduser()
+        if folder.is_dir():
+            index = read_json(folder / "model_index.json")
+            if index.get("_drawn") or (folder / "probe.safetensors").exists():
+                return
+        raise ConfigError(
+            f"base.path={base.path} is no base of the toon world, and suite=toon asks for its people; use "
+            "suite=photos, base=toon, or a base that python -m pm.toon.pretrain made"
+        )
+
+    def trials(self) -> list[Trial]:
+        config, trials = self.protocol, []
+        for p, person in enumerate(identities(config.identities, config.seed, "eval")):
+            rng = random.Random(f"trial:{config.seed}:{p}")
+            name = f"{p:03d}_{person.class_word}"
+            photos = tuple(_photo(person, rng, config.size, f"{name}/{i}") for i in range(max(config.references)))
+            held_out = _held_out(person, config.seed, p, config.size, name)
+            for k in range(config.prompts):
+                omitted = frozenset({("mouth", "background")[k % 2]})
+                seeds = tuple(rng.getrandbits(31) for _ in range(config.images))
+                facts = ToonFacts(person, scene(rng), omitted)
+                template = captions.describe(PLACE, facts.scene, None, omitted)
+                trials.append(Trial(name, person.class_word, template, photos, held_out, seeds, facts=facts))
+        return trials
+
+    def ceiling(self, trials: Sequence[Trial]) -> list[list[np.ndarray]]:
+        """The same people drawn by the toon world itself with the prompted attributes; what a prompt leaves open is
+        drawn at random."""
+        return [
+            [_drawing(trial.facts, random.Random(seed), self.protocol.size) for seed in trial.seeds] for trial in trials
+        ]
+
+
+HELD_OUT = 2  # photos of a person beside the references
+
+
+def _held_out(person: Identity, seed: int, number: int, size: int, name: str) -> tuple[Photo, ...]:
+    rng = random.Random(f"held out:{seed}:{number}")  # of its own: the trials stay those of earlier versions
+    return tuple(_photo(person, rng, size, f"{name}/held_out/{i}") for i in range(HELD_OUT))
+
+
+def _photo(person: Identity, rng: random.Random, size: int, name: str) -> Photo:
+    drawn = render_photo(person, scene(rng), framing(rng), size)
+    return Photo(drawn.image, drawn.mask >= 128, name)
+
+
+def _drawing(facts: ToonFacts, rng: random.Random, size: int) -> np.ndarray:
+    other = scene(rng)
+    view = dataclasses.replace(facts.scene, **{k: getattr(other, k) for k in facts.omitted})
+    return render_photo(facts.identity, view, framing(rng), size).image
