@@ -79,7 +79,8 @@ def score(
         about: the further fields of the row.
     """
     batch = [Pictures(trial, shown) for trial, shown in zip(trials, images, strict=True)]
-    scores, attributes = {}, defaultdict(list)
+    scores: dict[str, Scored] = {}
+    attributes: dict[str, list[float]] = defaultdict(list)
     for key, metric in metrics.items():
         if isinstance(metric, str):
             scores[key] = Scored(None, why=metric)
