@@ -13,6 +13,7 @@ the module; or the name of an entry point in the group `photomaker.<group>` of a
 of any module that can be imported. So a new part is one new file and one YAML, and touches none of ours.
 """
 
+import difflib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -65,8 +66,11 @@ def find_part(kind: type[T], name: str, where: str = "") -> type[T]:
         raise ConfigError(f"{where}={name} cannot be imported ({error}); install the package that it needs") from error
     part = None if module is None else _part_in(module, kind)
     if part is None:
+        names = part_names(kind)
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ";"
         raise ConfigError(
-            f"{where}={name!r} is not one of {', '.join(part_names(kind))}; a part of your own is named by its module "
+            f"{where}={name!r} is not one of {', '.join(names)}{hint} a part of your own is named by its module "
             f"(my_package.my_module) or by an entry point in the group photomaker.{kind.group}"
         )
     return part

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from pm.errors import ConfigError
 from pm.methods.base import Method, MethodChoice, load_pipeline
-from pm.methods.trial import Trial
+from pm.methods.photos import check_photos
+from pm.methods.trial import Photo, Trial
 from pm.model.adapter import check_adapter
 from pm.sample.adapters import find_adapter
 from pm.sample.pipeline import PhotoMakerPipeline
+from pm.sample.references import Reference
 from pm.sample.request import Request, request_of
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 class PhotoMakerMethod(MethodChoice):
     adapter: str  # file, folder or Hub id, ours or published
 
-    title = "PhotoMaker"
+    title: ClassVar[str] = "PhotoMaker"
 
     def label(self) -> str:
         path = Path(self.adapter)
@@ -48,20 +51,41 @@ class PhotoMakerMethod(MethodChoice):
             )
 
     def load(self, base: BaseConfig, sampler: SamplerConfig, device: torch.device, dtype: torch.dtype) -> Method:
-        return _PhotoMaker(load_pipeline(base, sampler, device, dtype, self.adapter), sampler)
+        return StackedId(load_pipeline(base, sampler, device, dtype, self.adapter), sampler)
 
 
-class _PhotoMaker(Method):
-    def __init__(self, pipeline: PhotoMakerPipeline, sampler: SamplerConfig) -> None:
+class StackedId(Method):
+    """A state holds the photos' identity embeddings, [N, D].
+
+    Args:
+        pipeline: with the adapter.
+        sampler: how pictures are drawn.
+        adapter: its name in the pipeline; None: the default.
+    """
+
+    def __init__(self, pipeline: PhotoMakerPipeline, sampler: SamplerConfig, adapter: str | None = None) -> None:
         self.pipeline, self._sampler = pipeline, sampler
-        config = pipeline.photomaker.config if pipeline.photomaker is not None else None
-        self.about = {"fingerprint": pipeline.digest_of(None)}
-        if config is not None:
+        self._adapter = adapter or pipeline.adapters[-1]
+        self.most_references = pipeline.max_id_images_of(self._adapter)
+        self.about = {"fingerprint": pipeline.digest_of(self._adapter)}
+        loaded = pipeline.adapter(self._adapter)
+        if loaded is not None:
+            config = loaded.conditioner.config
             self.about |= {"compose": config.compose.label, "merge": config.merge}
 
+    def personalise(self, references: Sequence[Photo], class_word: str, seed: int) -> dict[str, Any]:
+        """{"id_embeds": float32 [N, D]}.
+
+        Raises:
+            RequestError: no references, or one is no picture.
+        """
+        check_photos(references)
+        images = [Image.fromarray(photo.image) for photo in references]
+        masks = [None if p.mask is None else Image.fromarray(p.mask.astype(np.uint8) * 255) for p in references]
+        shown = [Reference(image, mask) for image, mask in zip(images, masks, strict=True)]
+        return {"id_embeds": self.pipeline.embed(shown, self._adapter)}
+
     def requests(self, state: Any, trial: Trial, references: int) -> list[Request]:
-        shown = trial.references[:references]
-        images = [Image.fromarray(photo.image) for photo in shown]
-        masks = [None if p.mask is None else Image.fromarray(p.mask.astype(np.uint8) * 255) for p in shown]
-        prompt = trial.prompt(f"{trial.subject} {self.pipeline.trigger_word}")
-        return [request_of(self._sampler, prompt, id_images=images, masks=masks, seed=seed) for seed in trial.seeds]
+        prompt = trial.prompt(f"{trial.subject} {self.pipeline.trigger_word_of(self._adapter)}")
+        fields = {"adapter": self._adapter, "id_embeds": state["id_embeds"][:references], "any_class_word": True}
+        return [request_of(self._sampler, prompt, seed=seed, **fields) for seed in trial.seeds]

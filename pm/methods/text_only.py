@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pm.methods.base import Method, MethodChoice, load_pipeline
 from pm.methods.trial import Trial
 from pm.sample.pipeline import PhotoMakerPipeline
-from pm.sample.request import Request, request_of
+from pm.sample.request import BASE, Request, request_of
 
 if TYPE_CHECKING:
     import torch
@@ -23,13 +23,15 @@ class TextOnly(MethodChoice):
     needs_references = False
 
     def load(self, base: BaseConfig, sampler: SamplerConfig, device: torch.device, dtype: torch.dtype) -> Method:
-        return _TextOnly(load_pipeline(base, sampler, device, dtype), sampler)
+        return TextOnlyMethod(load_pipeline(base, sampler, device, dtype), sampler)
 
 
-class _TextOnly(Method):
+class TextOnlyMethod(Method):
+    """A state holds nothing."""
+
     def __init__(self, pipeline: PhotoMakerPipeline, sampler: SamplerConfig) -> None:
         self.pipeline, self._sampler = pipeline, sampler
         self.about = {"fingerprint": pipeline.base.fingerprint}
 
     def requests(self, state: Any, trial: Trial, references: int) -> list[Request]:
-        return [request_of(self._sampler, trial.prompt(trial.subject), seed=seed) for seed in trial.seeds]
+        return [request_of(self._sampler, trial.prompt(trial.subject), adapter=BASE, seed=seed) for seed in trial.seeds]

@@ -69,6 +69,7 @@ def test_by_entry_point(kind, monkeypatch):
     "value, message",
     [
         ({"name": "circle"}, r"shape='circle' is not one of point, square; a part of your own"),
+        ({"name": "sqare"}, r"is not one of point, square; did you mean 'square'\? a part of your own"),
         ({"name": "area"}, r"shape='area' is not one of point, square"),
         ({"name": "os"}, r"shape='os' is not one of"),
         ({"name": "os.path"}, r"shape='os.path' is not one of"),
