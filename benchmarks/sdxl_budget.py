@@ -203,7 +203,8 @@ def memory(c: Counts, stage: int, gpus: int, samples: int, checkpointing: bool) 
 def paper() -> tuple[dict, int, int]:
     """The adapter's settings, batch and GPUs of `experiment=paper`."""
     read = lambda name: yaml.safe_load((ROOT / f"conf/{name}.yaml").read_text())  # noqa: E731
-    return read("model/photomaker"), read("experiment/sdxl")["train"], read("experiment/paper")["workers"]["num"]
+    adapter = read("model/photomaker") | {"merge": "insert"}
+    return adapter, read("experiment/sdxl")["train"], read("experiment/paper")["workers"]["num"]
 
 
 def main() -> None:

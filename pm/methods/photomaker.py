@@ -70,8 +70,8 @@ class StackedId(Method):
         self.about = {"fingerprint": pipeline.digest_of(self._adapter)}
         loaded = pipeline.adapter(self._adapter)
         if loaded is not None:
-            config = loaded.conditioner.config
-            self.about |= {"compose": config.compose.label, "merge": config.merge}
+            terms = loaded.terms
+            self.about |= {"compose": terms.compose.label, "merge": terms.merge}
 
     def personalise(self, references: Sequence[Photo], class_word: str, seed: int) -> dict[str, Any]:
         """{"id_embeds": float32 [N, D]}.

@@ -10,39 +10,37 @@ from torch import Tensor, nn
 from pm.errors import CheckpointError
 from pm.model.adapter_file import ID_PREFIX, LORA_PREFIX, AdapterMeta, load_adapter, read_head, strip
 from pm.model.base import BaseModel
-from pm.model.lora import load_lora, lora_parameters
+from pm.model.lora import load_lora
 from pm.model.photomaker import IdConditioner, PhotoMaker
+from pm.model.trained import TrainedAdapter
 
 
-def meta_of(photomaker: PhotoMaker, *, crop_mode: str, project_version: str, **extra: Any) -> AdapterMeta:
-    """The metadata of a model in training."""
+def meta_of(model: TrainedAdapter, *, crop_mode: str, project_version: str, **extra: Any) -> AdapterMeta:
+    """The metadata of a model in training, of any kind."""
     return AdapterMeta(
-        base_fingerprint=photomaker.base.fingerprint,
-        compose=photomaker.config.compose,
-        merge=photomaker.config.merge,
-        trigger_word=photomaker.config.trigger_word,
-        max_id_images=photomaker.config.max_id_images,
+        kind=model.kind,
+        base_fingerprint=model.base.fingerprint,
+        trigger_word=model.trigger_word,
+        max_id_images=model.max_id_images,
         crop_mode=crop_mode,
         project_version=project_version,
-        vision_config=photomaker.id_encoder.vision_config,
         extra=extra,
+        **model.about(),
     )
 
 
-def adapter_parameters(photomaker: PhotoMaker) -> dict[str, nn.Parameter]:
+def adapter_parameters(model: TrainedAdapter) -> dict[str, nn.Parameter]:
     """Every parameter of the adapter by its key in the file; under ZeRO-3 gather these before `adapter_state`."""
-    encoder = {ID_PREFIX + name: p for name, p in photomaker.id_encoder.named_parameters()}
-    prefix = photomaker.base.family.lora_prefix
-    return encoder | {LORA_PREFIX + name: p for name, p in lora_parameters(photomaker.unet, prefix).items()}
+    return model.adapter_parameters()
 
 
-def adapter_state(photomaker: PhotoMaker) -> dict[str, Tensor]:
+def adapter_state(model: TrainedAdapter) -> dict[str, Tensor]:
     """A copy of the adapter's weights on the CPU, ready for `save_adapter`.
 
     Raises:
         CheckpointError: a weight is empty, i.e. still partitioned by ZeRO-3.
     """
-    parameters = adapter_parameters(photomaker)
+    parameters = adapter_parameters(model)
     empty = [name for name, p in parameters.items() if p.numel() == 0]
     if empty:
         raise CheckpointError(f"{empty[0]} is empty (partitioned by ZeRO-3); gather adapter_parameters() first")
@@ -91,7 +89,7 @@ def check_adapter(path: str | Path, base: BaseModel, *, check_base: bool = True)
     meta, width = read_head(path)
     name = f"adapter {Path(path).expanduser().absolute()}"
     if check_base:
-        _check_base(name, meta, base)
+        check_fingerprint(base, meta, name)
     if width is not None and width != base.text_width:
         raise CheckpointError(
             f"{name} is made for text features of width {width}, those of the base {base.path} have {base.text_width}; "
@@ -100,7 +98,12 @@ def check_adapter(path: str | Path, base: BaseModel, *, check_base: bool = True)
     return meta
 
 
-def _check_base(name: str, meta: AdapterMeta, base: BaseModel) -> None:
+def check_fingerprint(base: BaseModel, meta: AdapterMeta, name: str = "adapter") -> None:
+    """Fail when an adapter says that it was trained on another base.
+
+    Raises:
+        CheckpointError: it was; names both.
+    """
     if meta.base_fingerprint and meta.base_fingerprint != base.fingerprint:
         raise CheckpointError(
             f"{name} was trained on base {meta.base_fingerprint}, but {base.path} is {base.fingerprint}; "
@@ -118,7 +121,7 @@ def load_id_encoder(
     """
     base, config = conditioner.base, conditioner.config
     if check_base:
-        _check_base("adapter", meta, base)
+        check_fingerprint(base, meta)
     for name, theirs, ours in (
         ("compose", meta.compose.label, config.compose.label),
         ("merge", meta.merge, config.merge),

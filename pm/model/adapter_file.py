@@ -1,6 +1,7 @@
-"""The adapter file: one safetensors with the prefixes `id_encoder.` and `lora_weights.`, and string metadata.
+"""The adapter file: one safetensors with string metadata, of any kind of adapter (`pm.model.kinds`).
 
-The published loader reads it as it is. We also read the published `.bin` ({"id_encoder", "lora_weights"}).
+PhotoMaker's has the prefixes `id_encoder.` and `lora_weights.`, and the published loader reads it as it is. Published
+files, which have no metadata, are recognised by their keys, also those that are pickles of tensors.
 """
 
 import hashlib
@@ -8,9 +9,9 @@ import json
 import pickle
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -18,13 +19,12 @@ from torch import Tensor
 from pm.errors import CheckpointError, ConfigError
 from pm.files import replace_file
 from pm.model.compose.base import ComposeChoice, compose_from_text, compose_to_text
-from pm.model.compose.stacked import Stacked
-from pm.model.config import AdapterConfig, Merge
-from pm.model.id_encoder import PUBLISHED_VISION
-from pm.model.lora import lora_shape, normalise_lora
+from pm.model.config import ID_PREFIX, LORA_PREFIX, AdapterConfig, Merge
+from pm.model.kinds.base import PHOTOMAKER, claimed_by, kind_of
+from pm.model.lora import lora_shape
 from pm.weights import check_weights, is_pickle
 
-ID_PREFIX, LORA_PREFIX = "id_encoder.", "lora_weights."
+__all__ = ["ID_PREFIX", "LORA_PREFIX", "AdapterMeta", "digest", "load_adapter", "read_head", "save_adapter", "strip"]
 FORMAT = "photomaker-adapter-1"
 
 
@@ -34,16 +34,20 @@ class AdapterMeta:
 
     base_fingerprint: str  # of the base it was trained on; "" if unknown (published weights)
     compose: ComposeChoice
-    merge: Merge
+    merge: Merge | Literal["attention"]  # attention: beside the text (image prompts)
     trigger_word: str
     max_id_images: int
     crop_mode: str  # how ID photos were prepared: e.g. "face+mask"; "none" for the published weights
     project_version: str
     vision_config: dict[str, Any]  # shape of the vision tower, so that its own folder is not needed
     extra: dict[str, Any]  # free: step, run name, ...
+    kind: str = PHOTOMAKER  # a part of `pm.model.kinds`; files of earlier versions do not say
+    settings: dict[str, Any] = field(default_factory=dict)  # of that kind
 
     def config(self, state: Mapping[str, Tensor], *, gradient_checkpointing: bool = False) -> AdapterConfig:
         """The configuration to build a `PhotoMaker` for these weights; nothing in the vision tower trains."""
+        if self.merge == "attention":
+            raise CheckpointError(f"an adapter of the kind {self.kind} does not merge into text")
         rank, targets = lora_shape(strip(state, LORA_PREFIX))
         return AdapterConfig(
             compose=self.compose,
@@ -69,28 +73,23 @@ def save_adapter(path: str | Path, state: Mapping[str, Tensor], meta: AdapterMet
 
 
 def load_adapter(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor], AdapterMeta]:
-    """Read an adapter: ours, or the published `.bin` / safetensors (which have no metadata: stacked, repeat, "img").
+    """Read an adapter of any kind: ours, or a published file (which has no metadata).
 
     Args:
-        source: a file, or the content of a published `.bin`: {"id_encoder": ..., "lora_weights": ...}.
+        source: a file, or the content of a published `.bin`, for example {"id_encoder": ..., "lora_weights": ...}.
 
     Returns:
-        the flat state dict with the prefixes `id_encoder.` and `lora_weights.`, on the CPU, and the metadata.
+        the flat state dict in our names, on the CPU, and the metadata.
 
     Raises:
         CheckpointError: missing, damaged, not an adapter, not finite, or a pickle that holds more than tensors.
     """
     path, (state, strings) = _read(source)
-    _check_keys(path, state)
-    encoder, lora = strip(state, ID_PREFIX), strip(state, LORA_PREFIX)
-    # A buffer that older transformers saved; it only counts positions.
-    encoder.pop("vision_model.embeddings.position_ids", None)
-    state = {ID_PREFIX + k: v for k, v in encoder.items()}
-    state |= {LORA_PREFIX + k: v for k, v in normalise_lora(lora).items()}
+    state, meta = _identified(path, state, strings)
     broken = next((k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()), None)
     if broken is not None:
         raise CheckpointError(f"adapter {path} holds NaN or infinity in {broken}; export it again from a good step")
-    return state, _meta(path, state, strings)
+    return state, meta
 
 
 def read_head(source: str | Path) -> tuple[AdapterMeta, int | None]:
@@ -103,9 +102,8 @@ def read_head(source: str | Path) -> tuple[AdapterMeta, int | None]:
         CheckpointError: as `load_adapter`, except that weights may be NaN.
     """
     path, (state, strings) = _read(source, mapped=True)
-    _check_keys(path, state)
-    norm = state.get(f"{ID_PREFIX}fuse_module.layer_norm.weight")
-    return _meta(path, state, strings), None if norm is None else norm.shape[0]
+    state, meta = _identified(path, state, strings)
+    return meta, kind_of(meta.kind).width(state)
 
 
 def strip(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -136,17 +134,15 @@ def _read(
     return str(source), _read_bin(file, mapped) if pickled else _read_safetensors(file)
 
 
-def _check_keys(path: str, state: Mapping[str, Tensor]) -> None:
-    odd = [key for key in state if not key.startswith((ID_PREFIX, LORA_PREFIX))]
-    if odd or not strip(state, ID_PREFIX) or not strip(state, LORA_PREFIX):
-        found = odd[0] if odd else "nothing else"
-        raise CheckpointError(
-            f"{path} is not a PhotoMaker adapter: keys must start with {ID_PREFIX} or {LORA_PREFIX}, found {found}"
-        )
-
-
-def _meta(path: str, state: Mapping[str, Tensor], strings: Mapping[str, str]) -> AdapterMeta:
-    return _parse_meta(path, strings) if "base_fingerprint" in strings else _published_meta(state, path)
+def _identified(
+    path: str, state: Mapping[str, Tensor], strings: Mapping[str, str]
+) -> tuple[dict[str, Tensor], AdapterMeta]:
+    """The weights in our names, and the metadata, which a published file does not have."""
+    if "base_fingerprint" in strings:
+        meta = _parse_meta(path, strings)
+        return kind_of(meta.kind).check(state, path), meta
+    kind = claimed_by(state.keys()) or kind_of(PHOTOMAKER)
+    return kind.published(state, path)
 
 
 def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -173,16 +169,20 @@ def _read_bin(file: Path, mapped: bool) -> tuple[dict[str, Tensor], dict[str, st
 
 
 def _flat(content: Any, name: str) -> dict[str, Tensor]:
-    parts = ("id_encoder", "lora_weights")
-    if not isinstance(content, Mapping) or any(not isinstance(content.get(part), Mapping) for part in parts):
+    """Dicts of tensors by their names joined with a dot."""
+    parts: dict[str, Any] = dict(content) if isinstance(content, Mapping) else {"": None}
+    found: dict[str, Any] = {}
+    for part, value in parts.items():
+        found |= {f"{part}.{key}": each for key, each in value.items()} if isinstance(value, Mapping) else {part: value}
+    if not found or not all(isinstance(each, Tensor) for each in found.values()):
         raise CheckpointError(f"{name} is not a PhotoMaker adapter: it must hold the dicts id_encoder and lora_weights")
-    return {f"{part}.{key}": value for part in parts for key, value in content[part].items()}
+    return found
 
 
 def _parse_meta(path: str | Path, strings: Mapping[str, str]) -> AdapterMeta:
     texts = ("base_fingerprint", "trigger_word", "crop_mode", "project_version")
     try:
-        if strings["merge"] not in get_args(Merge):
+        if strings["merge"] not in (*get_args(Merge), "attention"):
             raise ValueError(f"merge={strings['merge']!r}")
         return AdapterMeta(
             **{name: strings[name] for name in texts},
@@ -191,6 +191,8 @@ def _parse_meta(path: str | Path, strings: Mapping[str, str]) -> AdapterMeta:
             max_id_images=int(strings["max_id_images"]),
             vision_config=json.loads(strings["vision_config"]),
             extra=json.loads(strings["extra"]),
+            kind=_known(strings.get("kind", PHOTOMAKER)),
+            settings=json.loads(strings.get("settings", "{}")),
         )
     except ConfigError as error:
         raise CheckpointError(f"adapter {path}: {error}") from error
@@ -198,40 +200,6 @@ def _parse_meta(path: str | Path, strings: Mapping[str, str]) -> AdapterMeta:
         raise CheckpointError(f"adapter {path} has damaged metadata ({error!r}); export it again") from error
 
 
-def _published_meta(state: Mapping[str, Tensor], path: str | Path) -> AdapterMeta:
-    vision = _vision_config(strip(state, ID_PREFIX))
-    if vision is None:
-        raise CheckpointError(f"{path} has no metadata and no CLIP vision tower; is this a PhotoMaker v1 adapter?")
-    return AdapterMeta(
-        base_fingerprint="",
-        compose=Stacked("stacked"),
-        merge="repeat",
-        trigger_word="img",
-        max_id_images=16,  # trained with 1-4; its own pipeline takes any number
-        crop_mode="none",
-        project_version="published",
-        vision_config=vision,
-        extra={},
-    )
-
-
-def _vision_config(encoder: Mapping[str, Tensor]) -> dict[str, Any] | None:
-    """Shape of a published adapter's tower; its heads are 64 wide, as in every CLIP."""
-    tower, projection = strip(encoder, "vision_model."), encoder.get("visual_projection.weight")
-    patch = tower.get("embeddings.patch_embedding.weight")
-    position = tower.get("embeddings.position_embedding.weight")
-    inner = tower.get("encoder.layers.0.mlp.fc1.weight")
-    if patch is None or position is None or inner is None or projection is None:
-        return None
-    found = {
-        "hidden_size": patch.shape[0],
-        "intermediate_size": inner.shape[0],
-        "num_hidden_layers": sum(key.endswith("mlp.fc1.weight") for key in tower),
-        "patch_size": patch.shape[-1],
-        "projection_dim": projection.shape[0],
-        "image_size": round((position.shape[0] - 1) ** 0.5) * patch.shape[-1],
-    }
-    if all(PUBLISHED_VISION[name] == value for name, value in found.items()):
-        return dict(PUBLISHED_VISION)
-    heads = max(1, patch.shape[0] // 64)
-    return PUBLISHED_VISION | found | {"num_attention_heads": heads}
+def _known(kind: str) -> str:
+    kind_of(kind)
+    return kind

@@ -12,6 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pm.model.image_prompt import ImagePrompt
+
+_TENSORS = ("embeds", "mask", "pooled", "time_ids", "text_embeds", "text_pooled")  # of `Conditioning`, in order
+
 
 @dataclass(frozen=True)
 class TextFeatures:
@@ -44,6 +48,7 @@ class Conditioning:
     time_ids: Tensor  # [B, Q] float32; SDXL: original h, w, crop top, left, target h, w in pixels
     text_embeds: Tensor  # [B, L, D]
     text_pooled: Tensor  # [B, P]
+    image: ImagePrompt | None = None  # attended to beside the text; None: no row has an image prompt
 
     def __len__(self) -> int:
         return self.embeds.shape[0]
@@ -53,25 +58,32 @@ class Conditioning:
         cast = {
             name: getattr(self, name).to(device, dtype) for name in ("embeds", "pooled", "text_embeds", "text_pooled")
         }
-        return replace(self, mask=self.mask.to(device), time_ids=self.time_ids.to(device), **cast)
+        image = None if self.image is None else self.image.to(device, dtype)
+        return replace(self, mask=self.mask.to(device), time_ids=self.time_ids.to(device), image=image, **cast)
 
     def rows(self, index: Any) -> "Conditioning":
         """Select rows by a slice, a list of integers or an index tensor; the batch axis and the padding stay."""
-        return Conditioning(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+        image = None if self.image is None else self.image.rows(index)
+        return Conditioning(**{name: getattr(self, name)[index] for name in _TENSORS}, image=image)
 
     def trimmed(self) -> "Conditioning":
         """Drop the columns that no row attends to. Padding is always at the end, so this is a slice."""
         length = int(self.mask.any(0).sum())
-        return replace(self, embeds=self.embeds[:, :length], mask=self.mask[:, :length])
+        image = None if self.image is None else self.image.trimmed()
+        return replace(self, embeds=self.embeds[:, :length], mask=self.mask[:, :length], image=image)
+
+    def with_image(self, image: ImagePrompt | None) -> "Conditioning":
+        """The same with an image prompt of as many rows."""
+        return replace(self, image=image)
 
     @staticmethod
     def concat(items: "Sequence[Conditioning]") -> "Conditioning":
         """Stack along the batch axis; shorter ones are padded with zeros that the mask hides."""
         length = max(item.embeds.shape[1] for item in items)
         padded = [item.padded(length) for item in items]
-        return Conditioning(
-            *(torch.cat([getattr(p, name) for p in padded]) for name in Conditioning.__dataclass_fields__)
-        )
+        image = ImagePrompt.concat([item.image for item in items], [len(item) for item in items])
+        stacked = {name: torch.cat([getattr(item, name) for item in padded]) for name in _TENSORS}
+        return Conditioning(**stacked, image=image)
 
     def padded(self, length: int) -> "Conditioning":
         """Pad T to `length` with masked zeros."""

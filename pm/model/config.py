@@ -9,6 +9,7 @@ from pm.errors import ConfigError
 from pm.model.compose.base import ComposeChoice
 
 Merge = Literal["insert", "repeat"]
+ID_PREFIX, LORA_PREFIX = "id_encoder.", "lora_weights."  # of the names in an adapter's file
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class BaseConfig:
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """The architecture and the trainable part of a PhotoMaker adapter (`conf/model/*.yaml`)."""
+    """The architecture and the trainable part of a PhotoMaker adapter (`conf/model/photomaker.yaml`)."""
 
     compose: ComposeChoice  # Table 2a of the paper
     merge: Merge  # insert: eq. 1-2 of the paper; repeat: what the published weights were trained with
@@ -36,5 +37,14 @@ class AdapterConfig:
     gradient_checkpointing: bool
 
     def __post_init__(self) -> None:
-        if not self.trigger_word.isalnum():
-            raise ConfigError(f"adapter.trigger_word={self.trigger_word!r} must be one word of letters and digits")
+        check_trigger_word(self.trigger_word)
+
+
+def check_trigger_word(word: str) -> None:
+    """Fail unless it is one word.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not word.isalnum():
+        raise ConfigError(f"adapter.trigger_word={word!r} must be one word of letters and digits")

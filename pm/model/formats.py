@@ -31,11 +31,12 @@ For the likeness of a person the identity encoder is needed as well, which diffu
 
 
 def save_published(path: str | Path, state: Mapping[str, Tensor]) -> None:
-    """Write the `{"id_encoder", "lora_weights"}` file that the published code loads, atomically.
+    """Write the file that published code loads, atomically: a dict for each part of the adapter.
 
-    It holds tensors in plain dicts only, so `torch.load(weights_only=True)` reads it.
+    PhotoMaker: `{"id_encoder", "lora_weights"}`; IP-Adapter: `{"image_proj", "ip_adapter"}`. It holds tensors in plain
+    dicts only, so `torch.load(weights_only=True)` reads it.
     """
-    content = {"id_encoder": strip(state, ID_PREFIX), "lora_weights": strip(state, LORA_PREFIX)}
+    content = {part: strip(state, f"{part}.") for part in sorted({key.partition(".")[0] for key in state})}
     with open_atomic(path, "wb") as stream:
         torch.save({part: {k: v.contiguous() for k, v in tensors.items()} for part, tensors in content.items()}, stream)
 
@@ -53,9 +54,14 @@ def save_diffusers(path: str | Path, state: Mapping[str, Tensor], meta: AdapterM
         base: folder or Hub id of its base, for the README; "": unknown.
 
     Raises:
-        CheckpointError: the folder is there already.
+        CheckpointError: the folder is there already, or the adapter has no LoRA.
     """
     from safetensors.torch import save_file
+
+    if not strip(state, LORA_PREFIX):
+        raise CheckpointError(
+            f"an adapter of the kind {meta.kind} has no LoRA for `load_lora_weights`; use format=native"
+        )
 
     target = Path(path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

@@ -5,7 +5,6 @@ copies nothing, adding up rounding errors is impossible, and the base alone stay
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,8 +12,18 @@ from pm.errors import CheckpointError
 from pm.model.lora import layers_of, lora_shape
 
 
-class FusedLora:
-    """One adapter's LoRA; its fused matrices are made when it is first used."""
+class UnetChange:
+    """What one adapter changes in a U-Net; its matrices are made when it is first used."""
+
+    fused: dict[str, Tensor] | None = None  # instead of the U-Net's own, by parameter name
+
+    def weights(self, unet: nn.Module) -> dict[str, Tensor]:
+        """The matrices, made from those of a U-Net that is as it was loaded, in its dtype and on its device."""
+        raise NotImplementedError
+
+
+class FusedLora(UnetChange):
+    """One adapter's LoRA."""
 
     def __init__(self, unet: nn.Module, prefix: str, state: Mapping[str, Tensor]) -> None:
         """`prefix`, `state`: as in `pm.model.lora.lora_parameters`.
@@ -24,11 +33,47 @@ class FusedLora:
         """
         self.state = {name.removeprefix(prefix): value.float() for name, value in state.items()}
         self.layers = _checked_layers(unet, prefix, state)
-        self.fused: dict[str, Tensor] | None = None
 
     def delta(self, layer: str) -> Tensor:
         """B A, [out, in] float32 on the CPU (alpha = rank, so the scale is 1)."""
         return self.state[f"{layer}.lora_B.weight"] @ self.state[f"{layer}.lora_A.weight"]
+
+    def weights(self, unet: nn.Module) -> dict[str, Tensor]:
+        return {f"{layer}.weight": self._fuse(unet, layer) for layer in self.layers}
+
+    def _fuse(self, unet: nn.Module, layer: str) -> Tensor:
+        # Added in float32, then rounded once: in bfloat16 that loses less than the arithmetic itself does.
+        own = unet.get_parameter(f"{layer}.weight").data
+        return (own.float() + self.delta(layer).to(own.device)).to(own.dtype)
+
+
+class ReplacedUnet(UnetChange):
+    """A U-Net of the adapter's own: every weight of it."""
+
+    def __init__(self, unet: nn.Module, state: Mapping[str, Tensor]) -> None:
+        """`state`: by the U-Net's own names.
+
+        Raises:
+            CheckpointError: a weight is missing, left over, or of another shape than the U-Net's.
+        """
+        own = dict(unet.named_parameters())
+        missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        if missing or unexpected:
+            raise CheckpointError(
+                f"the adapter's U-Net is not that of this base: {len(missing)} weights missing (e.g. {missing[:1]}), "
+                f"{len(unexpected)} left over (e.g. {unexpected[:1]}); use the base it was trained with"
+            )
+        wrong = next((name for name, value in own.items() if value.shape != state[name].shape), None)
+        if wrong is not None:
+            raise CheckpointError(
+                f"the adapter's U-Net has another shape in {wrong} ({tuple(state[wrong].shape)}, here "
+                f"{tuple(own[wrong].shape)}); use the base it was trained with"
+            )
+        self.state = dict(state)
+
+    def weights(self, unet: nn.Module) -> dict[str, Tensor]:
+        own = dict(unet.named_parameters())
+        return {name: value.to(own[name].device, own[name].dtype) for name, value in self.state.items()}
 
 
 class LoraSwitch:
@@ -36,38 +81,27 @@ class LoraSwitch:
 
     def __init__(self, unet: nn.Module) -> None:
         self.unet = unet
-        self.active: FusedLora | None = None
+        self.active: UnetChange | None = None
         self._own: dict[str, Tensor] = {}  # the base's matrices that some adapter has replaced
 
-    def use(self, lora: FusedLora | None) -> None:
+    def use(self, change: UnetChange | None) -> None:
         """Let the U-Net compute with this adapter; None: the base alone."""
-        if lora is self.active:
+        if change is self.active:
             return
         self._restore()
-        if lora is not None:
-            if lora.fused is None:
-                lora.fused = {layer: self._fuse(lora, layer) for layer in lora.layers}
-            for layer, weight in lora.fused.items():
-                own = _weight(self.unet, layer)
-                self._own.setdefault(layer, own.data)
+        if change is not None:
+            if change.fused is None:
+                change.fused = change.weights(self.unet)
+            for name, weight in change.fused.items():
+                own = self.unet.get_parameter(name)
+                self._own.setdefault(name, own.data)
                 own.data = weight
-        self.active = lora
-
-    def _fuse(self, lora: FusedLora, layer: str) -> Tensor:
-        # Added in float32, then rounded once: in bfloat16 that loses less than the arithmetic itself does.
-        own = _weight(self.unet, layer).data
-        return (own.float() + lora.delta(layer).to(own.device)).to(own.dtype)
+        self.active = change
 
     def _restore(self) -> None:
-        for layer, weight in self._own.items():
-            _weight(self.unet, layer).data = weight
+        for name, weight in self._own.items():
+            self.unet.get_parameter(name).data = weight
         self._own, self.active = {}, None
-
-
-def _weight(unet: nn.Module, layer: str) -> nn.Parameter:
-    found: Any = unet.get_submodule(layer)
-    weight: nn.Parameter = found.weight
-    return weight
 
 
 def _checked_layers(unet: nn.Module, prefix: str, state: Mapping[str, Tensor]) -> list[str]:

@@ -3,6 +3,7 @@
 Parameter names are those of the published checkpoint, so that both load strictly.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -165,7 +166,7 @@ def load_tower(vision_path: str) -> Any:
     Raises:
         CheckpointError: its folder cannot be read.
     """
-    return _load_vision(vision_path).vision_model.eval().requires_grad_(False)
+    return load_vision(vision_path).vision_model.eval().requires_grad_(False)
 
 
 def build_id_encoder(
@@ -185,14 +186,19 @@ def build_id_encoder(
 
     if vision_config is not None:
         return IdEncoder(CLIPVisionConfig(**vision_config), width, compose, max_images)
-    tower = _load_vision(vision_path)
+    tower = load_vision(vision_path)
     encoder = IdEncoder(tower.config, width, compose, max_images)
     encoder.vision_model.load_state_dict(tower.vision_model.state_dict())
     encoder.visual_projection.load_state_dict(tower.visual_projection.state_dict())
     return encoder
 
 
-def _load_vision(vision_path: str) -> Any:
+def load_vision(vision_path: str) -> Any:
+    """A pre-trained vision tower with its projection, float32.
+
+    Raises:
+        CheckpointError: none given, or its folder cannot be read.
+    """
     from transformers import CLIPVisionModelWithProjection
 
     if not vision_path:
@@ -206,3 +212,26 @@ def _load_vision(vision_path: str) -> Any:
         return CLIPVisionModelWithProjection.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise unreadable(folder, error) from error
+
+
+def tower_shape(encoder: Mapping[str, Tensor]) -> dict[str, Any] | None:
+    """Shape of a published id encoder's vision tower, with heads of 64 as in every CLIP; None: it has no tower."""
+    prefix, projection = "vision_model.", encoder.get("visual_projection.weight")
+    tower = {key.removeprefix(prefix): value for key, value in encoder.items() if key.startswith(prefix)}
+    patch = tower.get("embeddings.patch_embedding.weight")
+    position = tower.get("embeddings.position_embedding.weight")
+    inner = tower.get("encoder.layers.0.mlp.fc1.weight")
+    if patch is None or position is None or inner is None or projection is None:
+        return None
+    found = {
+        "hidden_size": patch.shape[0],
+        "intermediate_size": inner.shape[0],
+        "num_hidden_layers": sum(key.endswith("mlp.fc1.weight") for key in tower),
+        "patch_size": patch.shape[-1],
+        "projection_dim": projection.shape[0],
+        "image_size": round((position.shape[0] - 1) ** 0.5) * patch.shape[-1],
+    }
+    if all(PUBLISHED_VISION[name] == value for name, value in found.items()):
+        return dict(PUBLISHED_VISION)
+    heads = max(1, patch.shape[0] // 64)
+    return PUBLISHED_VISION | found | {"num_attention_heads": heads}

@@ -3,20 +3,20 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pm.errors import CheckpointError
-from pm.model.base import BaseModel, encode_text, null_text
+from pm.model.base import BaseModel, encode_text
+from pm.model.conditioner import Conditioner
 from pm.model.conditioning import Conditioning, TextFeatures
-from pm.model.config import AdapterConfig
+from pm.model.config import ID_PREFIX, LORA_PREFIX, AdapterConfig
 from pm.model.id_encoder import build_id_encoder
 from pm.model.lora import add_lora, lora_parameters
 from pm.model.merge import class_features, insert_tokens, repeat_class_tokens, replace_tokens
 from pm.model.prompt import tokenize
+from pm.model.trained import TrainedAdapter
 
 
-class IdConditioner(nn.Module):
+class IdConditioner(Conditioner):
     """The half of the model that turns ID images and text into conditioning; it knows no U-Net.
 
     Shapes: B rows, M ID images of all rows together (ragged, `id_counts` [B]), L text tokens, D text width, P pooled
@@ -46,6 +46,26 @@ class IdConditioner(nn.Module):
             vision_config=vision_config,
         )
 
+    @property
+    def trigger_word(self) -> str:
+        return self.config.trigger_word
+
+    @property
+    def max_id_images(self) -> int:
+        return self.config.max_id_images
+
+    @property
+    def image_size(self) -> int:
+        return self.id_encoder.image_size
+
+    @property
+    def embed_dtype(self) -> torch.dtype:
+        return self.id_encoder.visual_projection.weight.dtype
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """e_i of each photo, [M, D]."""
+        return self.id_encoder.embed(pixels)
+
     def condition(
         self,
         text: TextFeatures,
@@ -57,18 +77,12 @@ class IdConditioner(nn.Module):
         weights: Tensor | None = None,
         plain: TextFeatures | None = None,
         id_embeds: Tensor | None = None,
+        scale: Tensor | None = None,
     ) -> Conditioning:
         """Merge the identities of B rows into their text (paper section 3.2, eq. 1-2).
 
-        Args:
-            text: embeds [B, L, D], pooled [B, P]. With `merge=repeat` of the ids that `repeat_ids` made.
-            class_index: [B] int64, the class word's token (the first, when repeated).
-            id_pixels: [M, 3, S, S], normalised as CLIP does; a row's images are contiguous.
-            id_counts: [B] int64, 1 ... N_max images of each row.
-            time_ids: [B, Q].
-            weights: [M], per-image weight: its token moves from c (0) through itself (1) beyond.
-            plain: the text-only twin; default `text`. With `merge=repeat` give the features of the unrepeated prompt.
-            id_embeds: [M, D], what `id_encoder.embed` made of `id_pixels`, which may then be None.
+        A photo's weight moves its token from c (0) through itself (1) beyond. With `merge=repeat` the plain twin, the
+        features of the unrepeated prompt, must be given.
         """
         plain = plain or text
         seen = id_pixels if id_embeds is None else id_embeds
@@ -97,11 +111,13 @@ class IdConditioner(nn.Module):
         )
 
 
-class PhotoMaker(IdConditioner):
+class PhotoMaker(IdConditioner, TrainedAdapter):
     """Condition the frozen U-Net on text merged with a stack of ID images.
 
     Shapes as in `IdConditioner`, and C x h x w latents.
     """
+
+    kind = "photomaker"
 
     def __init__(self, base: BaseModel, config: AdapterConfig, vision_config: dict[str, Any] | None = None) -> None:
         """Put LoRA into `base.unet` (in place) and build the id encoder beside it.
@@ -114,32 +130,18 @@ class PhotoMaker(IdConditioner):
         Raises:
             CheckpointError: a part of the base is not loaded, or its U-Net already carries an adapter.
         """
-        if base.unet is None:
-            raise CheckpointError(f"base {base.path} was loaded without its U-Net; add 'unet' to parts")
         super().__init__(base, config, vision_config)
-        self.unet: Any = base.unet
+        self.attach(base)
         self.id_encoder.freeze_below(config.train_layers)
-        add_lora(self.unet, config.lora_rank, config.lora_targets)
+        self.change_unet()
         # Only `repeat` encodes captions again in training; registered so that they move with the module.
         self.text_encoders = nn.ModuleList(base.text_encoders) if self.repeat and base.text_encoders else None
-        null = null_text(base, 1)
-        self.null_embeds: Tensor
-        self.null_pooled: Tensor
-        self.register_buffer("null_embeds", null.embeds.clone(), persistent=False)
-        self.register_buffer("null_pooled", null.pooled.clone(), persistent=False)
         if config.gradient_checkpointing:
             self.enable_gradient_checkpointing()
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the U-Net, and so of what it takes and gives."""
-        found: torch.dtype = self.unet.dtype
-        return found
-
-    @property
-    def device(self) -> torch.device:
-        found: torch.device = self.unet.device
-        return found
+    def change_unet(self) -> None:
+        """Make the U-Net's trained part; the rest of it is frozen."""
+        add_lora(self.unet, self.config.lora_rank, self.config.lora_targets)
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute activations of the U-Net and the vision tower in the backward pass: less memory, more time."""
@@ -161,34 +163,23 @@ class PhotoMaker(IdConditioner):
         conditioning = self.condition(text, batch.class_index, batch.id_pixels, batch.id_counts, batch.time_ids)
         return self.predict(noisy, timesteps, self.drop_rows(conditioning, batch.drop_text))
 
-    def drop_rows(self, conditioning: Conditioning, drop: Tensor) -> Conditioning:
-        """Give the rows where `drop` [B] is True the null text (paper section 4.1), for classifier-free guidance.
-
-        Out of place and for every row alike: a rank whose rows are all dropped still calls every module.
-        """
-        length = conditioning.embeds.shape[1]
-        null = self.null_embeds.to(conditioning.embeds.dtype)
-        seen = torch.arange(length, device=drop.device) < null.shape[1]
-        null = F.pad(null, (0, 0, 0, length - null.shape[1]))
-        return Conditioning(
-            embeds=torch.where(drop[:, None, None], null, conditioning.embeds),
-            mask=torch.where(drop[:, None], seen, conditioning.mask),
-            pooled=torch.where(drop[:, None], self.null_pooled.to(conditioning.pooled.dtype), conditioning.pooled),
-            time_ids=conditioning.time_ids,
-            text_embeds=conditioning.text_embeds,
-            text_pooled=conditioning.text_pooled,
-        )
-
-    def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        """The U-Net's output [B, C, h, w] for noisy latents [B, C, h, w] at timesteps [B]."""
-        base = self.base
-        return base.family.predict(self.unet, noisy, timesteps, conditioning, max_tokens=base.max_tokens)
-
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Trainable parameters: the paper gives LoRA 1e-4 and the id encoder 1e-5 (section 4.1)."""
         return {
             "lora": list(lora_parameters(self.unet, self.base.family.lora_prefix).values()),
             "id_encoder": [p for p in self.id_encoder.parameters() if p.requires_grad],
+        }
+
+    def adapter_parameters(self) -> dict[str, nn.Parameter]:
+        encoder = {ID_PREFIX + name: p for name, p in self.id_encoder.named_parameters()}
+        prefix = self.base.family.lora_prefix
+        return encoder | {LORA_PREFIX + name: p for name, p in lora_parameters(self.unet, prefix).items()}
+
+    def about(self) -> dict[str, Any]:
+        return {
+            "compose": self.config.compose,
+            "merge": self.config.merge,
+            "vision_config": self.id_encoder.vision_config,
         }
 
     def _training_text(self, batch: Any) -> TextFeatures:

@@ -1,19 +1,16 @@
 """Adapters on one base, by name: found, read, checked, and ready for sampling."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pm.errors import CheckpointError, reason
-from pm.model.adapter import load_id_encoder
-from pm.model.adapter_file import LORA_PREFIX, AdapterMeta, digest, load_adapter, strip
+from pm.model.adapter_file import AdapterMeta, digest, load_adapter
 from pm.model.base import BaseModel
-from pm.model.files import read_json
-from pm.model.fused import FusedLora
-from pm.model.photomaker import IdConditioner
+from pm.model.conditioner import Conditioner
+from pm.model.fused import UnetChange
+from pm.model.kinds.base import kind_of
 from pm.sample.checks import Terms
 
 _USUAL_FILES = ("adapter.safetensors", "photomaker-v1.bin", "photomaker-v1.safetensors")
@@ -24,8 +21,8 @@ class Adapter:
     """One adapter, ready to condition rows."""
 
     name: str
-    conditioner: IdConditioner
-    lora: FusedLora | None  # None: in training, where the LoRA sits in the U-Net itself
+    conditioner: Conditioner
+    lora: UnetChange | None  # None: it changes nothing in the U-Net; or in training, where that sits in it already
     meta: AdapterMeta | None
     digest: str  # of the weights
     trigger_word: str
@@ -33,11 +30,15 @@ class Adapter:
     @property
     def terms(self) -> Terms:
         """What it asks of a request."""
-        return Terms.of(self.conditioner.config, self.trigger_word)
+        if self.meta is not None:
+            return Terms.of(self.meta, self.trigger_word)
+        training: Any = self.conditioner
+        about, kind = training.about(), kind_of(training.kind)
+        return Terms(self.trigger_word, self.max_id_images, about["compose"], about["merge"], kind)
 
     @property
     def max_id_images(self) -> int:
-        return self.conditioner.config.max_id_images
+        return self.conditioner.max_id_images
 
 
 def read_adapter(
@@ -54,16 +55,8 @@ def read_adapter(
         CheckpointError: missing, damaged, or it does not fit the base.
     """
     state, meta = load_adapter(source)
-    if not meta.base_fingerprint:
-        meta = _with_heads(meta, base)
-    with torch.device("meta"):  # its weights come from the file: drawing random ones would take longer than reading
-        conditioner = IdConditioner(base, meta.config(state), vision_config=meta.vision_config)
-    conditioner = conditioner.to_empty(device="cpu")
-    _refill_buffers(conditioner)
-    load_id_encoder(conditioner, state, meta, check_base=check_base)
-    conditioner.requires_grad_(False).to(base.unet.device, base.unet.dtype).eval()
-    lora = FusedLora(base.unet, base.family.lora_prefix, strip(state, LORA_PREFIX))
-    return Adapter(name, conditioner, lora, meta, digest(state), trigger_word or meta.trigger_word)
+    conditioner, change = kind_of(meta.kind).read(base, state, meta, check_base=check_base)
+    return Adapter(name, conditioner, change, meta, digest(state), trigger_word or meta.trigger_word)
 
 
 def find_adapter(place: str | Path, weight_name: str | None, subfolder: str, **hub: Any) -> Path:
@@ -94,21 +87,3 @@ def find_adapter(place: str | Path, weight_name: str | None, subfolder: str, **h
         raise CheckpointError(
             f"{place} is neither a file nor can {name} be fetched from there ({reason(error)})"
         ) from error
-
-
-def _with_heads(meta: AdapterMeta, base: BaseModel) -> AdapterMeta:
-    """A published adapter says nothing of its tower's attention heads; the base's own tower of that shape does."""
-    file = Path(base.vision_path).expanduser() / "config.json"
-    if not base.vision_path or not file.is_file():
-        return meta
-    own = {name: value for name, value in read_json(file).items() if name in meta.vision_config}
-    guessed = ("num_attention_heads", "hidden_act")
-    if any(meta.vision_config[name] != value for name, value in own.items() if name not in guessed):
-        return meta
-    return replace(meta, vision_config=meta.vision_config | own)
-
-
-def _refill_buffers(conditioner: IdConditioner) -> None:
-    """Buffers that are in no file: CLIP counts its positions."""
-    embeddings = conditioner.id_encoder.vision_model.embeddings
-    embeddings.position_ids.copy_(torch.arange(embeddings.position_ids.shape[-1])[None])

@@ -1,5 +1,6 @@
 """What is wrong with a request, found with the configs of the base alone: loading SDXL takes a minute."""
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Self
@@ -8,7 +9,7 @@ from pm.errors import RequestError
 from pm.model.adapter_file import AdapterMeta
 from pm.model.base import BaseModel
 from pm.model.compose.base import ComposeChoice
-from pm.model.config import AdapterConfig, Merge
+from pm.model.kinds.base import AdapterChoice, kind_of
 from pm.model.prompt import Prompt, class_token_index, parse_prompt
 from pm.model.words import check_words, count_tokens
 from pm.sample.request import Request
@@ -22,12 +23,28 @@ class Terms:
     trigger_word: str
     max_id_images: int
     compose: ComposeChoice
-    merge: Merge
+    merge: str
+    kind: type[AdapterChoice]
 
     @classmethod
-    def of(cls, source: AdapterMeta | AdapterConfig, trigger_word: str | None = None) -> Self:
-        """Those of an adapter's metadata, or of a model in training; `trigger_word`: another than its own."""
-        return cls(trigger_word or source.trigger_word, source.max_id_images, source.compose, source.merge)
+    def of(cls, meta: AdapterMeta, trigger_word: str | None = None) -> Self:
+        """Those of an adapter's metadata; `trigger_word`: another than its own."""
+        return cls(trigger_word or meta.trigger_word, meta.max_id_images, meta.compose, meta.merge, kind_of(meta.kind))
+
+    def marked(self, prompt: str) -> bool:
+        """Whether a prompt has the trigger word."""
+        return re.search(rf"(?<!\w){re.escape(self.trigger_word)}(?!\w)", prompt, re.IGNORECASE) is not None
+
+    def check(self, request: Request) -> None:
+        """Refuse what only other kinds of adapters take.
+
+        Raises:
+            RequestError: weights of photos, or a scale.
+        """
+        if request.weights is not None and not self.kind.weighs_photos:
+            raise RequestError("this adapter takes no weights of photos; leave them out, or set scale for all of them")
+        if request.scale is not None and not self.kind.has_scale:
+            raise RequestError("scale is for adapters with an image prompt; leave it out, or give weights")
 
     def repeats(self, count: int) -> int:
         """Tokens the class word takes in the text encoders' input, with `count` ID images."""
@@ -51,6 +68,8 @@ def check_request(
     """
     most = terms.max_id_images if terms else None
     request.check(max_id_images=most, pixel_step=base.shapes.side_multiple, resolution=base.resolution)
+    if terms is not None:
+        terms.check(request)
     if request.words:
         check_words(base, request.words)
     schedule.plan(request.steps, request.eta)
@@ -72,7 +91,7 @@ def parsed(request: Request, base: BaseModel, terms: Terms | None, class_words: 
     Raises:
         RequestError: no trigger word, no class word before it, or one too far back.
     """
-    if terms is None:
+    if terms is None or not (terms.kind.marks_class_word or terms.marked(request.prompt)):
         return Prompt(request.prompt, "", (0, 0))
     prompt = parse_prompt(request.prompt, terms.trigger_word, None if request.any_class_word else class_words)
     class_token_index(base.tokenizers[0], prompt)  # raises when the word is too far back

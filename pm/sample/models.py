@@ -13,8 +13,8 @@ from pm.model.adapter_file import AdapterMeta
 from pm.model.base import BaseModel, load_base, move_base
 from pm.model.families.base import AUTO
 from pm.model.fused import LoraSwitch
-from pm.model.photomaker import IdConditioner, PhotoMaker
 from pm.model.prompt import CLASS_WORDS
+from pm.model.trained import TrainedAdapter
 from pm.sample.adapters import Adapter, find_adapter, read_adapter
 from pm.sample.config import usual_merge_fraction
 from pm.sample.request import BASE
@@ -28,7 +28,7 @@ class LoadedModels:
     def __init__(
         self,
         base: BaseModel,
-        photomaker: PhotoMaker | None = None,
+        photomaker: TrainedAdapter | None = None,
         *,
         schedule: ScheduleChoice | str | None = None,
         merge_fraction: float | None = None,
@@ -52,8 +52,7 @@ class LoadedModels:
         self._adapters: dict[str, Adapter] = {}
         self._preview: Tensor | None = None
         if photomaker is not None:
-            trigger = photomaker.config.trigger_word
-            self._adapters["training"] = Adapter("training", photomaker, None, None, "", trigger)
+            self._adapters["training"] = Adapter("training", photomaker, None, None, "", photomaker.trigger_word)
 
     @classmethod
     def from_pretrained(
@@ -224,8 +223,8 @@ class LoadedModels:
         return adapter.digest if adapter else self.base.fingerprint
 
     @property
-    def photomaker(self) -> IdConditioner | None:
-        """The default adapter's model."""
+    def photomaker(self) -> Any:
+        """The default adapter's model, of its kind; None without one."""
         adapter = self.adapter()
         return adapter.conditioner if adapter else None
 

@@ -43,7 +43,10 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         return request.width or self.base.resolution, request.height or self.base.resolution
 
     def merge_step(self, request: Request) -> int:
-        """First step of a request that sees the identity, whether it says so or not."""
+        """First step of a request that sees the identity, whether it says so or not; 0 for adapters without a delay."""
+        adapter = self.adapter(request.adapter)
+        if adapter is None or not adapter.terms.kind.delays:
+            return 0
         return first_merged(self.merge_fraction, request.steps) if request.merge_step is None else request.merge_step
 
     def references(
@@ -81,7 +84,7 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         return found
 
     def embed(self, references: Sequence[Reference], adapter: str | None = None) -> Tensor:
-        """Identity embeddings of photos: float32 [N, D] on the CPU, for `Request.id_embeds`.
+        """What the adapter knows of each photo: float32 [N, ...] on the CPU, for `Request.id_embeds`.
 
         Row i depends on photo i and the adapter only, so rows can be kept and put together anew.
         """
@@ -175,6 +178,7 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
             for i, value in zip(mine, made, strict=True):
                 conditioning[i] = value
         negatives = {text: negative_text(self.base, text) for text in {r.negative_prompt for r in requests}}
+        nulls = {id(a): a.conditioner.null_image() if a else None for a in adapters}
         factor, channels = self.base.vae_scale_factor, self.base.latent_channels
         rows = []
         for i, (request, adapter) in enumerate(zip(requests, adapters, strict=True)):
@@ -187,10 +191,11 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
                     negative=negatives[request.negative_prompt],
                     plan=self.schedule.plan(request.steps, request.eta),
                     guidance=request.guidance,
-                    merge_step=self.merge_step(request) if adapter else 0,
+                    merge_step=self.merge_step(request),
                     seed=request.seed,
                     shape=(channels, height // factor, width // factor),
                     lora=adapter.lora if adapter else request.lora,
+                    null_image=nulls[id(adapter)],
                     noise=request.noise,
                     generator=request.generator,
                 )

@@ -50,16 +50,15 @@ def negative_text(base: BaseModel, text: str | None) -> TextFeatures:
 
 @torch.no_grad()
 def embed_photos(adapter: Adapter, photos: Sequence[tuple[Image.Image, Image.Image | None]]) -> Tensor:
-    """Images and masks (white = person; noise replaces the rest) to embeddings [N, D], on the model's device.
+    """Images and masks (white = person; noise replaces the rest) to what the adapter knows of them: [N, ...].
 
     Row i depends on photo i alone: its noise is drawn from its own pixels.
     """
-    encoder = adapter.conditioner.id_encoder
-    size, weight = encoder.image_size, encoder.visual_projection.weight
-    parts = []
+    conditioner, parts = adapter.conditioner, []
+    size, device = conditioner.image_size, next(conditioner.parameters()).device
     for start in range(0, len(photos), _PHOTOS):
         pixels = [_pixels(image, mask, size) for image, mask in photos[start : start + _PHOTOS]]
-        parts.append(encoder.embed(torch.cat(pixels).to(weight)))
+        parts.append(conditioner.embed(torch.cat(pixels).to(device, conditioner.embed_dtype)))
     return torch.cat(parts)
 
 
@@ -76,7 +75,7 @@ def _key(prompt: Prompt, request: Request) -> tuple:
     weights = None if request.weights is None else tuple(request.weights)
     masks = tuple(id(mask) for mask in request.masks or ())
     words = tuple((name, id(word)) for name, word in request.words.items())
-    return prompt, tuple(id(photo) for photo in photos), masks, weights, words
+    return prompt, tuple(id(photo) for photo in photos), masks, weights, words, request.scale
 
 
 def _condition(
@@ -88,12 +87,13 @@ def _condition(
         return Conditioning.from_text(encode_prompts(base, texts, [r.words for r in requests]), time_ids)
     ids = tokenize(base.tokenizers, texts)
     plain = encode_text(base, ids)
-    index = torch.tensor([class_token_index(base.tokenizers[0], prompt) for prompt in prompts])
+    index = torch.tensor([class_token_index(base.tokenizers[0], p) if p.class_word else 0 for p in prompts])
     counts = torch.tensor([request.references for request in requests])
     text = plain
     if adapter.conditioner.repeat:
         text = encode_text(base, adapter.conditioner.repeat_ids(ids, index, counts))
     weights = [w for r in requests for w in (r.weights or [1.0] * r.references)]
+    scales = [1.0 if request.scale is None else request.scale for request in requests]
     device = base.unet.device
     return adapter.conditioner.condition(
         text,
@@ -104,11 +104,12 @@ def _condition(
         weights=None if all(w == 1 for w in weights) else torch.tensor(weights, device=device),
         plain=plain,
         id_embeds=_embeds(adapter, requests, text.embeds),
+        scale=torch.tensor(scales, device=device),
     )
 
 
 def _embeds(adapter: Adapter, requests: Sequence[Request], like: Tensor) -> Tensor:
-    """[M, D] of all requests, given or made now, each photo once."""
+    """What is known of the photos of all requests, [M, ...], given or made now, each photo once."""
     photos: dict[tuple[int, int], tuple[Image.Image, Image.Image | None]] = {}
     for request in requests:
         if request.id_embeds is None:
@@ -121,9 +122,7 @@ def _embeds(adapter: Adapter, requests: Sequence[Request], like: Tensor) -> Tens
             parts.append(made[[place[id(i), id(m)] for i, m in _photos(request)]])
         else:
             parts.append(request.id_embeds)
-    return torch.cat(
-        [part.to(like.device, adapter.conditioner.id_encoder.visual_projection.weight.dtype) for part in parts]
-    )
+    return torch.cat([part.to(like.device, adapter.conditioner.embed_dtype) for part in parts])
 
 
 def _photos(request: Request) -> list[tuple[Image.Image, Image.Image | None]]:

@@ -29,6 +29,7 @@ class Request:
     id_images: Sequence[Image.Image] = ()  # crops around the face; not square: the centred square is taken
     masks: Sequence[Image.Image | None] | None = None  # white = the person; noise replaces the rest
     weights: Sequence[float] | None = None  # per image: from the class word alone (0) through itself (1) beyond
+    scale: float | None = None  # of the image prompt, for adapters that have one: 0 is the base; None: 1
     seed: int = 0
     steps: int = 50
     guidance: float = 5.0  # 1: off
@@ -38,7 +39,7 @@ class Request:
     width: int | None = None  # pixels; None: what the base was trained for
     height: int | None = None
     adapter: str | None = None  # by name; None: the pipeline's default; "base": the base alone
-    # [N, D], what the pipeline's `embed` made of the photos, instead of `id_images`: it depends on nothing else.
+    # [N, ...], what the pipeline's `embed` made of the photos, instead of `id_images`: it depends on nothing else.
     id_embeds: Tensor | None = field(default=None, compare=False)
     # Of a person, on the base alone: learned words of the prompt, by name ("<person>"); and what changes the U-Net.
     words: Mapping[str, LearnedWord] = field(default_factory=dict, compare=False)
@@ -72,6 +73,8 @@ class Request:
             raise RequestError(f"steps={self.steps} must be at least 1")
         if not (isinstance(self.guidance, numbers.Real) and math.isfinite(self.guidance) and self.guidance >= 0):
             raise RequestError(f"guidance={self.guidance} must be 0 or more; 1 switches it off")
+        if self.scale is not None and not (math.isfinite(self.scale) and self.scale >= 0):
+            raise RequestError(f"scale={self.scale} must be 0 or more; 0 is the base alone")
         if self.merge_step is not None and not 0 <= whole("merge_step", self.merge_step) <= self.steps:
             raise RequestError(f"merge_step={self.merge_step} is out of range; use 0 to steps={self.steps}")
         for name in ("width", "height"):

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pm.errors import PmError, RequestError
 from pm.model.conditioning import Conditioning, TextFeatures
-from pm.model.fused import FusedLora, LoraSwitch
+from pm.model.fused import LoraSwitch, UnetChange
+from pm.model.image_prompt import ImagePrompt
 from pm.sample.schedule import advance, clean_estimate
 from pm.sample.schedules.base import INPUT_SCALE, NOISE, Plan
 
@@ -20,7 +21,7 @@ from pm.sample.schedules.base import INPUT_SCALE, NOISE, Plan
 _CHECK_EVERY = 5
 
 Predict = Callable[[Tensor, Tensor, Conditioning], Tensor]  # noisy [B, C, h, w], timesteps [B] → [B, C, h, w]
-_Group = tuple[tuple[int, ...], FusedLora | None]  # what one U-Net call can hold: latent shape and adapter
+_Group = tuple[tuple[int, ...], UnetChange | None]  # what one U-Net call can hold: latent shape and weights
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class Row:
     merge_step: int  # steps before this one see the text only (delayed subject conditioning, paper section 4.1)
     seed: int
     shape: tuple[int, int, int]  # latents [C, h, w]
-    lora: FusedLora | None = None  # None: the U-Net as it is
+    lora: UnetChange | None = None  # None: the U-Net as it is
+    # What guidance moves away from beside the text, where the row has an image prompt; at the scale of that.
+    null_image: ImagePrompt | None = None
     noise: Tensor | None = None  # first latents [C, h, w] of unit variance, instead of the seed's
     generator: torch.Generator | None = None  # for the noise of later steps, instead of the seed's
 
@@ -101,7 +104,8 @@ class Sampler:
         key, self._next = self._next, self._next + 1
         conditioning = row.conditioning.to(self.unet.device, self.unet.dtype)
         negative = row.negative.to(self.unet.device, self.unet.dtype)
-        moved = replace(row, conditioning=conditioning, negative=negative)
+        null = None if row.null_image is None else row.null_image.to(self.unet.device, self.unet.dtype)
+        moved = replace(row, conditioning=conditioning, negative=negative, null_image=null)
         self._active[key] = _Active(moved, generator, noise.to(self.unet.device) * row.plan.init_sigma)
         return key
 
@@ -222,7 +226,7 @@ class Sampler:
         cached = self._cache.get(group)
         if cached is None or cached[0] != state:
             parts = [active.row.conditioning if active.merged else _text_only(active.row) for active in rows]
-            parts += [Conditioning.from_text(rows[i].row.negative, rows[i].row.conditioning.time_ids) for i in free]
+            parts += [_unconditional(rows[i]) for i in free]
             cached = self._cache[group] = (state, Conditioning.concat(parts))
         return cached[1]
 
@@ -241,3 +245,12 @@ def _noise(rows: list[_Active], wanted: Tensor, like: Tensor) -> Tensor:
 def _text_only(row: Row) -> Conditioning:
     twin = TextFeatures(row.conditioning.text_embeds, row.conditioning.text_pooled)
     return Conditioning.from_text(twin, row.conditioning.time_ids)
+
+
+def _unconditional(active: _Active) -> Conditioning:
+    """What guidance moves away from; without the image for as long as the row itself is without it."""
+    row = active.row
+    found = Conditioning.from_text(row.negative, row.conditioning.time_ids)
+    if row.null_image is None or row.conditioning.image is None or not active.merged:
+        return found
+    return found.with_image(replace(row.null_image, scale=row.conditioning.image.scale))

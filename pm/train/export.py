@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from pm.choice import import_modules
 from pm.config import from_mapping
 from pm.errors import CheckpointError
-from pm.model.adapter import adapter_state, meta_of, start_from
+from pm.model.adapter import adapter_state, meta_of
 from pm.model.adapter_file import AdapterMeta, load_adapter, save_adapter
 from pm.model.base import load_base
-from pm.model.config import AdapterConfig, BaseConfig
+from pm.model.config import BaseConfig
 from pm.model.formats import save_diffusers, save_published
-from pm.model.photomaker import PhotoMaker
+from pm.model.kinds.base import PHOTOMAKER, AdapterChoice
 from pm.train.checkpoint import best_complete, is_checkpoint, newest_complete, read_checkpoint, read_meta
 from pm.train.config import ExportConfig
 from pm.train.engine.base import load_weights
@@ -82,18 +82,19 @@ def adapter_of(folder: Path) -> tuple[dict[str, Tensor], AdapterMeta]:
     saved = read_checkpoint(folder)
     provenance = saved.position.provenance
     config = provenance["config"]  # another version's may have other settings beside these
-    wanted, adapter = from_mapping(BaseConfig, config["base"]), from_mapping(AdapterConfig, config["adapter"])
+    wanted = from_mapping(BaseConfig, config["base"])
+    adapter = from_mapping(AdapterChoice, {"name": PHOTOMAKER} | config["adapter"])
     base = load_base(
-        wanted.path, _parts(adapter), vision_path=wanted.vision_path, family=wanted.family, dtype=torch.float32
+        wanted.path, adapter.parts(), vision_path=wanted.vision_path, family=wanted.family, dtype=torch.float32
     )
     if base.fingerprint != provenance["base"]:
         raise CheckpointError(
             f"checkpoint {folder} was made with base model {provenance['base']}, but {wanted.path} is now "
             f"{base.fingerprint}; restore that base to export"
         )
-    photomaker = PhotoMaker(base, adapter)
+    photomaker = adapter.build(base)
     if config["init"] is not None:
-        start_from(photomaker, config["init"])
+        adapter.start_from(photomaker, config["init"])
     train_in_float32(photomaker)
     load_weights(nn.ModuleDict({"photomaker": photomaker}), saved.ema or saved.engine.weights)
     meta = meta_of(
@@ -105,7 +106,3 @@ def adapter_of(folder: Path) -> tuple[dict[str, Tensor], AdapterMeta]:
         preprocess=provenance["photos"],
     )
     return adapter_state(photomaker), meta
-
-
-def _parts(adapter: AdapterConfig) -> tuple[str, ...]:
-    return ("unet", "text") if adapter.merge == "repeat" else ("unet",)

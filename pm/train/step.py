@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from pm.model.kinds.base import Penalised
 from pm.train.diffusion import NoiseSchedule, add_noise, draw, sample_latents, target
 from pm.train.losses.choice import LossWeights
 from pm.train.losses.masked import masked_mse
@@ -40,7 +41,7 @@ class TrainStep(nn.Module):
     """Noise a batch, predict, compare.
 
     Args:
-        photomaker: `PhotoMaker`, or any module called as (noisy, timesteps, batch) -> prediction.
+        photomaker: a `TrainedAdapter`, or any module called as (noisy, timesteps, batch) -> prediction or `Penalised`.
         schedule: the base's noise levels.
         scaling_factor: of the VAE's latents.
         precision: dtype of the computation; the loss is float32.
@@ -71,7 +72,8 @@ class TrainStep(nn.Module):
         # Weights that ZeRO-3 gathers are not in this format, so the input decides for all convolutions of the U-Net.
         noisy = noisy.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision.autocast):
-            prediction = self.photomaker(noisy.to(self.precision.dtype), timesteps, batch)
+            output = self.photomaker(noisy.to(self.precision.dtype), timesteps, batch)
+        prediction, penalty = output if isinstance(output, Penalised) else (output, 0.0)
         wanted = target(self.schedule, latents, noise, timesteps)
         loss = masked_mse(prediction, wanted, batch.mask, batch.use_mask)
-        return loss * self._loss_weight(timesteps)
+        return loss * self._loss_weight(timesteps) + penalty

@@ -91,7 +91,7 @@ def photomaker(tiny_base):
 @pytest.mark.parametrize("style", ["new", "processor", "layer"])
 def test_published_bin_loads_strictly(photomaker, tmp_path, monkeypatch, style):
     tiny = photomaker.id_encoder.vision_config
-    monkeypatch.setattr("pm.model.adapter_file.PUBLISHED_VISION", tiny)
+    monkeypatch.setattr("pm.model.id_encoder.PUBLISHED_VISION", tiny)
     content = _published_bin(photomaker, style)
     torch.save(content, tmp_path / "photomaker-v1.bin")
     state, meta = load_adapter(tmp_path / "photomaker-v1.bin")

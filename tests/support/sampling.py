@@ -11,6 +11,7 @@ from pm.model.adapter_file import save_adapter
 from pm.model.base import load_base
 from pm.model.compose.stacked import Stacked
 from pm.model.config import AdapterConfig
+from pm.model.kinds.ip_adapter import IPAdapterChoice
 from pm.model.photomaker import PhotoMaker
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -23,6 +24,16 @@ def write_adapter(base: Path, path: Path, *, merge: str = "insert", seed: int = 
         for parameter in model.parameter_groups()["lora"]:
             parameter.copy_(torch.randn_like(parameter) * 0.1)
     save_adapter(path, adapter_state(model), meta_of(model, crop_mode=crop_mode, project_version="0"))
+    return path
+
+
+def write_ip_adapter(base: Path, path: Path, *, projection: str = "linear", tokens: int = 3, seed: int = 0) -> Path:
+    torch.manual_seed(seed)
+    model = IPAdapterChoice("ip_adapter", 4, "img", False, projection, tokens, 4).build(load_base(base))
+    with torch.no_grad():
+        for matrices in model.parameter_groups()["lora"]:
+            matrices.copy_(torch.randn_like(matrices) * 0.5)
+    save_adapter(path, adapter_state(model), meta_of(model, crop_mode="none", project_version="0"))
     return path
 
 

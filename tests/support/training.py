@@ -31,7 +31,8 @@ def settings(dataset, base, **over) -> dict:
     result = {key: values[key] for key in ("seed", "init", "profile", "train", "validation", "workers")}
     result |= {"name": "test", "dataset": str(dataset), "tracker": read("tracker/none")}
     result["base"] = {"path": str(base), "vision_path": str(Path(base) / "image_encoder")}
-    result["adapter"] = read("model/toon") | {"compose": read("compose/stacked")} | {"lora_rank": 4, "train_layers": 1}
+    result["adapter"] = read("model/toon") | {"compose": read("compose/stacked"), "merge": "insert"}
+    result["adapter"] |= {"lora_rank": 4, "train_layers": 1}
     result["engine"] = read("engine/ddp")
     result["validation"] |= {"sampler": read("sampler/toon") | {"steps": 3}, "identities": 2, "references": 2}
     result["train"]["loss_weights"] = read("loss_weights/uniform")

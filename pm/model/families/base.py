@@ -150,9 +150,10 @@ class Family(Choice, group="family", package="pm.model.families"):
         """One call of the U-Net, with or without an adapter in it: [B, C, h, w] at timesteps [B] to [B, C, h, w].
 
         The mask is passed only when rows are longer than the text (T > L): otherwise it is all ones, and attention
-        without a mask takes the faster kernels.
+        without a mask takes the faster kernels. An image prompt needs a U-Net that knows it (`attend_to_images`).
         """
         masked = conditioning.embeds.shape[1] > max_tokens
+        image = {} if conditioning.image is None else conditioning.image.arguments
         output: Tensor = unet(
             noisy,
             timesteps,
@@ -160,6 +161,7 @@ class Family(Choice, group="family", package="pm.model.families"):
             encoder_attention_mask=conditioning.mask if masked else None,
             added_cond_kwargs=self.added_conditioning(conditioning),
             return_dict=False,
+            **image,
         )[0]
         return output
 

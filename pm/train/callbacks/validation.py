@@ -10,7 +10,7 @@ from torch import nn
 
 from pm.data.dataset.reader import IdentityDataset
 from pm.model.base import BaseModel
-from pm.model.photomaker import PhotoMaker
+from pm.model.trained import TrainedAdapter
 from pm.sample.grid import GridRow, labelled_grid, save_png
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.request import Request, request_of
@@ -32,14 +32,14 @@ class Validation:
         config: ValidationConfig,
         context: TrainContext,
         base: BaseModel,
-        photomaker: PhotoMaker,
+        photomaker: TrainedAdapter,
         dataset: IdentityDataset,
         precision: Precision,
     ):
         self._config, self._context, self._precision = config, context, precision
         self._photomaker = photomaker
         self._pipeline = PhotoMakerPipeline(base, photomaker, schedule=config.sampler.schedule)
-        self._references, self._requests = _requests(config, dataset, photomaker.config.trigger_word)
+        self._references, self._requests = _requests(config, dataset, photomaker.trigger_word)
 
     def __call__(self, step: int) -> Path | None:
         """Sample with the weights as they are now; the grid's path on rank 0, else None. Collective."""

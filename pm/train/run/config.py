@@ -6,7 +6,8 @@ from typing import Annotated
 from annotated_types import Ge
 
 from pm.errors import ConfigError
-from pm.model.config import AdapterConfig, BaseConfig
+from pm.model.config import BaseConfig
+from pm.model.kinds.base import AdapterChoice
 from pm.sample.config import SamplerConfig
 from pm.track.base import TrackerChoice
 from pm.train.config import TrainConfig
@@ -60,7 +61,7 @@ class RunConfig:
     seed: int
     profile: bool  # write a torch profiler trace of a few steps
     base: BaseConfig
-    adapter: AdapterConfig
+    adapter: AdapterChoice
     engine: EngineChoice
     train: TrainConfig
     validation: ValidationConfig

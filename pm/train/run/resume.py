@@ -8,6 +8,7 @@ from typing import Any
 
 from pm.errors import ConfigError
 from pm.files import write_text
+from pm.model.kinds.base import PHOTOMAKER
 from pm.train.run.config import RunConfig
 
 CONFIG = "config.yaml"
@@ -98,6 +99,7 @@ def _todays_names(config: dict[str, Any]) -> dict[str, Any]:
         engine.pop("deepspeed", None)
     if isinstance(adapter.get("compose"), str):
         adapter["compose"] = {"name": adapter["compose"]}
+    adapter.setdefault("name", PHOTOMAKER)
     return config | {"train": train, "engine": engine, "adapter": adapter}
 
 

@@ -13,11 +13,11 @@ from pm.data.config import SamplesConfig
 from pm.data.dataset.reader import IdentityDataset, Stored
 from pm.data.loading.loader import PREFETCH, Loader
 from pm.errors import ConfigError
-from pm.model.adapter import adapter_parameters, adapter_state, meta_of, start_from
+from pm.model.adapter import adapter_parameters, adapter_state, meta_of
 from pm.model.adapter_file import save_adapter
 from pm.model.base import BaseModel, load_base
 from pm.model.base_sizes import base_sizes
-from pm.model.photomaker import PhotoMaker
+from pm.model.trained import TrainedAdapter
 from pm.track.base import RunInfo
 from pm.train.callbacks.base import Callback
 from pm.train.callbacks.metrics import MetricsFile
@@ -95,7 +95,7 @@ def run_worker(
     return metrics
 
 
-def export(trainer: Trainer, photomaker: PhotoMaker, context: TrainContext, **extra: Any) -> None:
+def export(trainer: Trainer, photomaker: TrainedAdapter, context: TrainContext, **extra: Any) -> None:
     """Write `adapter.safetensors`: the moving average of the weights if there is one, else the weights. Collective."""
     average = trainer.ema.gather(everywhere=True) if trainer.ema is not None else None
     engine = trainer.engine
@@ -140,12 +140,10 @@ def _load(config: RunConfig, context: TrainContext, progress: Progress | None) -
     if progress is not None:
         progress.phase("loading the base model")
     precision = choose_precision(config.train.precision, context.device)
-    parts = ["unet"]
-    parts += ["text"] if config.adapter.merge == "repeat" or config.train.validate_every else []
-    parts += ["vae"] if config.train.validate_every else []
+    parts = {*config.adapter.parts(), *(("text", "vae") if config.train.validate_every else ())}
     base = load_base(
         config.base.path,
-        tuple(parts),
+        tuple(sorted(parts)),
         vision_path=config.base.vision_path,
         family=config.base.family,
         device=context.device,
@@ -186,27 +184,27 @@ def loading_processes(wanted: int | None, context: TrainContext) -> int:
 
 def _stored(config: RunConfig) -> Stored:
     """The optional features that fit this run; the dataset may or may not have them."""
-    adapter, sizes = config.adapter, base_sizes(config.base)
+    repeat, train_layers = config.adapter.stored(config.train.max_references)
+    if train_layers is None:
+        return Stored(repeat=repeat)
+    sizes = base_sizes(config.base)
     # An adapter to start from brings a tower of its own, which may differ from the base's in every layer.
-    frozen = 0 if config.init is not None else sizes.tower_layers - adapter.train_layers
-    tokens = tuple(adapter.compose.tokens(photos) for photos in range(1, config.train.max_references + 1))
-    return Stored(
-        repeat=tokens if adapter.merge == "repeat" else None,
-        tower=(sizes.vision_fingerprint, frozen) if frozen > 0 else None,  # else the embeddings are trained as well
-    )
+    frozen = 0 if config.init is not None else sizes.tower_layers - train_layers
+    # Without frozen layers the embeddings are trained as well.
+    return Stored(repeat=repeat, tower=(sizes.vision_fingerprint, frozen) if frozen > 0 else None)
 
 
-def _photomaker(config: RunConfig, base: BaseModel) -> PhotoMaker:
+def _photomaker(config: RunConfig, base: BaseModel) -> TrainedAdapter:
     torch.manual_seed(config.seed)  # the same new weights on every rank
-    photomaker = PhotoMaker(base, config.adapter)
+    photomaker = config.adapter.build(base)
     if config.init is not None:
-        start_from(photomaker, config.init)
+        config.adapter.start_from(photomaker, config.init)
     train_in_float32(photomaker)
     return photomaker.train()
 
 
 def _engine(
-    config: RunConfig, context: TrainContext, base: BaseModel, photomaker: PhotoMaker, saved: Restored | None
+    config: RunConfig, context: TrainContext, base: BaseModel, photomaker: TrainedAdapter, saved: Restored | None
 ) -> Engine:
     step = TrainStep(
         photomaker,
@@ -230,7 +228,7 @@ def _validation(
     config: RunConfig,
     context: TrainContext,
     base: BaseModel,
-    photomaker: PhotoMaker,
+    photomaker: TrainedAdapter,
     dataset: IdentityDataset,
     trainer: Trainer,
 ) -> Callable[[int], Path | None] | None:

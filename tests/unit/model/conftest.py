@@ -61,7 +61,7 @@ def make_batch():
         text = encode_text(base, ids)
         words = ("man", "woman", "man")
         index = [class_token_index(base.tokenizers[0], mark(c, w)) for c, w in zip(CAPTIONS, words, strict=True)]
-        size = photomaker.id_encoder.image_size
+        size = photomaker.image_size
         return SimpleNamespace(
             embeds=text.embeds,
             pooled=text.pooled,
