@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("venv", type=Path)
     parser.add_argument("--torch", required=True, help="requirement, such as torch==2.13.0")
     parser.add_argument("--torch-args", default="", help="options of pip for it; given ones are never second-guessed")
-    parser.add_argument("--extras", default="dev,photos")
+    parser.add_argument("--extras", default="dev,photos,metrics")
     options = parser.parse_args()
     if sys.version_info < (3, 11):  # noqa: UP036
         sys.exit(f"error: {sys.executable} is Python {sys.version.split()[0]}, 3.11 is needed: make PYTHON=python3.11")

@@ -38,3 +38,9 @@ def load_models(setting: str, pack: str, *, modules: Sequence[str], side: int, t
     if missing:
         raise CheckpointError(f"{setting}={pack} has no model for {missing[0]}; choose a whole pack such as buffalo_l")
     return models
+
+
+def pack_files(pack: str) -> tuple[Path, ...]:
+    """The networks of a pack that is on this machine, sorted: in its folder, or where the library keeps packs."""
+    folder = Path(pack) if Path(pack).is_dir() else Path("~/.insightface/models", pack).expanduser()
+    return tuple(sorted(folder.glob("*.onnx")))

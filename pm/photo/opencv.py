@@ -32,13 +32,18 @@ def import_cv2(choice: str) -> ModuleType:
     return cv2
 
 
+def weights_path(file: str) -> Path:
+    """Where a network in weights/ is."""
+    return _FOLDER / file
+
+
 def shipped_weights(file: str) -> np.ndarray:
     """The bytes of a network in weights/, uint8 [n], after a look at its checksum.
 
     Raises:
         CheckpointError: missing, or not the file that belongs to this version.
     """
-    path = _FOLDER / file
+    path = weights_path(file)
     try:
         data = path.read_bytes()
     except OSError as error:

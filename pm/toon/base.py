@@ -29,6 +29,7 @@ from pm.toon import captions
 from pm.toon.identities import identities, scene
 
 MAX_TOKENS = 77
+TEXT_PROJECTION = "text_projection.safetensors"  # of CLIP: text encoder 1 has no place for it
 
 
 @dataclasses.dataclass(frozen=True)

@@ -113,7 +113,7 @@ def test_uv_is_pinned_and_pip_takes_over_where_it_fails(install, monkeypatch, tm
         install.main()
         found = [call for call in install.calls if " install " in call]
         assert len(found) == len(installers) and all(w in call for w, call in zip(installers, found, strict=True))
-        assert all(f"-e {ROOT}[dev,photos]" in call for call in found)
+        assert all(f"-e {ROOT}[dev,photos,metrics]" in call for call in found)
 
 
 def test_make_hands_the_variables_over():

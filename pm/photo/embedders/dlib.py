@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +17,9 @@ class Dlib(EmbedderChoice):
 
     def build(self, device: str = "cpu") -> Embedder | None:
         return DlibEmbedder()
+
+    def weights(self) -> tuple[Path, ...]:
+        return Path(dlib_model(FIVE_POINTS)), Path(dlib_model(RESNET))
 
 
 class DlibEmbedder:

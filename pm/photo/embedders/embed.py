@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -48,3 +49,7 @@ class EmbedderChoice(Choice, group="embedder", package="pm.photo.embedders"):
             CheckpointError: its weights are not there.
         """
         raise NotImplementedError
+
+    def weights(self) -> tuple[Path, ...]:
+        """Files of its network; () where it has none, or they are part of a library."""
+        return ()

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from pm.photo.embedders.embed import Embedder, EmbedderChoice
 from pm.photo.faces.detect import EYES_NOSE_MOUTH
-from pm.photo.insightface_models import load_models
+from pm.photo.insightface_models import load_models, pack_files
 from pm.photo.pixels import bgr
 from pm.photo.types import Face
 
@@ -27,6 +28,9 @@ class InsightFace(EmbedderChoice):
 
     def build(self, device: str = "cpu") -> Embedder | None:
         return ArcFaceEmbedder(self.pack, device)
+
+    def weights(self) -> tuple[Path, ...]:
+        return pack_files(self.pack)
 
 
 class ArcFaceEmbedder:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -21,6 +22,9 @@ class Probe(EmbedderChoice):
 
     def build(self, device: str = "cpu") -> Embedder | None:
         return ProbeEmbedder(self.path)
+
+    def weights(self) -> tuple[Path, ...]:
+        return (Path(self.path),)
 
 
 class ProbeEmbedder:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar, Protocol
 
 import numpy as np
@@ -45,6 +46,10 @@ class FaceChoice(Choice, group="face", package="pm.photo.faces"):
             CheckpointError: its weights are not there.
         """
         raise NotImplementedError
+
+    def weights(self) -> tuple[Path, ...]:
+        """Files of its network; () where it has none, or they are part of a library."""
+        return ()
 
 
 def clip_box(box: Sequence[float], width: int, height: int) -> tuple[float, ...]:

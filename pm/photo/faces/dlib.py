@@ -1,6 +1,7 @@
 """`face=dlib`: dlib's HOG detector of frontal faces, without a GPU or a download."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge
@@ -21,6 +22,9 @@ class Dlib(FaceChoice):
 
     def build(self, device: str = "cpu") -> Detector:
         return DlibDetector(self.upsample, self.max_side)
+
+    def weights(self) -> tuple[Path, ...]:
+        return (Path(dlib_model(FIVE_POINTS)),)
 
 
 class DlibDetector:

@@ -5,13 +5,14 @@ a user installs, and never a default.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Lt
 
 from pm.errors import ConfigError
 from pm.photo.faces.detect import EYES_NOSE_MOUTH, Detector, FaceChoice
-from pm.photo.insightface_models import load_models
+from pm.photo.insightface_models import load_models, pack_files
 from pm.photo.pixels import bgr
 from pm.photo.types import Face, PhotoView
 
@@ -33,6 +34,9 @@ class InsightFace(FaceChoice):
 
     def build(self, device: str = "cpu") -> Detector:
         return InsightFaceDetector(self.pack, self.max_side, self.threshold, device)
+
+    def weights(self) -> tuple[Path, ...]:
+        return pack_files(self.pack)
 
 
 class InsightFaceDetector:

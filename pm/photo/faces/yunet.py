@@ -2,16 +2,18 @@
 
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from pm.photo.faces.detect import EYES_NOSE_MOUTH, Detector, FaceChoice
-from pm.photo.opencv import import_cv2, shipped_weights
+from pm.photo.opencv import import_cv2, shipped_weights, weights_path
 from pm.photo.pixels import bgr
 from pm.photo.types import Face, PhotoView
 
+_FILE = "yunet_n.onnx"
 _OVERLAP = 0.3  # boxes that share more (intersection over union) are one face, as its authors have it
 
 
@@ -27,6 +29,9 @@ class YuNet(FaceChoice):
     def build(self, device: str = "cpu") -> Detector:
         return YuNetDetector(self.max_side, self.threshold)
 
+    def weights(self) -> tuple[Path, ...]:
+        return (weights_path(_FILE),)
+
 
 class YuNetDetector:
     """Boxes, scores and five landmarks: eyes, tip of the nose, corners of the mouth, each from left to right."""
@@ -36,7 +41,7 @@ class YuNetDetector:
         self.max_side = max_side
         before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it warns about GPUs
         try:
-            weights, none = shipped_weights("yunet_n.onnx"), np.empty(0, np.uint8)
+            weights, none = shipped_weights(_FILE), np.empty(0, np.uint8)
             self._model = cv2.FaceDetectorYN.create("onnx", weights, none, (320, 320), threshold, _OVERLAP)
         finally:
             cv2.utils.logging.setLogLevel(before)

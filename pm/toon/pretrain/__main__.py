@@ -14,6 +14,7 @@ from pm.toon import base
 from pm.toon.corpus import people_of, render_corpus
 from pm.toon.pretrain import stages
 from pm.toon.pretrain.align import train_id_encoder
+from pm.toon.pretrain.projection import make_projection
 from pm.toon.pretrain.unet import train_unet
 from pm.toon.probe import save_probe
 
@@ -61,6 +62,7 @@ def main() -> None:
     report["clip_loss"] = stages.train_clip(parts, corpus, settings, args.work)
     report["unet_loss"] = train_unet(parts, corpus, settings, args.work)
     base.write_parts(parts, args.out)
+    report["text_projection"] = make_projection(args.out, args.work, settings.seed)
     report["align_loss"] = train_id_encoder(parts, corpus, settings, args.out, args.work)
     write_json(args.out / "pretrain.json", report, indent=2)
     print(f"wrote the toon base to {args.out}")
