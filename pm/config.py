@@ -6,16 +6,17 @@ beside the field: `Annotated[float, Ge(0), Lt(1)]`.
 """
 
 import dataclasses
+import difflib
 import operator
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar
 
 from annotated_types import Ge, Gt, Interval, Le, Lt, MinLen
 
 from pm.choice import find_part, is_kind
-from pm.errors import ConfigError, did_you_mean
+from pm.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -33,8 +34,7 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T
     Raises:
         ConfigError: an unknown key (names the valid ones), a missing key, a value of the wrong type or out of range.
     """
-    by_name = is_kind(cls) and isinstance(mapping, str)
-    if by_name:
+    if is_kind(cls) and isinstance(mapping, str):
         mapping = {"name": mapping}
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"{where or cls.__name__} must be a mapping, got {mapping!r}")
@@ -51,19 +51,15 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T
         if field.name in mapping:
             values[field.name] = _convert(hints[field.name], mapping[field.name], path)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            if by_name:
-                name, kind = mapping["name"], cast(Any, cls).group
-                raise ConfigError(
-                    f"{where}={name} lacks {field.name}; choose {kind}={name}, which has a default for it, and change "
-                    f"that with {path}=..."
-                )
             raise ConfigError(f"{path} is missing; set it in conf/ or on the command line ({path}=...)")
     return chosen(**values)
 
 
 def unknown_key(path: str, key: str, valid: Sequence[str]) -> str:
     """The one message for an unknown key: what it is, the nearest valid name, all valid names."""
-    return f"unknown config key {path!r}{did_you_mean(key, valid) or ';'} valid keys: {', '.join(sorted(valid))}"
+    near = difflib.get_close_matches(key, valid, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown config key {path!r}{hint or ';'} valid keys: {', '.join(sorted(valid))}"
 
 
 def _chosen(kind: Any, mapping: Mapping[str, Any], where: str) -> Any:
@@ -89,8 +85,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return from_mapping(hint, value, path)
     if origin is typing.Literal:
         if value not in args:
-            near = did_you_mean(str(value), map(str, args))
-            raise ConfigError(f"{path}={value!r} is not one of {', '.join(map(str, args))}{near}")
+            raise ConfigError(f"{path}={value!r} is not one of {', '.join(map(str, args))}")
         return value
     if origin is tuple:
         if isinstance(value, str) or not isinstance(value, Sequence):

@@ -33,6 +33,7 @@ class PhotoMakerMethod(MethodChoice):
     adapter: str  # file, folder or Hub id, ours or published
 
     title: ClassVar[str] = "PhotoMaker"
+    kind: ClassVar[str | None] = None  # of adapters (`pm.model.kinds`) that it takes; None: any
 
     def label(self) -> str:
         path = Path(self.adapter)
@@ -43,11 +44,16 @@ class PhotoMakerMethod(MethodChoice):
 
     def check(self, base: BaseModel, references: int) -> None:
         file = find_adapter(self.adapter, None, "")
-        most = check_adapter(file, base).max_id_images
-        if references > most:
+        meta = check_adapter(file, base)
+        if self.kind is not None and meta.kind != self.kind:
             raise ConfigError(
-                f"protocol.references={references}, but {file.absolute()} takes at most {most}; leave it out of "
-                "protocol.references"
+                f"method={self.name} needs an adapter of the kind {self.kind}, {file.absolute()} is a {meta.kind}; "
+                f"train one with model={self.kind}, or choose another method"
+            )
+        if references > meta.max_id_images:
+            raise ConfigError(
+                f"protocol.references={references}, but {file.absolute()} takes at most {meta.max_id_images}; leave it "
+                "out of protocol.references"
             )
 
     def load(self, base: BaseConfig, sampler: SamplerConfig, device: torch.device, dtype: torch.dtype) -> Method:

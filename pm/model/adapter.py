@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pm.errors import CheckpointError
 from pm.model.adapter_file import ID_PREFIX, LORA_PREFIX, AdapterMeta, load_adapter, read_head, strip
 from pm.model.base import BaseModel
+from pm.model.kinds.base import check_kind
 from pm.model.lora import load_lora
 from pm.model.photomaker import IdConditioner, PhotoMaker
 from pm.model.trained import TrainedAdapter
@@ -68,6 +69,7 @@ def start_from(photomaker: PhotoMaker, path: str | Path) -> None:
         CheckpointError: missing, damaged, trained on another base, or of other shapes.
     """
     state, meta = load_adapter(path)
+    check_kind(meta.kind, photomaker.kind, path)
     own, learned = adapter_state(photomaker), f"{ID_PREFIX}compose."
     kept = {key: value for key, value in state.items() if not key.startswith(learned)}
     composing = {key: state.get(key, value) for key, value in own.items() if key.startswith(learned)}

@@ -6,6 +6,7 @@ copies nothing, adding up rounding errors is impossible, and the base alone stay
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from pm.errors import CheckpointError
@@ -72,8 +73,8 @@ class ReplacedUnet(UnetChange):
         self.state = dict(state)
 
     def weights(self, unet: nn.Module) -> dict[str, Tensor]:
-        own = dict(unet.named_parameters())
-        return {name: value.to(own[name].device, own[name].dtype) for name, value in self.state.items()}
+        # In the memory format of the U-Net's own.
+        return {name: torch.empty_like(p.data).copy_(self.state[name]) for name, p in unet.named_parameters()}
 
 
 class LoraSwitch:

@@ -104,13 +104,17 @@ class ImageAttention:
             attention_mask = attention_mask.view(text.shape[0], attn.heads, -1, attention_mask.shape[-1])
         query = _heads(attn.to_q(hidden_states), attn.heads)
         key, value = (_heads(project(text), attn.heads) for project in (attn.to_k, attn.to_v))
-        attended = _joined(F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask))
+        attended = _joined(self.attend(attn, query, key, value, attention_mask))
         if ip_hidden_states is not None:
             attended = attended + self._image(query, ip_hidden_states, attn.heads)
         output: Tensor = attn.to_out[1](attn.to_out[0](attended.to(query.dtype)))
         if attn.residual_connection:
             output = output + hidden_states
         return output / attn.rescale_output_factor
+
+    def attend(self, attn: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention to the text: [B, heads, N, C] from queries, keys and values of that form."""
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
     def _image(self, query: Tensor, prompt: ImagePrompt, heads: int) -> Tensor:
         """scale * Attention(Q, K', V'), [B, N, C]; zeros for rows without an image prompt."""

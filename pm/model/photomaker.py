@@ -148,7 +148,7 @@ class PhotoMaker(IdConditioner, TrainedAdapter):
         self.unet.enable_gradient_checkpointing()
         self.id_encoder.vision_model.activation_checkpointing_enable({"use_reentrant": False})
 
-    def forward(self, noisy: Tensor, timesteps: Tensor, batch: Any) -> Tensor:
+    def forward(self, noisy: Tensor, timesteps: Tensor, batch: Any) -> Any:
         """Condition and predict in one call, for training.
 
         Args:

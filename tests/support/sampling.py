@@ -11,6 +11,7 @@ from pm.model.adapter_file import save_adapter
 from pm.model.base import load_base
 from pm.model.compose.stacked import Stacked
 from pm.model.config import AdapterConfig
+from pm.model.kinds.fastcomposer import FastComposerChoice
 from pm.model.kinds.ip_adapter import IPAdapterChoice
 from pm.model.photomaker import PhotoMaker
 
@@ -33,6 +34,16 @@ def write_ip_adapter(base: Path, path: Path, *, projection: str = "linear", toke
     with torch.no_grad():
         for matrices in model.parameter_groups()["lora"]:
             matrices.copy_(torch.randn_like(matrices) * 0.5)
+    save_adapter(path, adapter_state(model), meta_of(model, crop_mode="none", project_version="0"))
+    return path
+
+
+def write_fastcomposer(base: Path, path: Path, *, rank: int | None = None, seed: int = 0) -> Path:
+    torch.manual_seed(seed)
+    model = FastComposerChoice("fastcomposer", 4, "img", False, rank, TARGETS, 0, 0.0, 1).build(load_base(base))
+    with torch.no_grad():
+        for parameter in model.parameter_groups()["lora"]:
+            parameter.add_(torch.randn_like(parameter) * 0.03)
     save_adapter(path, adapter_state(model), meta_of(model, crop_mode="none", project_version="0"))
     return path
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pm.choice import Choice, find_part, may_be_named, part_names
-from pm.errors import ConfigError
+from pm.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:  # configurations are read by programs that need no torch
     from pathlib import Path
@@ -131,6 +131,16 @@ def kind_of(name: str) -> type[AdapterChoice]:
             f"it is yours, import it first (modules=[{name}] on the command line)"
         )
     return find_part(AdapterChoice, name, "kind")
+
+
+def check_kind(theirs: str, ours: str, path: object) -> None:
+    """Refuse to start training from an adapter of another kind.
+
+    Raises:
+        CheckpointError: it is one.
+    """
+    if theirs != ours:
+        raise CheckpointError(f"init={path} is an adapter of the kind {theirs}, this run trains {ours}; set model")
 
 
 def claimed_by(keys: Collection[str]) -> type[AdapterChoice] | None:

@@ -19,7 +19,7 @@ from pm.model.files import folder_fingerprint
 from pm.model.id_encoder import load_vision
 from pm.model.image_projection import LinearProjection, Projection, Resampler, projection_like
 from pm.model.ip_adapter import ATTENTION, PROJECTION, ImagePrompter, IPAdapter
-from pm.model.kinds.base import AdapterChoice
+from pm.model.kinds.base import AdapterChoice, check_kind
 from pm.model.trained import TrainedAdapter
 
 
@@ -53,6 +53,7 @@ class IPAdapterChoice(AdapterChoice):
 
     def start_from(self, model: Any, path: str | Path) -> None:
         state, meta = load_adapter(path)
+        check_kind(meta.kind, self.name, path)
         check_fingerprint(model.base, meta)
         _load(model, state, adapter_state(model).keys(), str(path))
 

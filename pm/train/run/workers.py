@@ -219,7 +219,10 @@ def _engine(
     engine = config.engine.build(step, groups, config.train, context.device)
     # Split weights are flat; and DeepSpeed's broadcast at the start takes only plain ones.
     if not engine.splits_weights:
-        photomaker.unet.to(memory_format=torch.channels_last)
+        for parameter in photomaker.unet.parameters():
+            # What is trained has a gradient in the engine's own memory, of the format that it had then.
+            if parameter.ndim == 4 and not parameter.requires_grad:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     torch.manual_seed(config.seed + 1 + context.rank)
     return engine
 

@@ -2,16 +2,18 @@
 
 import pytest
 from support.methods import choice, photos, sampler, trial
-from support.sampling import worst, write_adapter
+from support.sampling import worst, write_adapter, write_fastcomposer, write_ip_adapter
 
 from pm.config import from_mapping
 from pm.errors import CheckpointError, ConfigError
 from pm.methods.base import MethodChoice
 from pm.methods.captioned import CaptionedMethod
 from pm.methods.dreambooth import DreamBoothMethod
+from pm.methods.ip_adapter import ImagePrompted
 from pm.methods.photomaker import StackedId
 from pm.methods.text_only import TextOnlyMethod
 from pm.methods.textual_inversion import TextualInversionMethod
+from pm.model.base import load_base
 from pm.model.config import BaseConfig
 from pm.sample.pipeline import PhotoMakerPipeline
 
@@ -26,6 +28,9 @@ def adapter(tiny_base, tmp_path_factory):
 @pytest.fixture(scope="module")
 def methods(tiny_base, adapter):
     pipeline = PhotoMakerPipeline.from_pretrained(tiny_base, adapter)
+    others = {"ip": write_ip_adapter, "fc": write_fastcomposer}
+    for name, write in others.items():
+        pipeline.load_photomaker_adapter(write(tiny_base, adapter.parent / f"{name}.safetensors"), adapter_name=name)
     lora = choice("dreambooth", FEW | {"lr": 0.1}, prior_weight=0.0)
     return [
         TextOnlyMethod(pipeline, sampler()),
@@ -33,6 +38,8 @@ def methods(tiny_base, adapter):
         CaptionedMethod(pipeline, sampler(), "{class_word} {name},", None),
         DreamBoothMethod(pipeline, sampler(), lora),
         TextualInversionMethod(pipeline, sampler(), choice("textual_inversion", FEW)),
+        ImagePrompted(pipeline, sampler(), 0.7, "ip"),
+        StackedId(pipeline, sampler(), "fc"),
     ]
 
 
@@ -56,6 +63,20 @@ def test_photomaker_takes_the_first_references_of_its_state(methods):
     (fresh,) = photomaker.requests(photomaker.personalise(asked.references[:2], "man", 0), asked, 2)
     assert two.references == fresh.references == 2 and two.prompt == "a man img in a red shirt"
     assert worst(*photomaker.pipeline.generate([two, fresh])) == 0
+
+
+def test_scale_reaches_the_requests_and_the_report(methods):
+    image = methods[5]
+    asked = trial(seeds=(4, 5))
+    state = image.personalise(asked.references, "man", 0)
+    assert [r.scale for r in image.requests(state, asked, 1)] == [0.7, 0.7]
+    assert image.about["scale"] == 0.7 and image.about["merge"] == "attention"
+
+
+@pytest.mark.parametrize("method", ["ip_adapter", "fastcomposer"])
+def test_an_adapter_of_another_kind_is_refused_before_anything_is_loaded(tiny_base, adapter, method):
+    with pytest.raises(ConfigError, match=f"method={method} needs an adapter of the kind {method}.* is a photomaker"):
+        choice(method, adapter=str(adapter)).check(load_base(tiny_base, ()), 1)
 
 
 def test_an_unknown_method_is_told_the_nearest_name():

@@ -1,10 +1,10 @@
-"""Requests with an image prompt: beside others in one call, at scales of their own, and what they may not ask for."""
+"""Requests of all kinds of adapters: beside each other in one batch, at scales of their own, and what is refused."""
 
 import dataclasses
 
 import pytest
 import torch
-from support.sampling import write_ip_adapter
+from support.sampling import write_fastcomposer, write_ip_adapter
 
 from pm.errors import CheckpointError, RequestError
 from pm.sample.pipeline import PhotoMakerPipeline
@@ -19,6 +19,9 @@ def pipeline(tiny_base, adapter_files, tmp_path_factory):
     pipeline = PhotoMakerPipeline.from_pretrained(tiny_base, adapter_files["one"])
     for name, projection in (("linear", "linear"), ("plus", "resampler")):
         file = write_ip_adapter(tiny_base, folder / f"{name}.safetensors", projection=projection)
+        pipeline.load_photomaker_adapter(file, adapter_name=name)
+    for name, rank in (("whole", None), ("lora", 4)):
+        file = write_fastcomposer(tiny_base, folder / f"{name}.safetensors", rank=rank, seed=rank or 0)
         pipeline.load_photomaker_adapter(file, adapter_name=name)
     return pipeline
 
@@ -36,6 +39,8 @@ def mixed(photos):
         request(adapter="base", seed=4),
         request(photos[:3], "photomaker", prompt="a man img in a red shirt", seed=5, merge_step=2),
         request(photos[:4], seed=6, negative_prompt="a blue wall"),
+        request(photos[:2], "whole", prompt="a man img in a red shirt", seed=7, merge_step=1),
+        request(photos[:1], "lora", prompt="a man img in a red shirt", seed=7),
     ]
 
 

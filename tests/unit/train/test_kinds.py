@@ -13,11 +13,16 @@ from pm.train.run.resume import check_config, write_config
 from pm.train.run.summary import CHECKPOINTS
 from pm.train.run.workers import run_worker
 
-KINDS = {"ip_adapter": {}, "resampler": {"projection": "resampler", "depth": 1}}
+KINDS = {
+    "ip_adapter": {},
+    "resampler": {"projection": "resampler", "depth": 1},
+    "fastcomposer": {"train_layers": 1},
+    "fastcomposer_lora": {"train_layers": 1, "lora_rank": 4},
+}
 
 
 def config(dataset, base, kind, **over):
-    name = "ip_adapter" if kind == "resampler" else kind
+    name = {"resampler": "ip_adapter", "fastcomposer_lora": "fastcomposer"}.get(kind, kind)
     adapter = yaml.safe_load((ROOT / f"conf/model/{name}.yaml").read_text())
     adapter = adapter.get("adapter", adapter) | KINDS[kind]
     return run_config(dataset, base, **{"adapter": adapter, "train__steps": 4, "train__ema_decay": 0.9} | over)
