@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt deploy/install.py
 demo: $(INSTALLED)
 	$(BIN)/python pipelines/preprocess.py dataset=toon dataset.identities=240 output=data/demo
 	$(BIN)/python pipelines/train.py experiment=demo data=data/demo
-	$(BIN)/python pipelines/evaluate.py protocol=demo adapters=[runs/demo/adapter.safetensors] output=runs/demo
+	$(BIN)/python pipelines/evaluate.py protocol=demo adapters=[runs/demo/adapter.safetensors] output=runs/demo workers.num=0
 
 serve: $(INSTALLED)
 	$(BIN)/python pipelines/serve.py

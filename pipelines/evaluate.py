@@ -1,4 +1,4 @@
-"""Measure adapters on people they have never seen: identity, prompt and diversity, with a report and a picture.
+"""Measure methods and adapters on people they have never seen, with a report, its tables and all pictures.
 
 photomaker evaluate adapters=[runs/toon/adapter.safetensors]
 """
@@ -13,6 +13,11 @@ from pm.evaluate.config import EvaluateConfig
 @entry("evaluate", EvaluateConfig)
 def main(cfg: dict) -> None:
     config = from_mapping(EvaluateConfig, cfg)
+
+    if config.compare:
+        from pm.evaluate.compare import compare
+
+        return print(compare(config.compare))
 
     from pm.evaluate.run import evaluate
 

@@ -10,6 +10,7 @@ from pm.evaluate.suites.base import ProtocolConfig, SuiteChoice
 from pm.methods.base import MethodChoice
 from pm.model.config import BaseConfig
 from pm.sample.config import SamplerConfig
+from pm.tasks import WorkersConfig
 from pm.track.base import TrackerChoice
 
 
@@ -26,6 +27,9 @@ class EvaluateConfig:
     metrics: Annotated[tuple[MetricChoice, ...], MinLen(1)]  # a column each, in this order
     sampler: SamplerConfig
     output: str
+    report_only: bool  # make no picture: report what is there, also while another process makes the rest
+    compare: tuple[str, ...]  # reports, or the folders they are in: one table of all, and nothing else
+    workers: WorkersConfig
     device: str
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     grid_identities: Annotated[int, Ge(1)]  # rows of the picture

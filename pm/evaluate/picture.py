@@ -17,13 +17,19 @@ def grid(trials: Sequence[Trial], rows: Sequence[ReportRow], people: int) -> Ima
     for i in firsts:
         lines.append(
             GridRow(
-                results=[Image.fromarray(row.images[i][0]) for row in rows],
+                results=[_first(row, i) for row in rows],
                 references=[Image.fromarray(photo.image) for photo in trials[i].references],
                 caption=trials[i].prompt(trials[i].subject),
                 labels=labels,
             )
         )
     return labelled_grid(lines, tile=128, title="References of people never trained on | results")
+
+
+def _first(row: ReportRow, trial: int) -> Image.Image:
+    """Its first picture of a trial; a white one where there is none yet."""
+    pixels = row.picture(trial, 0)
+    return Image.new("RGB", (8, 8), "white") if pixels is None else Image.fromarray(pixels)
 
 
 def _short(row: ReportRow) -> str:

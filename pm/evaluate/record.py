@@ -8,6 +8,8 @@ from pm.track.base import RunInfo, TrackerChoice, start
 
 def record(choice: TrackerChoice, output: Path, rows: list[ReportRow]) -> None:
     """Log `rows` and `output/grid.png` as one run named after the output folder; an outage is reported, not raised."""
+    if not rows:
+        return
     tracker = start(choice, output, RunInfo(f"evaluate-{output.name}", "evaluate", {}), print)
     # The picture names a step, 0, and wandb drops what names an earlier one than it has: a table alone is a step too.
     tracker.picture("grid", output / "grid.png", 0)

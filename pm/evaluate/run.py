@@ -1,190 +1,198 @@
-"""Run an evaluation: methods and drawings through the suite's trials, then write the report."""
+"""Run an evaluation: methods through the suite's trials on workers, a report after every row. It resumes where it was."""
 
-import dataclasses
-import time
-from collections.abc import Mapping
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pm.choice import import_modules
-from pm.errors import CheckpointError
-from pm.evaluate import tables
+from pm.errors import ConfigError
+from pm.evaluate import values
 from pm.evaluate.config import EvaluateConfig
-from pm.evaluate.metrics.base import Metric
-from pm.evaluate.picture import grid
+from pm.evaluate.maker import Maker, Setup
+from pm.evaluate.plan import RowPlan, Values, cost_of, in_order, plain, pngs_of
 from pm.evaluate.record import record
-from pm.evaluate.scores import ReportRow, Scored, load_metrics, score
-from pm.files import check_place, write_json, write_text, writing
-from pm.methods.base import Method, MethodChoice
-from pm.methods.photomaker import PhotoMakerMethod
-from pm.methods.trial import Trial
+from pm.evaluate.report import Report, write_report
+from pm.evaluate.rows import Entry, entries_of, unique_keys
+from pm.evaluate.scores import ReportRow, load_metrics, scored
+from pm.evaluate.store import Store
+from pm.evaluate.suites.base import Given
+from pm.files import check_place, locked, writing
+from pm.methods.trial import Photo, Trial
 from pm.model.base import load_base
-from pm.sample.config import SamplerConfig
-from pm.sample.grid import save_png
-from pm.sample.run import pick_device, pick_dtype
-
-FLOOR, CEILING = "base alone (floor)", "drawn by the toon world (ceiling)"
-
-
-def find_adapters(paths: tuple[str, ...]) -> list[Path]:
-    """Adapter files in the order given; a folder stands for every `adapter.safetensors` below it.
-
-    Raises:
-        CheckpointError: a path does not exist, or a folder holds no adapter.
-    """
-    found = []
-    for path in map(Path, paths):
-        files = [path] if path.is_file() else sorted(path.rglob("adapter.safetensors"))
-        if not files:
-            raise CheckpointError(
-                f"no adapter at {path.absolute()}; give a file, or a folder with an adapter.safetensors in it"
-            )
-        found += files
-    return found
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """A row that a method makes."""
-
-    label: str
-    choice: MethodChoice
-    references: int | None  # None: it uses none
-
-
-def entries_of(config: EvaluateConfig) -> list[Entry]:
-    """The rows of the methods in their order, then those of the adapters.
-
-    Raises:
-        CheckpointError: there is no adapter where one is named.
-    """
-    adapters = [PhotoMakerMethod("photomaker", str(path)) for path in find_adapters(config.adapters)]
-    choices = [*config.methods, *adapters]
-    entries = []
-    for label, choice in zip(_labels(choices), choices, strict=True):
-        if not choice.needs_references:
-            entries.append(Entry(label, choice, None))
-            continue
-        for count in sorted(config.protocol.references):
-            entries.append(Entry(f"{label}, {count} reference{'s' * (count > 1)}", choice, count))
-    return entries
-
-
-def _labels(choices: list[MethodChoice]) -> list[str]:
-    """Short names that differ: of adapters the folder, and the folder above it too where needed."""
-    labels = [choice.label() for choice in choices]
-    for i, choice in enumerate(choices):
-        if labels.count(choice.label()) > 1 and choice.files():
-            labels[i] = str(Path(choice.files()[0]).parent)
-    return labels
+from pm.sample.adapters import find_adapter
+from pm.workers import run_tasks
 
 
 def evaluate(config: EvaluateConfig) -> str:
-    """Write `report.json`, `report.md` and `grid.png` into `config.output`; returns the report's text.
+    """Write `report.json`, `report.md`, `grid.png` and all pictures into `config.output`; returns the report's text.
 
     Raises:
         CheckpointError: the base or an adapter is missing, or an adapter belongs to another base.
         ConfigError: the suite says nothing about the base, or an adapter takes fewer ID images than the protocol gives.
+        DataError: photos, prompts or pictures of the suite are missing or damaged.
         WriteError: the output cannot be written.
     """
     import_modules(config.modules)
     check_place(config.output, "output=")
-    config.suite.check(config.base)
-    entries = entries_of(config)
-    base = load_base(config.base.path, (), family=config.base.family)
-    for entry in entries:  # before the first minutes of work
-        entry.choice.check(base, entry.references or 0)
-    metrics = load_metrics(config.metrics, str(pick_device(config.device)))
-    trials, counts = config.suite.trials(), config.protocol
-    print(f"{len(trials)} prompts × {counts.images} images for {counts.identities} unseen people")
-    rows = [_made(config, entry, trials, metrics) for entry in entries]
-    drawn = config.suite.ceiling(trials)
-    ceiling = None if drawn is None else score(CEILING, trials, drawn, metrics)
-    return _write(config, trials, rows, ceiling)
+    run = _Run(config)
+    if config.report_only:
+        run.report_only()
+    else:
+        Path(config.output).mkdir(parents=True, exist_ok=True)
+        with locked(config.output, f"evaluation {config.output}"), writing(config.output, "output="):
+            run.make()
+    rows = run.rows()
+    record(config.tracker, Path(config.output), rows)
+    return run.report(rows)
 
 
-def _made(config: EvaluateConfig, entry: Entry, trials: list[Trial], metrics: Mapping[str, Metric | str]) -> ReportRow:
-    device = pick_device(config.device)
-    method = entry.choice.load(config.base, config.sampler, device, pick_dtype(config.dtype, device))
-    count = entry.references
-    print(entry.label, flush=True)
-    images, seconds = portraits(method, trials, count or 0, config.sampler, progress=True)
-    return score(entry.label, trials, images, metrics, seconds, references=count, about=method.about)
+class _Run:
+    def __init__(self, config: EvaluateConfig) -> None:
+        suite = config.suite
+        self.config, makes = config, suite.makes
+        if makes:
+            suite.check(config.base)
+            entries = entries_of(config.methods, config.adapters, config.protocol.references)
+            base = load_base(config.base.path, (), family=config.base.family)
+            for entry in entries:  # before the first minutes of work
+                entry.choice.check(base, entry.references or 0)
+        self.entries: list[Entry] = entries if makes else []
+        self.fingerprint = base.fingerprint if makes else ""
+        self.metrics = load_metrics(config.metrics, "cpu")
+        if all(isinstance(metric, str) for metric in self.metrics.values()):
+            raise ConfigError(f"no metric can be had: {next(iter(self.metrics.values()))}")
+        self.trials = suite.trials()
+        self.given = suite.given(self.trials)
+        keys = unique_keys([*(e.label for e in self.entries), *(g.label for g in self.given)])[len(self.entries) :]
+        self.others = [Entry(key, given.label, None, None) for key, given in zip(keys, self.given, strict=True)]
+        self.store = Store(config.output, self.trials)
+        self._rows: dict[str, ReportRow] = {}
+        people, images = len({t.person for t in self.trials}), sum(len(t.seeds) for t in self.trials)
+        print(f"{len(self.trials)} prompts for {people} people, {images} images a row", flush=True)
+
+    def maker(self) -> functools.partial[Maker]:
+        config = self.config
+        return functools.partial(
+            Maker,
+            Setup(
+                config.base, config.sampler, config.metrics, config.modules, config.device, config.dtype,
+                tuple(self.trials),
+            ),
+        )  # fmt: skip
+
+    def make(self) -> None:
+        """Everything that is not there yet; a report after each row."""
+        tasks = []
+        for entry, given in [*((e, None) for e in self.entries), *zip(self.others, self.given, strict=True)]:
+            if self.store.begin(entry.key, self.made_with(entry, given)):
+                print(f"note: {entry.label}: pictures of other settings or weights were there; they are made anew")
+            if given is not None:
+                self._take(entry, given)
+            kept = values.read(self.store, entry.key, self.config.metrics, self.metrics)
+            if kept is not None and not self.store.missing(entry.key):
+                self._rows[entry.key] = self._row(entry, range(len(self.trials)), kept)
+                print(f"{entry.label}: made and measured already", flush=True)
+                continue
+            tasks += RowPlan(self.store, entry, self.config.sampler.batch_size, self._finished).tasks()
+        run_tasks(self.maker(), tasks, self.config.workers)
+
+    def report_only(self) -> None:
+        """From what is there, while another process may still be making pictures; nothing of it is changed but the
+        report."""
+        maker = self.maker()()
+        for entry, given in [*((e, None) for e in self.entries), *zip(self.others, self.given, strict=True)]:
+            if not self.store.same(entry.key, self.made_with(entry, given)):
+                continue
+            missing = {t for t, _ in self.store.missing(entry.key)}
+            there = [t for t in range(len(self.trials)) if t not in missing]
+            found: Values = {}
+            if there:
+                parts = [maker.measure([t], pngs_of(self.store, entry.key, [t])) for t in there]
+                found = in_order([{k: v if isinstance(v, str) else v[0] for k, v in part.items()} for part in parts])
+            self._rows[entry.key] = self._row(entry, there, found)
+
+    def rows(self) -> list[ReportRow]:
+        """Those that there are, in the order of the configuration."""
+        return [self._rows[e.key] for e in [*self.entries, *self.others] if e.key in self._rows]
+
+    def report(self, rows: Sequence[ReportRow]) -> str:
+        asked = len(self.entries) + len(self.others)
+        missing = sum(len({t for t in self.trials if not t.held_out and t.person == p}) > 0 for p in self._people())
+        return write_report(Report(self.config, self.trials, list(rows), asked, missing, self.fingerprint))
+
+    def _people(self) -> list[str]:
+        return list(dict.fromkeys(trial.person for trial in self.trials))
+
+    def _finished(self, entry: Entry, found: Values) -> None:
+        values.write(self.store, entry.key, self.config.metrics, self.metrics, found)
+        self._rows[entry.key] = self._row(entry, range(len(self.trials)), found)
+        if len(self._rows) < len(self.entries) + len(self.others):
+            self.report(self.rows())
+
+    def _row(self, entry: Entry, trials: Sequence[int], found: Values) -> ReportRow:
+        scores, attributes = scored([self.trials[t] for t in trials], found, self.metrics)
+        asked = len(self.store.items())
+
+        def picture(trial: int, image: int) -> Any:
+            there = self.store.path(entry.key, (trial, image)).is_file()
+            return self.store.read(entry.key, (trial, image)) if there else None
+
+        return ReportRow(
+            entry.key,
+            entry.label,
+            scores,
+            attributes,
+            picture,
+            entry.references,
+            self.store.about(entry.key) | {"method": entry.choice.name if entry.choice else "given"},
+            **cost_of(self.store, entry.key),
+            made=asked - len(self.store.missing(entry.key)),
+            asked=asked,
+        )
+
+    def _take(self, entry: Entry, given: Given) -> None:
+        """Pictures that nobody has to make."""
+        for item in sorted(self.store.missing(entry.key)):
+            self.store.save(entry.key, item, given.png(*item))
+
+    def made_with(self, entry: Entry, given: Given | None) -> dict[str, Any]:
+        """All that the pictures of a row depend on."""
+        trials = _digest(self.trials)
+        if given is not None or entry.choice is None:
+            return {"given": given.fingerprint if given else "", "trials": trials}
+        config = self.config
+        return {
+            "base": self.fingerprint,
+            "method": plain(entry.choice),
+            "files": [_file_digest(file) for file in entry.choice.files()],
+            "references": entry.references,
+            "sampler": plain(config.sampler),
+            "dtype": config.dtype,
+            "trials": trials,
+        }
 
 
-def portraits(
-    method: Method, trials: list[Trial], references: int, sampler: SamplerConfig, progress: bool
-) -> tuple[list[list[np.ndarray]], float]:
-    """All images of all trials with `references` ID images each.
+def _file_digest(name: str) -> str:
+    path = Path(name).expanduser()
+    file = path if path.is_file() else find_adapter(name, None, "")
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
-    Returns:
-        For each trial a list of images, uint8 [S, S, 3]; and seconds per image.
-    """
-    states: dict[str, Any] = {}
-    requests = []
+
+def _digest(trials: Sequence[Trial]) -> str:
+    """Of everything that methods see."""
+    digest, seen = hashlib.sha256(), dict[int, str]()
+
+    def photo_digest(photo: Photo) -> str:
+        if id(photo) not in seen:
+            mask = b"" if photo.mask is None else photo.mask.tobytes()
+            seen[id(photo)] = hashlib.sha256(photo.image.tobytes() + mask).hexdigest()
+        return seen[id(photo)]
+
     for trial in trials:
-        if trial.person not in states:
-            shown = trial.references[:references]
-            states[trial.person] = method.personalise(shown, trial.class_word, trial.seeds[0])
-        requests += method.requests(states[trial.person], trial, references)
-    start = time.perf_counter()
-    made = method.pipeline.generate(requests, batch_size=sampler.batch_size, progress=progress)
-    images = [np.asarray(image) for image in made]
-    seconds = (time.perf_counter() - start) / len(images)
-    each = len(trials[0].seeds)
-    return [images[i : i + each] for i in range(0, len(images), each)], seconds
-
-
-def _write(config: EvaluateConfig, trials: list[Trial], rows: list[ReportRow], ceiling: ReportRow | None) -> str:
-    floor = next((row for row in rows if row.references is None), None)
-    if floor is not None and ceiling is not None:
-        rows = [dataclasses.replace(row, name=FLOOR) if row is floor else row for row in rows]
-        floor = next(row for row in rows if row.name == FLOOR)
-    shown = [*rows, *([] if ceiling is None else [ceiling])]
-    heads = {choice.name: choice.head for choice in config.metrics}
-    text = tables.main_table(shown, floor, ceiling, heads)
-    adapters = [row for row in rows if row is not floor]
-    composing, seeds = tables.composing_table(adapters, heads), tables.seeds_table(adapters, heads)
-    counts = config.protocol
-    document = [
-        f"# {config.suite.title()}",
-        f"{counts.identities} held-out people × {counts.prompts} prompts × {counts.images} images; percent, with 95 % "
-        "bootstrap intervals over people. 'Share of the gap': identity between floor (0 %) and ceiling (100 %).",
-        text,
-        *(["## Over seeds: mean ± standard deviation", seeds] if seeds else []),
-        *(["## Embedding composing choices (the form of the paper's Table 2a)", composing] if composing else []),
-        "## Probe accuracy per attribute",
-        tables.attribute_table(shown),
-        "![references, the base alone, portraits, drawings](grid.png)",
-    ]
-    report: dict[str, Any] = {"floor": floor and _json(floor), "ceiling": ceiling and _json(ceiling)}
-    report["rows"] = [_json(row) for row in adapters]
-    if adapters:  # the headline is the first adapter with the most references
-        report["adapter"] = _json(adapters[len(counts.references) - 1])
-    report |= {"protocol": dataclasses.asdict(counts), "sampler": dataclasses.asdict(config.sampler)}
-    output = Path(config.output)
-    with writing(output, "output="):
-        write_json(output / "report.json", report, indent=2)
-        write_text(output / "report.md", "\n\n".join(document) + "\n")
-        save_png(output / "grid.png", grid(trials, shown, config.grid_identities), {})
-    record(config.tracker, output, shown)
-    return "\n\n".join([text, *filter(None, [seeds, composing])])
-
-
-def _json(row: ReportRow) -> dict[str, Any]:
-    result: dict[str, Any] = {"name": row.name}
-    result |= {name: None if (v := row.interval(name)) is None else v.mean for name in row.scores}
-    result["seconds_per_image"] = row.seconds_per_image
-    result["interval_95"] = {name: [v.low, v.high] for name in row.scores if (v := row.interval(name)) is not None}
-    result |= {"compose": row.compose, "merge": row.merge, "references": row.references}
-    result["metrics"] = {name: _details(scored) for name, scored in row.scores.items()}
-    return result | {"per_attribute": row.per_attribute}
-
-
-def _details(scored: Scored) -> dict[str, Any]:
-    if scored.why:
-        return {"why": scored.why}
-    model = None if scored.model is None else dataclasses.asdict(scored.model)
-    return {"model": model, "per_person": dict(scored.per_person), "per_prompt": dict(scored.per_prompt)}
+        photos = [photo_digest(photo) for photo in trial.references]
+        digest.update(json.dumps([trial.person, trial.class_word, trial.template, trial.seeds, photos]).encode())
+    return digest.hexdigest()[:16]

@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from pm.errors import CheckpointError
-from pm.evaluate.metrics.base import Measured, Metric, MetricChoice, Model, Pictures, all_values
+from pm.errors import CheckpointError, ConfigError
+from pm.evaluate.metrics.base import Measured, Metric, MetricChoice, Model, all_values
 from pm.evaluate.statistics import Interval
 from pm.methods.trial import Trial
 
@@ -26,15 +26,20 @@ class Scored:
 
 @dataclasses.dataclass(frozen=True)
 class ReportRow:
-    """One line of the report. `images`: a list for each trial, of uint8 [S, S, 3]."""
+    """One line of the report."""
 
+    key: str  # its folder below `pictures`
     name: str
-    scores: dict[str, Scored]  # by metric, in the order of the configuration
-    per_attribute: dict[str, float]
-    seconds_per_image: float | None
-    images: Sequence[Sequence[np.ndarray]]
+    scores: Mapping[str, Scored]  # by metric, in the order of the configuration
+    per_attribute: Mapping[str, float]
+    picture: Callable[[int, int], np.ndarray | None]  # number of the trial, of its image → uint8 [H, W, 3]; None: not yet
     references: int | None = None
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    seconds_per_image: float | None = None
+    seconds_to_personalise: float | None = None  # per person
+    peak_gib: float | None = None
+    made: int = 0  # pictures that are there, of `asked`
+    asked: int = 0
 
     @property
     def compose(self) -> str | None:
@@ -44,54 +49,51 @@ class ReportRow:
     def merge(self) -> str | None:
         return self.about.get("merge")
 
+    @property
+    def complete(self) -> bool:
+        return self.made == self.asked
+
     def interval(self, metric: str) -> Interval | None:
         return self.scores[metric].interval
 
 
-def load_metrics(choices: Sequence[MetricChoice], device: str) -> dict[str, Metric | str]:
+def load_metrics(choices: Sequence[MetricChoice], device: str, tell: bool = True) -> dict[str, Metric | str]:
     """The metrics by name, or why one cannot be had: the others are reported all the same."""
     found: dict[str, Metric | str] = {}
     for choice in choices:
         try:
             found[choice.name] = choice.load(device)
-        except CheckpointError as error:
+        except (CheckpointError, ConfigError) as error:
             found[choice.name] = str(error)
-            print(f"note: {choice.head} is left out: {error}", flush=True)
+            if tell:
+                print(f"note: {choice.head} is left out: {error}", flush=True)
     return found
 
 
-def score(
-    name: str,
+def scored(
     trials: Sequence[Trial],
-    images: Sequence[Sequence[np.ndarray]],
+    measured: Mapping[str, Sequence[Measured] | str],
     metrics: Mapping[str, Metric | str],
-    seconds: float | None = None,
-    **about: Any,
-) -> ReportRow:
-    """Measure every image.
+) -> tuple[dict[str, Scored], dict[str, float]]:
+    """The values of a row, and its mean for each attribute.
 
     Args:
-        name: of the row.
-        trials: whom and what was asked for.
-        images: of each trial.
+        trials: whom and what was asked for, as far as there are pictures.
+        measured: by metric, of each trial; or why there is nothing.
         metrics: loaded, or why one is not.
-        seconds: per image.
-        about: the further fields of the row.
     """
-    batch = [Pictures(trial, shown) for trial, shown in zip(trials, images, strict=True)]
     scores: dict[str, Scored] = {}
     attributes: dict[str, list[float]] = defaultdict(list)
-    for key, metric in metrics.items():
-        if isinstance(metric, str):
-            scores[key] = Scored(None, why=metric)
+    for name, metric in metrics.items():
+        found = measured.get(name, "no picture yet")
+        if isinstance(metric, str) or isinstance(found, str):
+            scores[name] = Scored(None, why=metric if isinstance(metric, str) else str(found))
             continue
-        measured = metric.measure(batch)
-        scores[key] = summed(metric, trials, measured)
-        for each in measured:
+        scores[name] = summed(metric, trials, found)
+        for each in found:
             for attribute, hits in each.per_attribute.items():
                 attributes[attribute] += hits
-    per_attribute = {k: float(np.mean(v)) for k, v in attributes.items()}
-    return ReportRow(name, scores, per_attribute, seconds, images, **about)
+    return scores, {k: float(np.mean(v)) for k, v in attributes.items() if v}
 
 
 def summed(metric: Metric, trials: Sequence[Trial], measured: Sequence[Measured]) -> Scored:
@@ -101,7 +103,9 @@ def summed(metric: Metric, trials: Sequence[Trial], measured: Sequence[Measured]
     for trial, each in zip(trials, measured, strict=True):
         people[trial.person].append(each)
         prompts[trial.template].append(each)
-    return Scored(metric.summary(people), metric.model, _means(people), _means(prompts))
+    interval = metric.summary(people)
+    why = "" if interval is not None else "it applies to no picture (no face found, or nothing to compare with)"
+    return Scored(interval, metric.model, _means(people), _means(prompts), why)
 
 
 def _means(groups: Mapping[str, Sequence[Measured]]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Means over people with their intervals, and where they lie between floor and ceiling."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -30,3 +30,12 @@ def bootstrap(per_identity: Sequence[float], resamples: int = 2000, seed: int = 
 def share_of_gap(value: float, floor: float, ceiling: float) -> float:
     """Share of the floor–ceiling gap that `value` covers: 0 at the floor, 1 at the ceiling."""
     return (value - floor) / (ceiling - floor) if ceiling != floor else float("nan")
+
+
+def paired(one: Mapping[str, float], other: Mapping[str, float]) -> Interval | None:
+    """Mean of `one` minus `other` over the people that both have, with its interval; None where there is nobody.
+
+    Far narrower than what the two intervals suggest: people who are hard for one are hard for the other.
+    """
+    both = [person for person in one if person in other]
+    return bootstrap([one[person] - other[person] for person in both]) if both else None

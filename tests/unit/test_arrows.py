@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(p for room in ("pm", "pipelines", "serving") for p in (ROOT / room).rglob("*.py"))
 RAY_ROOMS = {
     "pm/ray_env.py",
+    "pm/ray_pool.py",
     "pm/data/run/graph.py",
     "pm/train/run/launch.py",
     "pm/train/run/failures.py",

@@ -1,18 +1,17 @@
 """The kind of parts that say what is asked of whom: people with photos, prompts and seeds."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-import numpy as np
 from annotated_types import Ge, MinLen
 
 from pm.choice import Choice
 from pm.methods.trial import PLACE, Photo, Trial
 from pm.model.config import BaseConfig
 
-__all__ = ["PLACE", "Photo", "ProtocolConfig", "SuiteChoice", "Trial"]
+__all__ = ["PLACE", "Given", "Photo", "ProtocolConfig", "SuiteChoice", "Trial"]
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,22 @@ class ProtocolConfig:
 
 
 @dataclass(frozen=True)
+class Given:
+    """A row whose pictures there are."""
+
+    label: str
+    fingerprint: str  # of the pictures: others are not taken for them
+    png: Callable[[int, int], bytes]  # number of the trial, of its image → PNG file
+
+
+@dataclass(frozen=True)
 class SuiteChoice(Choice, group="suite", package="pm.evaluate.suites"):
     """A suite and its settings (`conf/suite/*.yaml`)."""
 
     name: str
     protocol: ProtocolConfig
+
+    makes: ClassVar[bool] = True  # False: there are no pictures to make, and neither base nor methods count
 
     def title(self) -> str:
         """What the report is headed with."""
@@ -53,9 +63,13 @@ class SuiteChoice(Choice, group="suite", package="pm.evaluate.suites"):
         """
         raise NotImplementedError
 
-    def ceiling(self, trials: Sequence[Trial]) -> list[list[np.ndarray]] | None:
-        """Pictures that no method can do better than, uint8 [S, S, 3] for each seed of each trial; None: unknown."""
-        return None
+    def given(self, trials: Sequence[Trial]) -> list["Given"]:
+        """Rows that no method has to make: true pictures, or those of other systems.
+
+        Raises:
+            DataError: pictures are missing or damaged.
+        """
+        return []
 
     def about(self) -> dict:
         """What makes two reports comparable: plain values."""

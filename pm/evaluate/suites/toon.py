@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from pm.errors import ConfigError
-from pm.evaluate.suites.base import PLACE, Photo, SuiteChoice, Trial
+from pm.evaluate.suites.base import PLACE, Given, Photo, SuiteChoice, Trial
 from pm.model.config import BaseConfig
 from pm.model.files import read_json
+from pm.photo.pixels import encode_png
 from pm.toon import captions
 from pm.toon.attributes import Identity, Scene
 from pm.toon.identities import framing, identities, scene
@@ -69,14 +70,18 @@ class ToonSuite(SuiteChoice):
                 trials.append(Trial(name, person.class_word, template, photos, held_out, seeds, facts=facts))
         return trials
 
-    def ceiling(self, trials: Sequence[Trial]) -> list[list[np.ndarray]]:
+    def given(self, trials: Sequence[Trial]) -> list[Given]:
         """The same people drawn by the toon world itself with the prompted attributes; what a prompt leaves open is
         drawn at random."""
-        return [
-            [_drawing(trial.facts, random.Random(seed), self.protocol.size) for seed in trial.seeds] for trial in trials
-        ]
+
+        def png(trial: int, image: int) -> bytes:
+            rng = random.Random(trials[trial].seeds[image])
+            return encode_png(_drawing(trials[trial].facts, rng, self.protocol.size))
+
+        return [Given(CEILING, "toon world", png)]
 
 
+CEILING = "drawn by the toon world (ceiling)"
 HELD_OUT = 2  # photos of a person beside the references
 
 

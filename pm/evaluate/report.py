@@ -1,0 +1,201 @@
+"""The report of an evaluation: JSON with everything, Markdown with the tables, and a picture of a few people."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pm.evaluate import tables
+from pm.evaluate.config import EvaluateConfig
+from pm.evaluate.metrics.base import MetricChoice
+from pm.evaluate.picture import grid
+from pm.evaluate.scores import ReportRow, Scored
+from pm.evaluate.statistics import Interval, paired
+from pm.files import write_json, write_text, writing
+from pm.markdown import table
+from pm.methods.trial import Trial
+from pm.sample.grid import save_png
+
+FLOOR = "base alone (floor)"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What there is to tell."""
+
+    config: EvaluateConfig
+    trials: Sequence[Trial]
+    rows: Sequence[ReportRow]  # as far as there are any
+    asked: int  # rows that there will be
+    without_held_out: int  # people
+    base: str  # fingerprint; "" where nothing is made
+
+    @property
+    def partial(self) -> bool:
+        return len(self.rows) < self.asked or not all(row.complete for row in self.rows)
+
+
+def columns_of(metrics: Sequence[MetricChoice]) -> dict[str, tables.Column]:
+    return {m.name: tables.Column(m.head, m.percent, m.higher_is_better) for m in metrics}
+
+
+def write_report(report: Report) -> str:
+    """Write `report.json`, `report.md` and `grid.png`; returns the tables' text.
+
+    Raises:
+        WriteError: the output cannot be written.
+        ConfigError: a column would have values of different models.
+    """
+    config, output = report.config, Path(report.config.output)
+    if not report.rows:
+        text = f"no pictures of these settings in {output.absolute()} yet"
+        with writing(output, "output="):
+            write_json(output / "report.json", _json(report, [], None, None), indent=2)
+        return text
+    floor, ceiling, made = _framed(report.rows)
+    shown = [*([floor] if floor else []), *made, *([ceiling] if ceiling else [])]
+    columns = columns_of(config.metrics)
+    main = tables.main_table(shown, floor, ceiling, columns)
+    extra = {
+        "Methods (the form of the paper's Table 1)": tables.methods_table([*([floor] if floor else []), *made], columns),
+        "Over seeds: mean ± standard deviation": tables.seeds_table(made, columns) if made else None,
+        "Embedding composing choices (the form of the paper's Table 2a)": tables.composing_table(made, columns),
+        "Data and stacking (the form of the paper's Table 2b)": tables.condition_table(made, columns),
+    }
+    pairs = paired_differences(made or shown, floor)
+    with writing(output, "output="):
+        write_json(output / "report.json", _json(report, made, floor, ceiling) | {"paired": _plain(pairs)}, indent=2)
+        write_text(output / "report.md", _document(report, main, extra, pairs, columns, shown))
+        save_png(output / "grid.png", grid(report.trials, shown, config.grid_identities), {})
+    return "\n\n".join([main, *filter(None, extra.values())])
+
+
+def _framed(rows: Sequence[ReportRow]) -> tuple[ReportRow | None, ReportRow | None, list[ReportRow]]:
+    """Floor, ceiling and what is between; the floor is the base alone, where there is a ceiling to it."""
+    ceiling = next((row for row in rows if row.name.endswith("(ceiling)")), None)
+    floor = next((row for row in rows if row.about.get("method") == "text_only"), None)
+    rest = [row for row in rows if row is not floor and row is not ceiling]
+    return dataclasses.replace(floor, name=FLOOR) if floor else None, ceiling, rest
+
+
+Pairs = dict[str, dict[str, Interval]]  # "a − b" → metric → difference
+
+
+def paired_differences(rows: Sequence[ReportRow], floor: ReportRow | None) -> Pairs:
+    """The headline row minus every other, person by person."""
+    if not rows:
+        return {}
+    first = headline(rows)
+    others = [row for row in (*rows, *([floor] if floor else [])) if row is not first]
+    result: Pairs = {}
+    for other in others:
+        found = {
+            name: difference
+            for name, score in first.scores.items()
+            if (difference := paired(score.per_person, other.scores[name].per_person)) is not None
+        }
+        if found:
+            result[f"{first.name} − {other.name}"] = found
+    return result
+
+
+def headline(rows: Sequence[ReportRow]) -> ReportRow:
+    """The first PhotoMaker with the most references; without one the first row."""
+    first = next((row for row in rows if row.about.get("method") == "photomaker"), rows[0])
+    same = [row for row in rows if row.name.split(", ")[0] == first.name.split(", ")[0]]
+    return max(same, key=lambda row: row.references or 0)
+
+
+def _document(
+    report: Report,
+    main: str,
+    extra: Mapping[str, str | None],
+    pairs: Pairs,
+    columns: tables.Columns,
+    shown: Sequence[ReportRow],
+) -> str:
+    people, counts = len({t.person for t in report.trials}), report.config.protocol
+    prompts = max(sum(t.person == one.person for t in report.trials) for one in report.trials[:1])
+    attributes = tables.attribute_table(shown)
+    parts = [
+        f"# {report.config.suite.title()}",
+        *(["**Partial: not all pictures are made yet.**"] if report.partial else []),
+        f"{people} people × {prompts} prompts × {len(report.trials[0].seeds)} images, seed {counts.seed}; with 95 % "
+        "bootstrap intervals over people. Scores of the toon world are percent. 'Share of the gap': identity between "
+        "floor (0 %) and ceiling (100 %).",
+        main,
+    ]
+    for title, text in extra.items():
+        parts += [f"## {title}", text] if text else []
+    if pairs:
+        parts += ["## Paired differences, over the same people", _pairs_table(pairs, columns)]
+    if attributes:
+        parts += ["## Probe accuracy per attribute", attributes]
+    parts += ["## The models that measured", _models(report.config.metrics, shown)]
+    if report.without_held_out:
+        parts.append(
+            f"{report.without_held_out} people have no photos beside their references: metrics that compare with such "
+            "photos say nothing of them."
+        )
+    parts.append("![references, then one picture of each row](grid.png)")
+    return "\n\n".join(parts) + "\n"
+
+
+def _pairs_table(pairs: Pairs, columns: tables.Columns) -> str:
+    names = list(dict.fromkeys(name for found in pairs.values() for name in found))
+    body = [[label, *(columns[n].cell(found.get(n)) for n in names)] for label, found in pairs.items()]
+    return table(["", *(columns[n].head for n in names)], body)
+
+
+def _models(metrics: Sequence[MetricChoice], rows: Sequence[ReportRow]) -> str:
+    body = []
+    for metric in metrics:
+        scores = [row.scores[metric.name] for row in rows]
+        model = next((s.model for s in scores if s.model is not None), None)
+        why = next((s.why for s in scores if s.why and s.interval is None), "")
+        body.append([metric.head, model.name if model else "–", model.fingerprint if model else "–", why])
+    return table(["metric", "model", "fingerprint", "note"], body)
+
+
+def _json(
+    report: Report, rows: Sequence[ReportRow], floor: ReportRow | None, ceiling: ReportRow | None
+) -> dict[str, Any]:
+    config = report.config
+    result: dict[str, Any] = {
+        "partial": report.partial,
+        "about": config.suite.about(),
+        "floor": floor and _row(floor),
+        "ceiling": ceiling and _row(ceiling),
+        "rows": [_row(row) for row in rows],
+    }
+    if rows:
+        result["adapter"] = _row(headline(rows))
+    columns = columns_of(config.metrics)
+    result["metrics"] = {name: dataclasses.asdict(column) for name, column in columns.items()}
+    result |= {"protocol": dataclasses.asdict(config.protocol), "sampler": dataclasses.asdict(config.sampler)}
+    result["base"] = {"path": config.base.path, "fingerprint": report.base}
+    result["without_held_out"] = report.without_held_out
+    return result
+
+
+def _row(row: ReportRow) -> dict[str, Any]:
+    result: dict[str, Any] = {"name": row.name, "key": row.key, "made": row.made, "asked": row.asked}
+    result |= {name: None if (v := row.interval(name)) is None else v.mean for name in row.scores}
+    for name in ("seconds_per_image", "seconds_to_personalise", "peak_gib", "references", "compose", "merge"):
+        result[name] = getattr(row, name)
+    result["interval_95"] = {name: [v.low, v.high] for name in row.scores if (v := row.interval(name)) is not None}
+    result["metrics"] = {name: _details(score) for name, score in row.scores.items()}
+    result["about"] = dict(row.about)
+    return result | {"per_attribute": dict(row.per_attribute)}
+
+
+def _details(score: Scored) -> dict[str, Any]:
+    result: dict[str, Any] = {"model": None if score.model is None else dataclasses.asdict(score.model)}
+    result["interval"] = None if score.interval is None else dataclasses.asdict(score.interval)
+    result |= {"per_person": dict(score.per_person), "per_prompt": dict(score.per_prompt)}
+    return result | ({"why": score.why} if score.why else {})
+
+
+def _plain(pairs: Pairs) -> dict[str, Any]:
+    return {label: {n: dataclasses.asdict(v) for n, v in found.items()} for label, found in pairs.items()}

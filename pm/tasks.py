@@ -1,0 +1,26 @@
+"""Work in pieces: what a piece is, and how many workers there are for it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from annotated_types import Ge
+
+
+@dataclass(frozen=True)
+class WorkersConfig:
+    """Who works (`workers.*`)."""
+
+    num: Annotated[int, Ge(0)] | None  # 0: this process alone; None: one for each GPU, or 2 where there is none
+    threads: Annotated[int, Ge(1)]  # of each worker on the CPU; another number may change the last bit of a result
+
+
+@dataclass(frozen=True)
+class Task:
+    """One call of a worker. Its result goes to `done`, in the process that hands out the tasks."""
+
+    key: str  # unique
+    call: str  # method of the worker
+    arguments: Callable[[], tuple]  # asked for when the task starts, so that they need no memory before
+    done: Callable[[Any], None]
+    after: frozenset[str] = field(default_factory=frozenset)  # keys of tasks that have to be done before
