@@ -55,7 +55,7 @@ class _Pool:
                 f"workers.num={count}, but there are {gpus} GPUs and {cpus} CPUs for workers.threads={workers.threads} "
                 f"each; use workers.num={most} or fewer"
             )
-        needs = {"num_gpus": 1, "num_cpus": 0} if gpus else {"num_cpus": workers.threads}
+        needs: dict[str, Any] = {"num_gpus": 1, "num_cpus": 0} if gpus else {"num_cpus": workers.threads}
         self._actor = ray.remote(**needs)(_Actor)
         self._made, self._threads = ray.put(make), workers.threads
         self._waiting, self._ended = list(tasks), set[str]()

@@ -29,7 +29,8 @@ def run_tasks(make: Callable[[], Any], tasks: Sequence[Task], workers: WorkersCo
 
 
 def _run_here(make: Callable[[], Any], tasks: Sequence[Task]) -> None:
-    worker, waiting, ended = make(), list(tasks), set()
+    worker, waiting = make(), list(tasks)
+    ended: set[str] = set()
     while waiting:
         task = next(task for task in waiting if task.after <= ended)
         waiting.remove(task)

@@ -1,4 +1,4 @@
-"""A worker of an evaluation: makes pictures in batches, and measures them. It reads and writes no file of the output."""
+"""A worker of an evaluation: makes pictures in batches, and measures them. It writes no file."""
 
 import io
 import time

@@ -1,4 +1,4 @@
-"""From rows to pieces of work: people to personalise, batches to make, pictures to measure. What is done is left out."""
+"""From rows to pieces of work: people, batches, and pictures to measure. What is done is left out."""
 
 import dataclasses
 import functools
@@ -32,6 +32,7 @@ class RowPlan:
         self._batches = [b for b in batches(store.items(), batch_size) if self._missing.intersection(b)]
         asked = len(store.items())
         self._line = Line(entry.label, asked, asked - len(self._missing))
+        self._tunes = entry.choice is not None and entry.choice.tunes_per_person
         self._measured: dict[int, dict[str, Any]] = {}
 
     def tasks(self) -> list[Task]:
@@ -43,7 +44,7 @@ class RowPlan:
         return {trial.person: t for t, trial in reversed(list(enumerate(self.store.trials)))}
 
     def _personal(self) -> list[Task]:
-        if not self.entry.choice.tunes_per_person:
+        if not self._tunes:
             return []
         wanted = {self.store.trials[t].person for batch in self._batches for t, _ in batch}
         first = self._first_trials()
@@ -96,7 +97,7 @@ class RowPlan:
     def _arguments(self, what: Any) -> tuple:
         self._line.begin()
         common = (self.entry.choice, self.entry.references or 0, what)
-        if isinstance(what, int) or not self.entry.choice.tunes_per_person:
+        if isinstance(what, int) or not self._tunes:
             return common
         people = {self.store.trials[t].person for t, _ in what}
         return (*common, {p: self.store.state_path(self.entry.key, p).read_bytes() for p in people})

@@ -58,7 +58,9 @@ def write_report(report: Report) -> str:
     columns = columns_of(config.metrics)
     main = tables.main_table(shown, floor, ceiling, columns)
     extra = {
-        "Methods (the form of the paper's Table 1)": tables.methods_table([*([floor] if floor else []), *made], columns),
+        "Methods (the form of the paper's Table 1)": tables.methods_table(
+            [*([floor] if floor else []), *made], columns
+        ),
         "Over seeds: mean ± standard deviation": tables.seeds_table(made, columns) if made else None,
         "Embedding composing choices (the form of the paper's Table 2a)": tables.composing_table(made, columns),
         "Data and stacking (the form of the paper's Table 2b)": tables.condition_table(made, columns),

@@ -1,4 +1,4 @@
-"""Run an evaluation: methods through the suite's trials on workers, a report after every row. It resumes where it was."""
+"""Run an evaluation: methods through the suite's trials on workers, a report after every row."""
 
 import functools
 import hashlib
@@ -58,7 +58,8 @@ class _Run:
             entries = entries_of(config.methods, config.adapters, config.protocol.references)
             base = load_base(config.base.path, (), family=config.base.family)
             for entry in entries:  # before the first minutes of work
-                entry.choice.check(base, entry.references or 0)
+                if entry.choice is not None:
+                    entry.choice.check(base, entry.references or 0)
         self.entries: list[Entry] = entries if makes else []
         self.fingerprint = base.fingerprint if makes else ""
         self.metrics = load_metrics(config.metrics, "cpu")

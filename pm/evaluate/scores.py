@@ -32,7 +32,9 @@ class ReportRow:
     name: str
     scores: Mapping[str, Scored]  # by metric, in the order of the configuration
     per_attribute: Mapping[str, float]
-    picture: Callable[[int, int], np.ndarray | None]  # number of the trial, of its image → uint8 [H, W, 3]; None: not yet
+    picture: Callable[
+        [int, int], np.ndarray | None
+    ]  # number of the trial, of its image → uint8 [H, W, 3]; None: not yet
     references: int | None = None
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     seconds_per_image: float | None = None

@@ -1,10 +1,10 @@
-"""Pictures, states and values of an evaluation on disk: whatever is finished is kept, and known to be of these settings.
+"""Pictures, states and values of an evaluation on disk: what is finished is kept, if it is of these settings.
 
-    <output>/pictures/<row>/made.json               which weights and settings the pictures are of
-    <output>/pictures/<row>/<person>/<trial>-<n>.png
-    <output>/pictures/<row>/cost.jsonl              seconds and memory of each piece of work
-    <output>/states/<row>/<person>.pt               what a method made once for a person
-    <output>/values/<row>/<metric>.json and .npz
+<output>/pictures/<row>/made.json               which weights and settings the pictures are of
+<output>/pictures/<row>/<person>/<trial>-<n>.png
+<output>/pictures/<row>/cost.jsonl              seconds and memory of each piece of work
+<output>/states/<row>/<person>.pt               what a method made once for a person
+<output>/values/<row>/<metric>.json and .npz
 """
 
 import json

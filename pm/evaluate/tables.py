@@ -68,9 +68,7 @@ def check_models(rows: Sequence[ReportRow]) -> None:
             )
 
 
-def main_table(
-    rows: Sequence[ReportRow], floor: ReportRow | None, ceiling: ReportRow | None, columns: Columns
-) -> str:
+def main_table(rows: Sequence[ReportRow], floor: ReportRow | None, ceiling: ReportRow | None, columns: Columns) -> str:
     """All rows: scores with 95 % intervals, identity's share of the floor–ceiling gap, and what it took."""
     check_models(rows)
     header, body = [""], [[row.name + ("" if row.complete else f" ({row.made} of {row.asked})")] for row in rows]
@@ -130,7 +128,9 @@ def seeds_table(rows: Sequence[ReportRow], columns: Columns) -> str | None:
     body, names = [], _ordered(rows[0])
     for label, members in groups.items():
         scores = [[columns[n].scaled(score.mean) for score in _means(members, n)] for n in names]
-        body.append([label, str(len(members)), *(mean_sd(v, columns[n].digits) for n, v in zip(names, scores))])
+        body.append(
+            [label, str(len(members)), *(mean_sd(v, columns[n].digits) for n, v in zip(names, scores, strict=True))]
+        )
     return table(["", "seeds", *(columns[n].arrowed for n in names)], body)
 
 

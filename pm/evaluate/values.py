@@ -1,4 +1,4 @@
-"""What was measured of a finished row, on disk: for each metric the values of every trial, and which model gave them."""
+"""What was measured of a finished row, on disk: for each metric the values of every trial, and its model."""
 
 import dataclasses
 import json
@@ -44,7 +44,7 @@ def write(
         features = {str(i): m.features for i, m in enumerate(measured) if m.features is not None}
         if features:
             with replace_file(file.with_suffix(".npz"), sync=False) as temporary, temporary.open("wb") as stream:
-                np.savez(stream, **features)
+                np.savez(stream, **features)  # type: ignore[arg-type]
         write_json(file, _made_by(choice, metric) | {"features": bool(features), "trials": trials}, sync=False)
 
 
@@ -66,8 +66,7 @@ def read(
                     features = dict(stored)
             made_by = {k: content[k] for k in ("settings", "model")}
             trials = [
-                Measured(t["values"], features.get(str(i)), t["per_attribute"])
-                for i, t in enumerate(content["trials"])
+                Measured(t["values"], features.get(str(i)), t["per_attribute"]) for i, t in enumerate(content["trials"])
             ]
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -4,17 +4,18 @@ import functools
 
 import numpy as np
 
-from pm.evaluate import scores
-from pm.evaluate.metrics.base import Model
+from pm.evaluate.metrics.base import Model, Pictures
 from pm.evaluate.metrics.diversity import _Diversity
 from pm.evaluate.metrics.identity import _Identity
 from pm.evaluate.metrics.prompt import _Prompt
+from pm.evaluate.scores import ReportRow, scored
 from pm.evaluate.suites.base import ProtocolConfig
 from pm.evaluate.suites.toon import ToonSuite
+from pm.evaluate.tables import Column
 from pm.toon.attributes import visible_attributes
 
 CONFIG = ProtocolConfig(identities=5, prompts=2, images=2, references=(1, 3), seed=0, size=64)
-HEADS = {"identity": "identity", "prompt": "prompt", "diversity": "diversity"}
+HEADS = {name: Column(name) for name in ("identity", "prompt", "diversity")}
 KINDS = {"identity": _Identity, "prompt": _Prompt, "diversity": _Diversity}
 
 
@@ -48,8 +49,12 @@ def row_of(readings_of, metrics=tuple(KINDS), name="row", **about):
     images = [[np.zeros((2, 2, 3), np.uint8)] * CONFIG.images for _ in trials]
     loaded = {m: metric_of(m, readings) for m in metrics if isinstance(m, str)}
     loaded |= {m.name: m.load("cpu") for m in metrics if not isinstance(m, str)}
-    fields = {k: about.pop(k) for k in ("seconds", "references") if k in about}
-    return scores.score(name, trials, images, loaded, **fields, about=about)
+    seconds, references = about.pop("seconds", None), about.pop("references", None)
+    batch = [Pictures(trial, shown) for trial, shown in zip(trials, images, strict=True)]
+    scores, attributes = scored(trials, {key: m.measure(batch) for key, m in loaded.items()}, loaded)
+    return ReportRow(
+        name, name, scores, attributes, lambda t, i: images[t][i], references, about, seconds_per_image=seconds
+    )
 
 
 def true_reading(trial, i):

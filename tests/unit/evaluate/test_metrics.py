@@ -6,8 +6,9 @@ from support.evaluation import CONFIG, metric_of, row_of, trials_of, true_readin
 
 from pm.config import from_mapping
 from pm.errors import ConfigError
-from pm.evaluate.metrics.base import MetricChoice
+from pm.evaluate.metrics.base import Measured, MetricChoice, Pictures
 from pm.evaluate.metrics.identity import Identity
+from pm.evaluate.scores import load_metrics, scored
 from pm.toon.attributes import IDENTITY_ATTRIBUTES
 
 IDENTITY, PROMPT, DIVERSITY = map(metric_of, ("identity", "prompt", "diversity"))
@@ -81,20 +82,22 @@ def test_a_metric_of_ones_own_is_one_file_and_gets_the_pictures(tmp_path, monkey
 
 
 def test_a_model_that_cannot_be_had_leaves_its_metric_out_and_says_why(tmp_path, capsys):
-    from pm.evaluate.scores import load_metrics, score
-
     found = load_metrics([Identity("identity", str(tmp_path / "none.safetensors"))], "cpu")
     assert "identity is left out" in capsys.readouterr().out
     trials = trials_of(CONFIG)
-    images = [[np.zeros((2, 2, 3), np.uint8)] * CONFIG.images for _ in trials]
-    scored = score(
-        "row",
-        trials,
-        images,
-        found | {"prompt": metric_of("prompt", [true_reading(t, i) for t in trials for i in range(CONFIG.images)])},
-    ).scores
-    assert scored["identity"].interval is None and "none.safetensors" in scored["identity"].why
-    assert scored["prompt"].interval.mean == 1.0
+    perfect = metric_of("prompt", [true_reading(t, i) for t in trials for i in range(CONFIG.images)])
+    images = [np.zeros((2, 2, 3), np.uint8)] * CONFIG.images
+    measured = {"prompt": perfect.measure([Pictures(trial, images) for trial in trials])}
+    scores, _ = scored(trials, measured, found | {"prompt": perfect})
+    assert scores["identity"].interval is None and "none.safetensors" in scores["identity"].why
+    assert scores["prompt"].interval.mean == 1.0
+
+
+def test_a_metric_that_applies_to_no_picture_is_missing_and_not_zero():
+    trials = trials_of(CONFIG)
+    nothing = {"diversity": [Measured([]) for _ in trials]}
+    scores, _ = scored(trials, nothing, {"diversity": metric_of("diversity")})
+    assert scores["diversity"].interval is None and "no face" in scores["diversity"].why
 
 
 def test_unknown_metrics_name_those_there_are():

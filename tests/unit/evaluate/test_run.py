@@ -1,39 +1,18 @@
 import json
 
 import pytest
+from support.evaluating import config, folder_of
 from support.sampling import write_adapter
 
-from pm.config import from_mapping
 from pm.errors import CheckpointError, ConfigError, WriteError
-from pm.evaluate.config import EvaluateConfig
-from pm.evaluate.run import evaluate, find_adapters
+from pm.evaluate.rows import find_adapters
+from pm.evaluate.run import evaluate
 from pm.model.config import BaseConfig
-from pm.toon.probe import Probe, save_probe
-from serving.compose import composed
-
-METRICS = ("identity", "prompt", "diversity")
-
-
-def config(base, folder, *overrides):
-    """`conf/evaluate.yaml` on a small base."""
-    small = {
-        "adapters": f"[{folder / 'runs'}]", "base.path": base, "base.vision_path": base / "image_encoder",
-        "metrics": f"[{', '.join(f'{{name: {n}, probe: {folder}/probe.safetensors}}' for n in METRICS)}]",
-        "protocol.identities": 2, "protocol.prompts": 1, "protocol.images": 2,
-        "protocol.references": "[1,2]", "sampler.steps": 2, "output": folder / "out", "device": "cpu",
-        "dtype": "float32", "tracker": "none",
-    }  # fmt: skip
-    return from_mapping(EvaluateConfig, composed("evaluate", [*(f"{k}={v}" for k, v in small.items()), *overrides]))
 
 
 @pytest.fixture(scope="module")
 def folder(tiny_base, tmp_path_factory):
-    path = tmp_path_factory.mktemp("evaluation")
-    for i, name in enumerate(("one", "two")):
-        (path / "runs" / name).mkdir(parents=True)
-        write_adapter(tiny_base, path / "runs" / name / "adapter.safetensors", seed=i)
-    save_probe(Probe(), path / "probe.safetensors")
-    return path
+    return folder_of(tiny_base, tmp_path_factory.mktemp("evaluation"))
 
 
 def test_a_report_has_floor_ceiling_and_every_adapter_with_every_number_of_references(tiny_base, folder, capsys):
@@ -44,7 +23,14 @@ def test_a_report_has_floor_ceiling_and_every_adapter_with_every_number_of_refer
     assert report["adapter"]["name"] == "one, 2 references" and report["floor"]["compose"] is None
     assert all(0 <= report["ceiling"][name] <= 1 for name in ("identity", "prompt", "diversity"))
     assert {row["compose"] for row in report["rows"]} == {"stacked"}
-    assert sorted(p.name for p in (folder / "out").iterdir()) == ["grid.png", "report.json", "report.md"]
+    assert sorted(p.name for p in (folder / "out").iterdir()) == [
+        "grid.png",
+        "pictures",
+        "report.json",
+        "report.md",
+        "values",
+    ]
+    assert not report["partial"] and report["paired"]["one, 2 references − two, 1 reference"]["prompt"]["low"] <= 1
 
 
 def test_a_base_of_photographs_is_refused_before_it_is_loaded(tiny_base, tiny_sd15, folder):

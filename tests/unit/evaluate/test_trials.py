@@ -5,6 +5,7 @@ import numpy as np
 from support.evaluation import CONFIG, trials_of
 
 from pm.evaluate.suites.toon import ToonSuite
+from pm.photo.pixels import decode_png
 from pm.toon import captions
 from pm.toon.identities import identities, scene, split_of
 
@@ -38,9 +39,17 @@ def test_people_of_the_protocol_differ_by_seed():
     assert identities(5, 0, "eval") != identities(5, 1, "eval")
 
 
+def drawings(trials):
+    (given,) = ToonSuite("toon", replace(CONFIG, size=32)).given(trials)
+    return [
+        [np.asarray(decode_png(given.png(t, n), "RGB")) for n in range(len(trial.seeds))]
+        for t, trial in enumerate(trials)
+    ]
+
+
 def test_drawings_are_of_the_asked_size_number_and_always_the_same():
     trials = trials_of(CONFIG)[:2]
-    one, two = (ToonSuite("toon", replace(CONFIG, size=32)).ceiling(trials) for _ in range(2))
+    one, two = (drawings(trials) for _ in range(2))
     assert [[image.shape for image in row] for row in one] == [[(32, 32, 3)] * CONFIG.images] * 2
     assert all(np.array_equal(a, b) for x, y in zip(one, two, strict=True) for a, b in zip(x, y, strict=True))
 

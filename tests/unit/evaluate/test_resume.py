@@ -1,0 +1,115 @@
+"""A run that was killed goes on: what is finished is kept, the rest is made, and all is as if nothing had happened."""
+
+import json
+
+import pytest
+from support.evaluating import config, folder_of
+
+from pm.errors import ConfigError, DataError
+from pm.evaluate.compare import compare
+from pm.evaluate.maker import Maker
+from pm.evaluate.run import evaluate
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_base, tmp_path_factory):
+    return folder_of(tiny_base, tmp_path_factory.mktemp("evaluation"), names=("one",))
+
+
+def asked(base, folder, output, *overrides):
+    return config(base, folder, f"output={folder / output}", "sampler.batch_size=3", *overrides)
+
+
+def pixels(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*.png"))}
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What workers were asked to make; `calls.most` batches, then the process is gone."""
+    made, make = [], Maker.make
+
+    def counted(self, choice, references, items, states=None):
+        if len(made) == counted.most:
+            raise Killed()
+        made.append(items)
+        return make(self, choice, references, items, states)
+
+    counted.most = None
+    monkeypatch.setattr(Maker, "make", counted)
+    made_calls = type("Calls", (list,), {})
+    found = made_calls()
+    found.made, found.limit = made, counted
+    return found
+
+
+def test_a_killed_run_makes_only_what_is_missing_and_ends_with_the_same_pictures(tiny_base, folder, calls):
+    evaluate(asked(tiny_base, folder, "whole"))
+    whole = len(calls.made)  # 3 rows of 4 pictures in batches of 3
+    assert whole == 6
+    calls.made.clear()
+    calls.limit.most = 3
+    with pytest.raises(Killed):
+        evaluate(asked(tiny_base, folder, "killed"))
+    report = json.loads((folder / "killed" / "report.json").read_text())
+    assert report["partial"] and report["floor"]["made"] == 4 and report["rows"] == []
+    first = pixels(folder / "killed" / "pictures")
+    partial = evaluate(asked(tiny_base, folder, "killed", "report_only=true"))
+    assert "one, 1 reference (3 of 4)" in partial
+
+    calls.made.clear()
+    calls.limit.most = None
+    evaluate(asked(tiny_base, folder, "killed"))
+    assert len(calls.made) == whole - 3
+    again = pixels(folder / "killed" / "pictures")
+    assert first.items() <= again.items() and again == pixels(folder / "whole" / "pictures")
+    one, two = (json.loads((folder / name / "report.json").read_text()) for name in ("whole", "killed"))
+    assert [row["metrics"] for row in one["rows"]] == [row["metrics"] for row in two["rows"]]
+
+    calls.made.clear()
+    evaluate(asked(tiny_base, folder, "killed"))
+    assert not calls.made  # not one picture twice
+
+
+def test_a_picture_that_was_lost_is_made_again_and_the_others_stay(tiny_base, folder, calls):
+    evaluate(asked(tiny_base, folder, "lost"))
+    before = pixels(folder / "lost" / "pictures")
+    lost = folder / "lost" / "pictures" / sorted(before)[-1]
+    ages = {p: p.stat().st_mtime_ns for p in (folder / "lost").rglob("*.png") if "pictures" in p.parts and p != lost}
+    lost.unlink()
+    calls.made.clear()
+    evaluate(asked(tiny_base, folder, "lost"))
+    assert len(calls.made) == 1 and pixels(folder / "lost" / "pictures") == before
+    assert all(path.stat().st_mtime_ns == age for path, age in ages.items())
+
+
+def test_pictures_of_other_settings_are_not_taken_for_these(tiny_base, folder, calls, capsys):
+    evaluate(asked(tiny_base, folder, "other"))
+    before = pixels(folder / "other" / "pictures")
+    calls.made.clear()
+    evaluate(asked(tiny_base, folder, "other", "sampler.guidance=2"))
+    assert len(calls.made) == 6 and "made anew" in capsys.readouterr().out
+    after = pixels(folder / "other" / "pictures")
+    assert before.keys() == after.keys() and before != after
+
+
+def test_reports_of_one_protocol_are_compared_and_those_of_two_are_refused(tiny_base, folder):
+    for name, more in (("first", ()), ("second", ("sampler.steps=1",)), ("third", ("protocol.images=1",))):
+        evaluate(asked(tiny_base, folder, name, *more))
+    text = compare([str(folder / "first"), str(folder / "second" / "report.json")])
+    assert text.count("one, 2 references") == 2 and "(second)" in text and text.count("(floor)") == 1
+    with pytest.raises(ConfigError, match="images=2 and .*third.* has images=1; reports of different protocols"):
+        compare([str(folder / "first"), str(folder / "third")])
+    with pytest.raises(DataError, match="is no report of evaluate"):
+        compare([str(folder / "nowhere")])
+    file = folder / "second" / "report.json"
+    report = json.loads(file.read_text())
+    for row in report["rows"]:
+        row["metrics"]["prompt"]["model"]["fingerprint"] = "0123456789abcdef"
+    file.write_text(json.dumps(report))
+    with pytest.raises(ConfigError, match="prompt has values of toon probe .* and toon probe 0123456789abcdef"):
+        compare([str(folder / "first"), str(folder / "second")])
