@@ -40,7 +40,7 @@ RULES = {
     "robust 5, one round": ("robust", 5.0, 1),
     "robust 5, four rounds (default)": ("robust", 5.0, 4),
 }
-MIN_SPREAD = {"probe": 0.1, "dlib": 0.03}  # as in conf/verify/similarity.yaml
+TOON, REAL = Probe("probe", 0.1, 1.0, str(PROBE)), DlibEmbedding("dlib", 0.03, 0.5)  # as in conf/embedder
 
 
 def embeddings(root: Path, face: FaceChoice, embedder: EmbedderChoice, min_side: int) -> dict[str, np.ndarray]:
@@ -59,7 +59,7 @@ def embeddings(root: Path, face: FaceChoice, embedder: EmbedderChoice, min_side:
 
 
 def trial(
-    people: Mapping[str, np.ndarray], rule: VerifyChoice, embedder: str, size: int, share: float, rng
+    people: Mapping[str, np.ndarray], rule: VerifyChoice, embedder: EmbedderChoice, size: int, share: float, rng
 ) -> tuple[int, int, int, int]:
     """One group: (own photos, of those kept, intruders, of those kept)."""
     names = sorted(people)
@@ -77,14 +77,16 @@ def trial(
     return len(own), sum(kept[: len(own)]), strangers, sum(kept[len(own) :])
 
 
-def table(people: Mapping[str, np.ndarray], embedder: str, sizes: tuple[int, ...], trials: int) -> list[dict]:
+def table(
+    people: Mapping[str, np.ndarray], embedder: EmbedderChoice, sizes: tuple[int, ...], trials: int
+) -> list[dict]:
     """Every rule, size and share, each over the same groups."""
     rows = []
     for size in sizes:
         for share in SHARES:
             for name, (spread, threshold, rounds) in RULES.items():
                 rng = np.random.default_rng([size, round(100 * share)])
-                rule = Similarity("similarity", threshold, spread, MIN_SPREAD, rounds, None)
+                rule = Similarity("similarity", threshold, spread, rounds, common_person=False)
                 runs = np.array([trial(people, rule, embedder, size, share, rng) for _ in range(trials)])
                 own, own_kept, strangers, strangers_kept = runs.sum(0)
                 kept = own_kept + strangers_kept
@@ -133,7 +135,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.faces:
         face = Dlib("dlib", min_size=60, upsample=1, max_side=640)
-        people, embedder = embeddings(args.faces, face, DlibEmbedding("dlib"), 100), "dlib"
+        people, embedder = embeddings(args.faces, face, REAL, 100), REAL
     else:
         from pm.toon.world import write_photos
 
@@ -141,10 +143,10 @@ def main() -> None:
             wanted = {"identities": args.people, "photos_per_identity": args.photos, "seed": args.seed}
             write_photos(Path(folder, "toon"), **wanted, split="eval")
             face = Sidecar("sidecar", min_size=8)
-            people, embedder = embeddings(Path(folder, "toon"), face, Probe("probe", str(PROBE)), 32), "probe"
+            people, embedder = embeddings(Path(folder, "toon"), face, TOON, 32), TOON
     most = min(map(len, people.values()))
     sizes = tuple(size for size in args.sizes if round(size * (1 - min(SHARES))) <= most)
-    print(f"{len(people)} people, {most} photos or more each, embedder {embedder}, {args.trials} groups a row\n")
+    print(f"{len(people)} people, {most} photos or more each, embedder {embedder.name}, {args.trials} groups a row\n")
     print(
         "distances (5 %, 50 %, 95 %): {same} within a person, {other} between two\n".format(
             **distances(people, np.random.default_rng(0))

@@ -19,6 +19,12 @@ from pm.choice import find_part, is_kind
 from pm.errors import ConfigError
 
 T = TypeVar("T")
+# Keys of earlier versions, and what they are now.
+_MOVED = {
+    "verify.min_spread": "embedder.min_spread, a number of the embedder that is chosen",
+    "verify.max_distance": "embedder.max_distance, a number of the embedder that is chosen; verify.common_person=false "
+    "lets groups of any distance pass",
+}
 
 
 def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:
@@ -57,6 +63,9 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T
 
 def unknown_key(path: str, key: str, valid: Sequence[str]) -> str:
     """The one message for an unknown key: what it is, the nearest valid name, all valid names."""
+    for old, new in _MOVED.items():
+        if path == old or path.startswith(f"{old}."):
+            return f"config key {path!r} is now {new}"
     near = difflib.get_close_matches(key, valid, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"unknown config key {path!r}{hint or ';'} valid keys: {', '.join(sorted(valid))}"

@@ -4,8 +4,10 @@ The libraries' own messages speak of headers and of unpickling; what happened is
 or a Git LFS pointer. Used for every file of weights that a user may give: adapters, parts of a base, towers, probes.
 """
 
+import hashlib
 import json
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from pm.errors import CheckpointError
@@ -19,6 +21,16 @@ _HEADER_BYTES = 100_000_000  # safetensors' own limit
 def is_pickle(file: str | Path) -> bool:
     """Whether a file is read as a pickle of plain tensors, by its name."""
     return Path(file).suffix in (".bin", ".pt", ".pth")
+
+
+def fingerprint(files: Iterable[Path]) -> str | None:
+    """First 16 hex digits of the sha256 of the bytes of the files that are there, in this order; None: no file."""
+    digest, there = hashlib.sha256(), [file for file in files if file.is_file()]
+    for file in there:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:16] if there else None
 
 
 def check_weights(file: str | Path, *, plain_pickle: bool = False) -> None:

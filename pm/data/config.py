@@ -71,7 +71,7 @@ class PreprocessConfig:
     workers: WorkersConfig
 
     def __post_init__(self) -> None:
-        self.verify.require(self.embedder.name)
+        self.verify.require(self.embedder)
         self.embedder.check(self.face)
 
 

@@ -26,7 +26,7 @@ def test_dlib_sees_no_face_on_a_wall(tmp_path):
     Image.new("RGB", (96, 96), "gray").save(tmp_path / "wall_man" / "0.png")
     detector = Dlib("dlib", 20, upsample=0, max_side=96).build()
     photos = ingested(tmp_path)
-    done = find_faces(photos, tmp_path, detector, Embedding("dlib").build(), 20)
+    done = find_faces(photos, tmp_path, detector, Embedding("dlib", 0.03, 0.5).build(), 20)
     assert done[0].reject.reason == "no_face"
 
 
@@ -43,7 +43,7 @@ def test_dlib_tells_two_people_apart(tmp_path):
     config = Dlib("dlib", 80, upsample=0, max_side=300)
     names = ("newton_man/newton_1.jpg", "newton_man/newton_3.jpg", "yangmi_woman/yangmi_5.jpg")
     photos = [p for p in ingested(REAL, 256) if p.photo in names]
-    done = find_faces(photos, REAL, config.build(), Embedding("dlib").build(), config.min_size)
+    done = find_faces(photos, REAL, config.build(), Embedding("dlib", 0.03, 0.5).build(), config.min_size)
     a, b, c = (np.array(p.face.embedding) for p in done)
     assert np.linalg.norm(a - b) < 0.6 < min(np.linalg.norm(a - c), np.linalg.norm(b - c))
     for photo in done:
@@ -65,11 +65,10 @@ def test_the_probe_finds_planted_strangers_and_the_right_face_of_two(tmp_path):
     defects = {"intruder": 0.1, "two_people": 0.1}
     write_photos(root, identities=10, photos_per_identity=8, seed=5, split="train", defects=defects, progress=False)
     truth = json.loads((root / "truth.json").read_text())
-    photos = ingested(root, 32)
-    photos = find_faces(photos, root, annotated_faces, Probe("probe", str(PROBE)).build(), 8)
+    photos, embedder = ingested(root, 32), Probe("probe", 0.1, None, str(PROBE))
+    photos = find_faces(photos, root, annotated_faces, embedder.build(), 8)
     rule = {"name": "similarity", "threshold": 5.0, "spread": "robust"}
-    config = Similarity(**rule, min_spread={"probe": 0.1}, rounds=4, max_distance=None)
-    done = verify(photos, config, "probe", min_photos=2)
+    done = verify(photos, Similarity(**rule, rounds=4, common_person=False), embedder, min_photos=2)
     intruders = [p for p in done if truth.get(p.photo) == "intruder"]
     clean = [p for p in done if p.photo not in truth]
     assert len(intruders) > 4 and sum(p.reject is not None for p in intruders) >= 0.8 * len(intruders)

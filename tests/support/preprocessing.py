@@ -2,9 +2,9 @@
 
 from pm.model.base_sizes import BaseSizes
 
-SPREAD = {"spread": "robust", "min_spread": {"dlib": 0.1}, "rounds": 4, "max_distance": None}
+SIMILARITY = {"name": "similarity", "threshold": 5, "spread": "robust", "rounds": 4, "common_person": True}
 
-SIMILARITY = {"name": "similarity", "threshold": 5, **SPREAD}
+DLIB = {"name": "dlib", "min_spread": 0.1, "max_distance": None}
 
 SIZES = BaseSizes("f00", 32, (4, 8, 8), (77, 80), 32)
 

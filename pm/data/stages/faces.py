@@ -1,7 +1,7 @@
 """Stage 2: face boxes, landmarks and embeddings (paper section 3.3, "Face detection and filtering")."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ from pm.photo.embedders.embed import Embedder
 from pm.photo.faces.detect import Detector
 from pm.photo.prepare import STAGE, usable_faces
 from pm.photo.types import Refusal
+from pm.weights import fingerprint
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,12 @@ class Faces(Stage):
         return self.config.face.uses_gpu or self.config.embedder.uses_gpu
 
     def depends(self) -> dict[str, Any]:
-        """The detector with its settings; of the embedder the name, and not where its file lies."""
-        return {"face": self.config.face, "embedder": self.config.embedder.name}
+        """The detector with its settings, the embedder by name; of both what is in their files, not where they lie."""
+        face, embedder = self.config.face, self.config.embedder
+        return {
+            "face": asdict(face) | _weights(face.weights()),
+            "embedder": {"name": embedder.name} | _weights(embedder.weights()),
+        }
 
     def check(self) -> None:
         """Are the models there?"""
@@ -45,6 +50,11 @@ class Faces(Stage):
         root, least = str(self.config.dataset.root), self.config.face.min_size
         detector, embedder = self.config.face.build(place.device), self.config.embedder.build(place.device)
         return [Work(self.name, lambda photos: find_faces(photos, root, detector, embedder, least), per_photo=True)]
+
+
+def _weights(files: Sequence[Path]) -> dict[str, str]:
+    found = fingerprint(files)
+    return {"weights": found} if found else {}
 
 
 def find_faces(

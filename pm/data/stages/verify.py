@@ -8,6 +8,7 @@ from pm.data.records import Photo, groups
 from pm.data.stages.identities import TOO_FEW, require_photos
 from pm.data.stages.stage import Place, Remedy, Stage, Work
 from pm.data.verify.choice import VerifyChoice
+from pm.photo.embedders.embed import EmbedderChoice
 
 
 @dataclass(frozen=True)
@@ -26,18 +27,18 @@ class Verify(Stage):
 
     def depends(self) -> dict[str, Any]:
         """The rule, and how many photos are enough."""
-        return {"verify": self.config.verify, "min_photos": self.config.min_photos}
+        return {"verify": self.config.verify.depends(self.config.embedder), "min_photos": self.config.min_photos}
 
     def build(self, place: Place) -> list[Work]:
         """One part."""
-        rule, embedder, least = self.config.verify, self.config.embedder.name, self.config.min_photos
+        rule, embedder, least = self.config.verify, self.config.embedder, self.config.min_photos
         return [Work(self.name, lambda photos: verify(photos, rule, embedder, least), per_photo=False)]
 
 
-def verify(photos: Sequence[Photo], rule: VerifyChoice, embedder: str, min_photos: int) -> list[Photo]:
+def verify(photos: Sequence[Photo], rule: VerifyChoice, embedder: EmbedderChoice, min_photos: int) -> list[Photo]:
     """Leave each photo one face, whole identities at a time, and reject photos of somebody else.
 
-    Identities that keep fewer than `min_photos` are rejected whole. `embedder` names what made the embeddings.
+    Identities that keep fewer than `min_photos` are rejected whole. `embedder` made the embeddings.
     """
     result = {photo.photo: photo for photo in photos}
     for members in groups(photos).values():

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 
 from pm.data.records import Face, Photo
 from pm.data.verify.choice import VerifyChoice
+from pm.photo.embedders.embed import EmbedderChoice
 
 
 @dataclass(frozen=True)
 class Trust(VerifyChoice):
     """Rejects nobody."""
 
-    def judge(self, members: Sequence[Photo], embedder: str) -> list[Photo]:
+    def judge(self, members: Sequence[Photo], embedder: EmbedderChoice) -> list[Photo]:
         """Each photo with its largest face."""
         return [replace(photo, faces=(max(photo.faces, key=_area),)) for photo in members]
 

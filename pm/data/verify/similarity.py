@@ -1,8 +1,8 @@
 """`verify=similarity`: the face most similar to all others of the person, and no photo far below the others."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt
@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt
 from pm.data.records import Photo
 from pm.data.verify.choice import VerifyChoice
 from pm.errors import ConfigError
+from pm.photo.embedders.embed import Distances, EmbedderChoice
 
 STAGE = "verify"
 _BLOCK = 128  # faces compared with all others at a time
@@ -20,35 +21,47 @@ _MAD_TO_SIGMA = 1.4826  # makes the median absolute deviation an estimate of a n
 class Similarity(VerifyChoice):
     """Paper section 3.3, "ID verification".
 
-    A group whose faces lie too far apart for one person (`max_distance`, beyond the paper) is rejected as
-    `no_common_person`: nobody knows who was meant.
+    How far apart the faces of one person lie is the embedder's to say (`Distances`). A group whose faces lie too far
+    apart for one person (beyond the paper) is rejected as `no_common_person`: nobody knows who was meant.
     """
 
     threshold: Annotated[float, Gt(0)]  # standard deviations
     spread: Literal["group", "robust"]  # how the standard deviation is estimated, see `deviations`
-    min_spread: dict[str, float]  # robust: its lower bound by embedder, in distance of unit embeddings
     rounds: Annotated[int, Ge(1)]  # of rejection, at most; the paper has one
-    max_distance: dict[str, float] | None  # by embedder: groups further apart (median) show no one person; None: any do
+    common_person: bool  # reject groups that lie further apart than the embedder's `max_distance`
 
-    def require(self, embedder: str) -> None:
-        """Needs an embedder, and `min_spread` for it."""
-        if embedder == "none":
+    def require(self, embedder: EmbedderChoice) -> None:
+        """Needs an embedder that says how far apart its vectors lie."""
+        if embedder.name == "none":
             raise ConfigError(
                 "verify=similarity compares faces; choose embedder=dlib, insightface or probe, or verify=none"
             )
-        if embedder not in self.min_spread:
+        if not isinstance(embedder, Distances):
             raise ConfigError(
-                f"verify.min_spread has no value for embedder={embedder}; add verify.min_spread.{embedder}=0"
+                f"embedder={embedder.name} does not say how far apart the faces of one person lie (its class is no "
+                "Distances of pm.photo.embedders.embed); choose another embedder, or verify=none"
             )
 
-    def judge(self, members: Sequence[Photo], embedder: str) -> list[Photo]:
+    def depends(self, embedder: EmbedderChoice) -> dict[str, Any]:
+        """Its own settings and the distances that it asks for."""
+        min_spread, max_distance = self._distances(embedder)
+        return asdict(self) | {"min_spread": min_spread, "max_distance": max_distance}
+
+    def _distances(self, embedder: EmbedderChoice) -> tuple[float | None, float | None]:
+        """The embedder's `min_spread` and `max_distance`; None: this rule does not ask."""
+        assert isinstance(embedder, Distances), "`require` was called"
+        spread = embedder.min_spread if self.spread == "robust" else None
+        return spread, embedder.max_distance if self.common_person else None
+
+    def judge(self, members: Sequence[Photo], embedder: EmbedderChoice) -> list[Photo]:
         """Each photo with the face that is most similar to all others; those of others are rejected."""
         embeddings = [np.array([face.embedding for face in photo.faces]) for photo in members]
         chosen = select_faces(embeddings)
         vectors = np.stack([e[i] for e, i in zip(embeddings, chosen, strict=True)])
-        beyond = self.outlying(vectors, self.min_spread[embedder])
+        min_spread, max_distance = self._distances(embedder)
+        beyond = self.outlying(vectors, min_spread or 0)
         apart = float(np.median(-similarity_sums(vectors))) / max(1, len(vectors) - 1)
-        most = (self.max_distance or {}).get(embedder) or np.inf
+        most = np.inf if max_distance is None else max_distance
         result = []
         for photo, index, value in zip(members, chosen, beyond, strict=True):
             photo = replace(photo, faces=(photo.faces[index],))

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from pm.photo.dlib_models import FIVE_POINTS, RESNET, dlib_model, import_dlib
-from pm.photo.embedders.embed import Embedder, EmbedderChoice
+from pm.photo.embedders.embed import Distances, Embedder, EmbedderChoice
 from pm.photo.types import Face
 
 
 @dataclass(frozen=True)
-class Dlib(EmbedderChoice):
+class Dlib(Distances, EmbedderChoice):
     """dlib's ResNet, aligned by dlib's own five points inside any detector's box."""
 
     def build(self, device: str = "cpu") -> Embedder | None:

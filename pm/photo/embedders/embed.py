@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Annotated, ClassVar, Protocol
 
 import numpy as np
+from annotated_types import Ge, Gt
 
 from pm.choice import Choice
 from pm.errors import ConfigError
@@ -20,8 +21,16 @@ class Embedder(Protocol):
 
 
 @dataclass(frozen=True)
+class Distances:
+    """How far apart the faces of one person lie, as L2 distances of unit embeddings; beside `EmbedderChoice`."""
+
+    min_spread: Annotated[float, Ge(0)]  # lower bound of a person's robust standard deviation
+    max_distance: Annotated[float, Gt(0)] | None  # a person's photos lie closer (median); None: not known
+
+
+@dataclass(frozen=True)
 class EmbedderChoice(Choice, group="embedder", package="pm.photo.embedders"):
-    """What `verify=similarity` compares faces with."""
+    """What `verify=similarity` compares faces with; a part whose vectors can be compared is also `Distances`."""
 
     name: str
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from pm.photo.embedders.embed import Embedder, EmbedderChoice
+from pm.photo.embedders.embed import Distances, Embedder, EmbedderChoice
 from pm.photo.faces.detect import EYES_NOSE_MOUTH
 from pm.photo.insightface_models import load_models, pack_files
 from pm.photo.pixels import bgr
@@ -18,7 +18,7 @@ _SIDE, _THRESHOLD = 640, 0.5
 
 
 @dataclass(frozen=True)
-class InsightFace(EmbedderChoice):
+class InsightFace(Distances, EmbedderChoice):
     """ArcFace."""
 
     pack: str  # name of a model pack, or its folder

@@ -8,14 +8,14 @@ import numpy as np
 from PIL import Image
 
 from pm.photo.crop import square_box
-from pm.photo.embedders.embed import Embedder, EmbedderChoice
+from pm.photo.embedders.embed import Distances, Embedder, EmbedderChoice
 from pm.photo.types import Face
 
 _SHARE = 0.2  # the least share of a photo that a toon face has when it is drawn alone
 
 
 @dataclass(frozen=True)
-class Probe(EmbedderChoice):
+class Probe(Distances, EmbedderChoice):
     """The probe of `pm.toon.probe`."""
 
     path: str  # its file

@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from support.preprocessing import settings
+from support.preprocessing import DLIB, SIMILARITY, settings
 
 from pm.config import from_mapping
 from pm.data.config import PreprocessConfig
@@ -52,8 +52,7 @@ def test_a_filter_that_does_what_it_is_for_needs_no_advice(stages):
 
 
 def test_every_setting_advised_is_one_of_preprocessings(stages):
-    config = from_mapping(PreprocessConfig, settings(verify={"name": "similarity", "threshold": 5, "spread": "robust",
-        "min_spread": {"dlib": 0.1}, "rounds": 4, "max_distance": None}, embedder="dlib"))  # fmt: skip
+    config = from_mapping(PreprocessConfig, settings(verify=SIMILARITY, embedder=DLIB))
     found = [remedy.setting for stage in stages for remedy in stage.remedies.values() if remedy.setting]
     assert len(found) >= 8
     for name in found:

@@ -45,7 +45,7 @@ def test_what_is_missing_is_said_before_anything_is_written(make, tmp_path):
     with pytest.raises(DataError, match="is not a folder that can be read"):
         make(dataset={"root": str(tmp_path / "nowhere")})
     with pytest.raises(CheckpointError, match="no toon probe at"):
-        make(embedder={"name": "probe", "path": str(tmp_path / "nowhere")})
+        make(embedder={"name": "probe", "min_spread": 0, "max_distance": 1, "path": str(tmp_path / "nowhere")})
     with pytest.raises(CheckpointError):
         make(base={"path": str(tmp_path / "nowhere"), "vision_path": ""})
     assert not (tmp_path / "out").exists()

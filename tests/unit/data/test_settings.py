@@ -7,6 +7,7 @@ from pm.config import from_mapping
 from pm.data.config import PreprocessConfig
 from pm.data.dataset.settings import changes, upgraded
 from pm.data.run.shards import settings_of
+from pm.errors import ConfigError
 from serving.compose import composed
 
 COMMON = {
@@ -90,3 +91,35 @@ def test_an_older_versions_dataset_was_made_with_todays_settings(old, command):
         f"verify.threshold: 3.0 there, {old['verify']['threshold']} now"
     ]
     assert upgraded(new) == new
+
+
+def test_a_models_new_file_is_noticed_and_its_place_is_not(tmp_path):
+    def made_with(content: bytes, name: str) -> dict:
+        (tmp_path / name).write_bytes(content)
+        cfg = composed("preprocess", ["dataset=toon", f"embedder.path={tmp_path / name}"])
+        del cfg["forget"]
+        return settings_of(from_mapping(PreprocessConfig, cfg), SIZES, "listing")
+
+    first = made_with(b"weights", "a.safetensors")
+    assert changes(first, made_with(b"weights", "b.safetensors")) == []
+    assert [c.name for c in changes(first, made_with(b"others", "a.safetensors"))] == ["embedder.weights"]
+
+
+def test_distances_are_the_embedders_and_the_rules_only_if_it_asks():
+    def made_with(*settings: str) -> dict:
+        cfg = composed("preprocess", ["dataset=toon", *settings])
+        del cfg["forget"]
+        return settings_of(from_mapping(PreprocessConfig, cfg), SIZES, "listing")
+
+    (change,) = changes(made_with(), made_with("embedder.max_distance=1.1"))
+    assert (change.group, str(change)) == ("verify", "embedder.max_distance: 1.0 there, 1.1 now")
+    for rule in ("verify=paper", "verify=none"):
+        assert made_with(rule) == made_with(rule, "embedder.max_distance=1.1", "embedder.min_spread=0.7")
+
+
+@pytest.mark.parametrize("old", ["min_spread.probe", "max_distance"])
+def test_settings_of_earlier_versions_say_what_they_are_now(old):
+    cfg = composed("preprocess", ["dataset=toon", f"+verify.{old}=0.1"])
+    del cfg["forget"]
+    with pytest.raises(ConfigError, match=f"is now embedder.{old.split('.')[0]}"):
+        from_mapping(PreprocessConfig, cfg)

@@ -25,7 +25,7 @@ def installed() -> bool:
 
 @pytest.mark.skipif(installed(), reason="InsightFace is installed")
 def test_without_the_package_one_line_says_what_to_install(tmp_path):
-    for make in (FACE.build, Embedding("insightface", "buffalo_l").build):
+    for make in (FACE.build, Embedding("insightface", 0.05, 1.3, "buffalo_l").build):
         with pytest.raises(ConfigError, match=r"pip install .*insightface.*.*non-commercial") as caught:
             make()
         assert "\n" not in str(caught.value)
@@ -74,7 +74,7 @@ def pack(tmp_path):
 def test_faces_have_boxes_landmarks_scores_and_embeddings(pack, tmp_path):
     write_photo(tmp_path / "raw" / "anna_woman" / "0.png", 1)
     config = replace(FACE, pack=str(pack))
-    detector, embedder = config.build(), Embedding("insightface", str(pack)).build()
+    detector, embedder = config.build(), Embedding("insightface", 0.05, 1.3, str(pack)).build()
     (photo,) = find_faces(ingested(tmp_path / "raw"), tmp_path / "raw", detector, embedder, 1)
     assert photo.reject is None and photo.faces
     for face in photo.faces:
@@ -89,5 +89,5 @@ def test_a_pack_that_is_not_there_is_said_in_one_line(pack, tmp_path):
         replace(FACE, pack=str(tmp_path / "empty")).build()
     (pack / "rec.onnx").unlink()
     with pytest.raises(CheckpointError, match="no model for recognition"):
-        Embedding("insightface", str(pack)).build()
+        Embedding("insightface", 0.05, 1.3, str(pack)).build()
     assert "\n" not in str(caught.value)

@@ -28,7 +28,7 @@ from pm.toon.attributes import Framing
 from pm.toon.identities import identities, scene
 from pm.toon.render import render_photo
 
-YUNET, DLIB = YuNet("yunet", 20, 640, 0.8), Dlib("dlib")
+YUNET, DLIB = YuNet("yunet", 20, 640, 0.8), Dlib("dlib", 0.03, 0.5)
 SIMILARITY = FaceSimilarity("face_similarity", YUNET, DLIB, "references")
 COPY = CopyPaste("copy_paste", YUNET, DLIB)
 NONE = pattern(4, 200, 200)
@@ -109,7 +109,7 @@ def test_drawn_people_are_told_apart_where_portraits_have_the_face():
     import random
 
     rng, portrait = random.Random(0), Portrait("portrait", 8, 0.26, 0.15, 0.74, 0.71)
-    probe = Probe("probe", str(resource("assets/toon/probe.safetensors")))
+    probe = Probe("probe", 0.1, 1.0, str(resource("assets/toon/probe.safetensors")))
     metric = ToonFaceSimilarity("toon_face_similarity", portrait, probe, "references").load("cpu")
     one, two = identities(2, 0, "eval")
 
