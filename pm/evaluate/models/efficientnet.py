@@ -87,7 +87,7 @@ def load_efficientnet(device: str) -> tuple[Features, Model]:
     Raises:
         CheckpointError: the package with its weights is not installed.
     """
-    file = packaged(_PACKAGE, _FILE, "metrics")
+    file = packaged(_PACKAGE, _FILE)
     network = fill(EfficientNetLite0(), read_weights(file), str(file)).to(device)
 
     @torch.no_grad()

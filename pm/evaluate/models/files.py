@@ -26,13 +26,12 @@ def shipped(file: str) -> Path:
     return _SHIPPED / file
 
 
-def packaged(package: str, file: str, extra: str) -> Path:
-    """Weights that another package brings, which is located and never imported.
+def packaged(package: str, file: str) -> Path:
+    """Weights that a package of the extra `metrics` brings, which is located and never imported.
 
     Args:
         package: its name for `import`.
         file: path inside it.
-        extra: of `pyproject.toml`, which installs it.
 
     Raises:
         CheckpointError: it is not installed.
@@ -41,7 +40,7 @@ def packaged(package: str, file: str, extra: str) -> Path:
     path = Path(spec.origin).parent / file if spec and spec.origin else None
     if path is None or not path.is_file():
         raise CheckpointError(
-            f"the package {package} with {Path(file).name} is not installed; run {install_hint(extra)}"
+            f"the package {package} with {Path(file).name} is not installed; run {install_hint('metrics')}"
         )
     return path
 

@@ -22,4 +22,4 @@ def test_each_file_has_the_checksum_of_its_notice():
 
 def test_a_package_that_is_not_installed_says_how_to_get_it():
     with pytest.raises(CheckpointError, match=r"no_such_weights with a.pth is not installed; run pip .*metrics"):
-        packaged("no_such_weights", "b/a.pth", "metrics")
+        packaged("no_such_weights", "b/a.pth")
