@@ -1,9 +1,10 @@
 """`--help` of a command: what it does, an example, its settings as `conf/` describes them."""
 
 import re
+from importlib.metadata import entry_points
 from pathlib import Path
 
-from pm.resources import resource
+from pm.resources import conf_choices, resource
 
 _LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w.]+):(?: (?P<value>\S.*?))??(?:\s+# (?P<comment>.*))?$")
 _DEFAULT = re.compile(r"^  - (?P<group>[\w/]+)(?:@(?P<at>[\w.]+))?: (?P<choice>\w+)(?:\s+# (?P<comment>.*))?$")
@@ -35,8 +36,8 @@ def command_help(config_name: str, doc: str, program: str) -> str:
 
 
 def choices(group: str) -> list[str]:
-    """The YAML files of a group, by name."""
-    return sorted(path.stem for path in Path(resource("conf"), group).glob("*.yaml"))
+    """The YAML files of a group by name, those of installed packages too."""
+    return list(conf_choices(group))
 
 
 def _titled(title: str, lines: list[str]) -> list[str]:
@@ -49,7 +50,12 @@ def _choices(text: str) -> list[str]:
     for match in found:
         name = match["group"] + (f"@{match['at']}" if match["at"] else "")
         left = f"{name}={match['choice']}"
-        others = [choice for choice in choices(match["group"]) if choice != match["choice"]]
+        owners = conf_choices(match["group"])
+        others = [f"{name} (from {owner})" if owner else name for name, owner in owners.items()]
+        others = [choice for choice in others if choice != match["choice"]]
+        # Installed, but without a YAML file of its own: chosen by name in one of the user's.
+        bare = sorted(point.name for point in entry_points(group=f"photomaker.{match['group']}"))
+        others += [f"{name} (installed without YAML)" for name in bare if name not in owners]
         lines.append(f"{left:{_WIDTH}}{'or ' + ', '.join(others) if others else ''}")
     return lines
 

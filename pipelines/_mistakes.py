@@ -1,26 +1,43 @@
 """Hydra's errors in one line that says what to type."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 
 from pm.config import unknown_key
 from pm.errors import ConfigError
+from serving.compose import composed, unknown_choice
 
 _OVERRIDE = "Could not override '"
+# Keys of 0.1 -> what to type now.
+_RENAMED = {
+    "wandb.enabled": "tracker=none (for false) or tracker=wandb",
+    "wandb.group": "tracker.run_group=...",
+    "tracker.group": "tracker.run_group=...",
+    "tracker.enabled": "tracker=none (for false)",
+    "train.min_snr_gamma": "loss_weights=min_snr train.loss_weights.gamma=...",
+    "marking.rule": "marking=...",
+    "verify.rule": "verify=...",
+}
+_MOVED = {"wandb.": "tracker.", "crop.": "photo.crop."}  # whole groups
 
 
 def hydra_message(error: Exception, config_name: str) -> str:
     """One line of an error of Hydra or OmegaConf; an unknown key names the valid ones."""
     text = str(error)
+    if isinstance(error, MissingConfigException):
+        return unknown_choice(error)
     if not text.startswith(_OVERRIDE):
         return text.partition("Config search path:")[0].partition("See https://")[0]
-    from serving.compose import composed
-
     key = text.split("'")[1]
     try:
         node = composed(config_name, resolve=False)
     except ConfigError:
         return text
+    if new := _renamed(key, node):
+        return f"{key} of version 0.1 is now {new}"
     *parents, last = key.split(".")
     for depth, parent in enumerate(parents):
         if not isinstance(node, dict) or parent not in node:
@@ -28,6 +45,16 @@ def hydra_message(error: Exception, config_name: str) -> str:
             break
         node = node[parent]
     return unknown_key(key, last, list(map(str, node)) if isinstance(node, dict) else []) + "; see --cfg job"
+
+
+def _renamed(key: str, node: Mapping[str, Any]) -> str | None:
+    """What replaces a key of 0.1 in a command with these settings; None: nothing does."""
+    new = _RENAMED.get(key)
+    for old, prefix in _MOVED.items():
+        if new is None and key.startswith(old):
+            new = f"{prefix}{key.removeprefix(old)}=..."
+    # Only where the command has that group at all.
+    return new if new and {key.partition(".")[0], new.partition(".")[0].partition("=")[0]} & node.keys() else None
 
 
 def check_settings(settings: list[str], unknown: list[str]) -> None:

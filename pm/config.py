@@ -6,17 +6,16 @@ beside the field: `Annotated[float, Ge(0), Lt(1)]`.
 """
 
 import dataclasses
-import difflib
 import operator
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from annotated_types import Ge, Gt, Interval, Le, Lt, MinLen
 
 from pm.choice import find_part, is_kind
-from pm.errors import ConfigError
+from pm.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 # Keys of earlier versions, and what they are now.
@@ -40,7 +39,8 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T
     Raises:
         ConfigError: an unknown key (names the valid ones), a missing key, a value of the wrong type or out of range.
     """
-    if is_kind(cls) and isinstance(mapping, str):
+    by_name = is_kind(cls) and isinstance(mapping, str)
+    if by_name:
         mapping = {"name": mapping}
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"{where or cls.__name__} must be a mapping, got {mapping!r}")
@@ -57,6 +57,12 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T
         if field.name in mapping:
             values[field.name] = _convert(hints[field.name], mapping[field.name], path)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            if by_name:
+                name, kind = mapping["name"], cast(Any, cls).group
+                raise ConfigError(
+                    f"{where}={name} lacks {field.name}; choose {kind}={name}, which has a default for it, and change "
+                    f"that with {path}=..."
+                )
             raise ConfigError(f"{path} is missing; set it in conf/ or on the command line ({path}=...)")
     return chosen(**values)
 
@@ -66,9 +72,7 @@ def unknown_key(path: str, key: str, valid: Sequence[str]) -> str:
     for old, new in _MOVED.items():
         if path == old or path.startswith(f"{old}."):
             return f"config key {path!r} is now {new}"
-    near = difflib.get_close_matches(key, valid, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown config key {path!r}{hint or ';'} valid keys: {', '.join(sorted(valid))}"
+    return f"unknown config key {path!r}{did_you_mean(key, valid) or ';'} valid keys: {', '.join(sorted(valid))}"
 
 
 def _chosen(kind: Any, mapping: Mapping[str, Any], where: str) -> Any:
@@ -94,7 +98,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return from_mapping(hint, value, path)
     if origin is typing.Literal:
         if value not in args:
-            raise ConfigError(f"{path}={value!r} is not one of {', '.join(map(str, args))}")
+            near = did_you_mean(str(value), map(str, args))
+            raise ConfigError(f"{path}={value!r} is not one of {', '.join(map(str, args))}{near}")
         return value
     if origin is tuple:
         if isinstance(value, str) or not isinstance(value, Sequence):

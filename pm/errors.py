@@ -4,8 +4,10 @@ Every one names the thing, the offending value and the way out. Entry points pri
 exit with status 1; anything that is not a `PmError` is a defect of ours and keeps its traceback.
 """
 
+import difflib
 import importlib.metadata
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 _DISTRIBUTION = "photomaker-ray"
@@ -49,6 +51,12 @@ class LockedError(PmError):
 def reason(error: BaseException) -> str:
     """The first line of what an error says, or its type where it says nothing: for the brackets of our own messages."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def did_you_mean(word: str, valid: Iterable[str]) -> str:
+    """`; did you mean 'yunet'?` for the valid word that is nearest to a wrong one; "" where none is near."""
+    near = difflib.get_close_matches(word, list(valid), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def install_hint(extra: str) -> str:

@@ -13,8 +13,8 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pm.errors import ConfigError
-from pm.resources import conf_packages, resource
+from pm.errors import ConfigError, did_you_mean
+from pm.resources import conf_choices, conf_packages, resource
 
 # command → its settings that are lists of parts → the group with their YAML
 LISTS = {"evaluate": {"metrics": "metric", "methods": "method"}}
@@ -58,6 +58,15 @@ def _filled(group: str, part: Any) -> Any:
     return cast(dict[str, Any], OmegaConf.to_container(found[group], resolve=True)) | given
 
 
+def unknown_choice(error: MissingConfigException) -> str:
+    """One line for a YAML that is not there: the group, what was typed, the nearest choice, all choices."""
+    group, _, choice = str(error.missing_cfg_file or "").removesuffix(".yaml").rpartition("/")
+    valid = sorted({*(error.options or ()), *conf_choices(group)})
+    if not group or not valid:
+        return " ".join(str(error).split())
+    return f"{group}={choice} is no choice{did_you_mean(choice, valid) or ';'} choices of {group}: {', '.join(valid)}"
+
+
 def composed(config_name: str, overrides: Sequence[str] = (), resolve: bool = True) -> dict[str, Any]:
     """`conf/<config_name>.yaml` with Hydra overrides, as plain values.
 
@@ -74,6 +83,8 @@ def composed(config_name: str, overrides: Sequence[str] = (), resolve: bool = Tr
         with initialize_config_dir(version_base="1.3", config_dir=str(resource("conf"))):
             values = OmegaConf.to_container(compose(config_name, list(overrides)), resolve=resolve)
             return filled(config_name, cast(dict[str, Any], values))
+    except MissingConfigException as error:
+        raise ConfigError(unknown_choice(error)) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(" ".join(str(error).split())) from error
     finally:

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from pipelines._help import choices, command_help
 from pm.choice import may_be_named, part_names
 from pm.config import from_mapping
 from pm.data.config import PreprocessConfig
@@ -39,6 +40,12 @@ def test_its_yaml_is_found_without_a_folder_on_the_command_line(installed):
     del cfg["forget"]
     face = from_mapping(PreprocessConfig, cfg).face
     assert (type(face).__module__, face.name, face.top) == ("my_parts.passport", "passport", 0.1)
+
+
+def test_help_lists_it_and_says_from_where(installed):
+    shown = command_help("preprocess", "Words.\n\nphotomaker preprocess", "photomaker preprocess")
+    (line,) = (line for line in shown.splitlines() if line.strip().startswith("face="))
+    assert "passport (from my_parts)" in line and "yunet" in line and "passport" in choices("face")
 
 
 def test_an_adapter_may_name_its_parts(installed):

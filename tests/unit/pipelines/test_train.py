@@ -75,7 +75,7 @@ def test_only_the_experiments_own_dataset_is_drawn(typed, tmp_path, monkeypatch,
     [
         (["data=x", "sede=1"], "unknown config key 'sede'; did you mean 'seed'\\?"),
         (["data=x", "train.stepz=1"], "unknown config key 'train.stepz'; did you mean 'steps'\\?"),
-        (["data=x", "engine=zero9"], "Could not find 'engine/zero9'"),
+        (["data=x", "engine=zero9"], "engine=zero9 is no choice; did you mean 'zero3'"),
         (["data=x", "name=a", "b"], "'b' is not a setting; write key=value"),
         (["data=x", "train.steps=#1"], "train.steps must be int, got '#1'"),
         (["data=x", "seed=1,2"], "seed"),
