@@ -59,6 +59,17 @@ def did_you_mean(word: str, valid: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def counted(count: int, one: str, several: str | None = None) -> str:
+    """A number with its noun: `1 photo`, `2 photos`, `1 person`, `1,200 people`.
+
+    Args:
+        count: of them.
+        one: the noun for one.
+        several: for any other number; None: with an s.
+    """
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
 def install_hint(extra: str) -> str:
     """The command that installs the packages of an extra, for the brackets and ends of our own messages.
 

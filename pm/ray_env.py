@@ -48,20 +48,36 @@ def ray_init(**overrides: Any) -> None:
         settings |= {"address": "local", "include_dashboard": False}
     before = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(**{**settings, **overrides})
+        _start({**settings, **overrides})
     except SystemExit:  # of Ray's own handler, which it puts in place before it is ready, and which says nothing
         if callable(before):
             before(signal.SIGTERM, None)
         raise
     except Exception as error:
-        if "timed out during startup" not in str(error):  # Ray has no type of its own for it
+        if not _was_late(error):
             raise
         raise ConfigError(
-            "Ray did not start in time: this machine is too busy, or short of memory; free some of it and run the same "
-            "command again, or join a running Ray with RAY_ADDRESS"
+            "Ray did not start in time, twice: this machine is too busy, or short of memory; free some of it and run "
+            "the same command again, or join a running Ray with RAY_ADDRESS"
         ) from error
     if callable(before) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # Ray puts its own in place, which ends this process without a word
+
+
+def _start(settings: dict[str, Any]) -> None:
+    """`ray.init`, once more where this machine was too slow for the 30 s that Ray gives itself."""
+    try:
+        ray.init(**settings)
+    except Exception as error:
+        if not _was_late(error):
+            raise
+        print("Ray did not start within its 30 s; trying once more ...", file=sys.stderr, flush=True)
+        ray.shutdown()  # what did start
+        ray.init(**settings)
+
+
+def _was_late(error: Exception) -> bool:
+    return "timed out during startup" in str(error)  # Ray has no type of its own for it
 
 
 def module_folders() -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from pm.errors import CheckpointError, ConfigError
+from pm.errors import CheckpointError, ConfigError, counted
 from pm.resources import resource
 from serving.config import HttpConfig, ServeConfig
 
@@ -36,7 +36,7 @@ def run(config: ServeConfig) -> None:
         with _alive() as say:
             start(config, say)
     except KeyboardInterrupt:
-        sys.exit("stopped before it was ready")
+        raise KeyboardInterrupt("stopped before it was ready") from None
     print(greeting(config, time.monotonic() - begin), flush=True)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -71,19 +71,25 @@ def check(config: ServeConfig) -> None:
     Raises:
         PmError: the first one.
     """
-    from pm.model.base_sizes import fingerprint
+    from pm.choice import import_modules
+    from pm.model.adapter import check_adapter
+    from pm.model.base import load_base
+    from pm.sample.schedule import Schedule
     from serving.http.keys import KeyFile
 
     config.check_exposure()
     if config.keys.file is not None:
         KeyFile(config.keys.file)
-    fingerprint(config.base)
+    _check_port(config.http.host, config.http.port)
+    import_modules(config.modules)
+    base = load_base(config.base.path, (), family=config.base.family)  # its configs alone
+    Schedule(config.sampler.schedule, base.scheduler_config).plan(config.sampler.steps, config.sampler.eta)
     for name, file in config.adapters.items():
         if not Path(file).expanduser().is_file():
             raise CheckpointError(
                 f"adapters.{name}={Path(file).expanduser().absolute()} is not a file; train one, or give another"
             )
-    _check_port(config.http.host, config.http.port)
+        check_adapter(file, base, check_base=config.check_base)
 
 
 def start(config: ServeConfig, say: Callable[[str], None] = lambda text: None) -> None:
@@ -115,7 +121,7 @@ def start(config: ServeConfig, say: Callable[[str], None] = lambda text: None) -
         ),
         logging_config=quiet,
     )
-    say(f"loading the base {config.base.path} and {len(config.adapters)} adapter(s)")
+    say(f"loading the base {config.base.path} and {counted(len(config.adapters), 'adapter')}")
     try:
         serve.run(deploy(config), name=NAME, logging_config=quiet)
     except BaseException as error:

@@ -43,11 +43,16 @@ def first_merged(fraction: float, steps: int) -> int:
 
 
 @functools.cache
-def usual_merge_fraction() -> float:
-    """The share where neither a request nor a configuration says one: that of `conf/sampler/sdxl.yaml`."""
+def usual_merge_fraction(drawn: bool = False) -> float:
+    """The share where neither a request nor a configuration says one: that of `conf/sampler/`, as on the command line.
+
+    Args:
+        drawn: of a base that knows drawings only, which has a sampler of its own there.
+    """
     import yaml
 
-    return float(yaml.safe_load(resource("conf/sampler/sdxl.yaml").read_text(encoding="utf-8"))["merge_fraction"])
+    file = resource(f"conf/sampler/{'toon' if drawn else 'sdxl'}.yaml")
+    return float(yaml.safe_load(file.read_text(encoding="utf-8"))["merge_fraction"])
 
 
 @dataclass(frozen=True)

@@ -40,14 +40,15 @@ class LoadedModels:
             base: loaded with text encoders, VAE and U-Net.
             photomaker: a model in training around `base.unet`; to load an adapter, `load_photomaker_adapter`.
             schedule: one of `pm.sample.schedules`, by name or with settings; None: the base's own.
-            merge_fraction: share of the steps that see the text only, for requests that do not say; None: the usual.
+            merge_fraction: share of the steps that see the text only, for requests that do not say; None: what is usual
+                for this base.
             class_words: words allowed before the trigger; None allows every word.
         """
         if base.text_encoders is None or base.vae is None or base.unet is None:
             raise CheckpointError(f"base {base.path} was not loaded whole; load it with parts text, vae and unet")
         self.base, self.class_words = base, class_words
         self.schedule = Schedule(schedule, base.scheduler_config)
-        self.merge_fraction = usual_merge_fraction() if merge_fraction is None else merge_fraction
+        self.merge_fraction = usual_merge_fraction(base.drawn) if merge_fraction is None else merge_fraction
         self._switch = None if photomaker is not None else LoraSwitch(base.unet)
         self._adapters: dict[str, Adapter] = {}
         self._preview: Tensor | None = None

@@ -114,18 +114,28 @@ def whole(name: str, value: Any) -> int:
         raise RequestError(f"{name}={value!r} must be a whole number") from None
 
 
-def check_side(name: str, value: int, pixel_step: int, resolution: int) -> None:
+def check_side(name: str, value: int, pixel_step: int, resolution: int, limit: int | None = None) -> None:
     """Refuse a width or height that the base cannot draw.
 
+    Args:
+        name: of the setting.
+        value: px.
+        pixel_step: as in `Request.check`.
+        resolution: likewise.
+        limit: px, of a service that draws less than its base could; None: the base's own.
+
     Raises:
-        RequestError: not a multiple of `pixel_step`, or above `MOST_TIMES` the `resolution` it was trained for.
+        RequestError: not a multiple of `pixel_step`, above `MOST_TIMES` the `resolution` it was trained for, or above
+            `limit`.
     """
     if value < pixel_step or value % pixel_step:
         raise RequestError(f"{name}={value} must be a multiple of {pixel_step} pixels")
-    if value > MOST_TIMES * resolution:
+    most = MOST_TIMES * resolution
+    if value > min(most, limit or most):
+        way_out = "" if limit is not None and limit < most else ", or a larger base"
         raise RequestError(
             f"{name}={value} is out of range: this base draws {resolution} x {resolution} pixels; "
-            f"use up to {MOST_TIMES * resolution} along a side, or a larger base"
+            f"use up to {min(most, limit or most)} along a side{way_out}"
         )
 
 

@@ -1,6 +1,7 @@
-"""The person in a picture with a plain background, such as a toon photo: no face detector sees a drawing.
+"""The person in a picture with a plain background, such as a toon photo.
 
-Training took boxes and masks from annotations; an uploaded picture has none, but its wall gives the mask away.
+Training took boxes and masks from annotations, and the whole picture as the crop. An uploaded picture has none, but its
+wall gives the mask away. YuNet finds faces of drawings too, but its crop would be one that training never saw.
 """
 
 import numpy as np

@@ -18,7 +18,7 @@ from pm.sample import PhotoMakerPipeline, Request
 from pm.sample.config import first_merged
 from pm.sample.grid import png_bytes
 from pm.sample.references import Reference
-from pm.sample.request import merge_step_of
+from pm.sample.request import check_side, merge_step_of
 from pm.sample.run import pick_device, pick_dtype
 from pm.sample.usable import values_kept
 from pm.startup import collect_rarely
@@ -147,6 +147,10 @@ class Engine:
             height=job.height,
             adapter=job.model,
         )
+        for name, side in (("width", job.width), ("height", job.height)):
+            if side is not None:
+                base, most = self.pipeline.base, self.config.limits.size
+                check_side(f"size: {name}", side, self.pipeline.pixel_step, base.resolution, most)
         self.pipeline.check(request)
         ticket = Ticket(request, job.tenant, job.partials, emit)
         if photos:

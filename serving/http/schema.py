@@ -123,7 +123,7 @@ def jobs(
         )
     if request.partial_images and not request.stream:
         raise invalid("partial_images needs stream=true", "partial_images")
-    width, height = _size(request.size, limits.size)
+    width, height = _size(request.size)
     model = _model(request.model, photos, adapters)
     seed = secrets.randbelow(2**32) if request.seed is None else request.seed
     return [
@@ -179,16 +179,14 @@ def _check_text(name: str, text: str, most: int, required: bool = False) -> None
         raise invalid(f"{name} has characters that are not text", name)
 
 
-def _size(text: str, most: int) -> tuple[int | None, int | None]:
+def _size(text: str) -> tuple[int | None, int | None]:
+    """Width and height; whether they can be drawn is known to the engine, which knows the base."""
     if text == "auto":
         return None, None
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text, re.ASCII)
     if match is None:
         raise invalid(f"size={_shown(text)} must be WIDTHxHEIGHT in pixels, such as 64x64, or auto", "size")
-    width, height = int(match[1]), int(match[2])
-    if not (0 < width <= most and 0 < height <= most):
-        raise invalid(f"size={text} is out of range; use up to {most} pixels along a side", "size")
-    return width, height
+    return int(match[1]), int(match[2])
 
 
 def _model(name: str | None, photos: int, adapters: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.sampling import write_adapter
 
 from pm.errors import ConfigError, PmError
 from serving.config import ServeConfig, load
@@ -94,6 +95,15 @@ def test_wrong_files_are_found_before_anything_starts(tmp_path, config):
     for change in changes:
         with pytest.raises(PmError, match=str(tmp_path)):
             check(dataclasses.replace(config, **change))
+
+
+def test_an_adapter_of_another_base_is_found_before_anything_starts(tmp_path, config, tiny_sd15):
+    other = write_adapter(tiny_sd15, tmp_path / "other.safetensors")
+    with pytest.raises(PmError, match=f"adapter {other} was trained on base"):
+        check(dataclasses.replace(config, adapters={"a": str(other)}))
+    with pytest.raises(PmError, match="steps=9999 is out of range"):
+        check(dataclasses.replace(config, sampler=dataclasses.replace(config.sampler, steps=9999)))
+    check(config)
 
 
 @pytest.mark.parametrize("adapters", [{}, {"base": "x"}, {"": "x"}, {"a": ""}, {"a": None}])

@@ -175,16 +175,22 @@ def find_family(folder: Path, name: str = AUTO) -> Family:
             which may be the dotted name of a module.
 
     Raises:
-        CheckpointError: no `model_index.json`, or one of a family that is not supported.
+        CheckpointError: no `model_index.json`, or one of a family that is not supported, or of several.
         ConfigError: no family of that name.
     """
     index = read_json(folder / "model_index.json")
     if name != AUTO:
         return find_part(Family, name, "base.family")(name)
     families = [find_part(Family, each)(each) for each in part_names(Family)]
-    for family in families:
-        if family.claims(index):
-            return family
+    claiming = [family for family in families if family.claims(index)]
+    if len(claiming) > 1:
+        named = ", ".join(f"{family.name} ({family.title})" for family in claiming)
+        raise CheckpointError(
+            f"base {folder} can be of {len(claiming)} families, {named}: choose one, for example "
+            f"base.family={claiming[0].name}"
+        )
+    if claiming:
+        return claiming[0]
     supported = ", ".join(f"{family.name} ({family.title})" for family in families)
     found = f"{index.get('_class_name', 'model of no name')} of {', '.join(parts_of(index)) or 'no parts'}"
     raise CheckpointError(

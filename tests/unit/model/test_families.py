@@ -74,6 +74,13 @@ def test_other_families_are_one_clear_line(changed, entries, says):
     assert "\n" not in str(caught.value)
 
 
+def test_a_base_that_two_families_claim_is_a_choice_of_the_users(tiny_sd15, monkeypatch):
+    monkeypatch.setattr("pm.model.families.sdxl.StableDiffusionXL.claims", lambda *_: True)
+    with pytest.raises(CheckpointError, match=r"can be of 2 families, sd15 \(.*\), sdxl \(.*base.family=sd15"):
+        find_family(tiny_sd15)
+    assert find_family(tiny_sd15, "sd15").name == "sd15"
+
+
 def test_a_base_for_inpainting_is_refused(tiny_sd15, tmp_path):
     shutil.copytree(tiny_sd15, tmp_path / "copy")
     file = tmp_path / "copy/unet/config.json"

@@ -15,7 +15,7 @@ from pm.model.adapter_file import load_adapter
 from pm.model.base import load_base
 from pm.model.photomaker import PhotoMaker
 from pm.resources import resource
-from pm.sample.config import SamplerConfig
+from pm.sample.config import SamplerConfig, usual_merge_fraction
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.request import Request
 
@@ -113,7 +113,11 @@ def test_what_cannot_be_served_is_refused_before_sampling(pipeline, photos, chan
 
 def test_the_identity_joins_where_the_configuration_says(tiny_base, adapter_file, photos):
     request = Request("a man img in a red shirt", photos[:1], steps=10)
-    usual = yaml.safe_load(resource("conf/sampler/sdxl.yaml").read_text())["merge_fraction"]
+    fractions = [
+        yaml.safe_load(resource(f"conf/sampler/{n}.yaml").read_text())["merge_fraction"] for n in ("sdxl", "toon")
+    ]
+    assert [usual_merge_fraction(drawn) for drawn in (False, True)] == fractions and fractions[0] != fractions[1]
+    usual = fractions[1]  # the tiny base is one of drawings
     for fraction, first in ((None, round(10 * usual)), (0.5, 5), (0.0, 0)):
         pipeline = PhotoMakerPipeline.from_pretrained(tiny_base, adapter_file, merge_fraction=fraction)
         assert pipeline.prepare([request])[0].merge_step == pipeline.merge_step(request) == first
