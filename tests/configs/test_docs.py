@@ -17,6 +17,7 @@ from pipelines._command_line import as_typed
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
 DOCS = ROOT / "docs"
+PARTS = ROOT / "tests" / "extend" / "my_parts"
 TEXTS = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md")), *sorted((ROOT / "assets").rglob("README.md"))]
 MODULES = sorted(path for room in ("pm", "serving") for path in (ROOT / room).rglob("*.py"))
 RECORDS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
@@ -193,3 +194,21 @@ def test_faults_of_docstrings_are_found():
     assert faults("Do.\n\nArgs:\n    a, b: both.\n") and faults("Do.\n\nRaises:\n    ConfigError\n")
     assert faults("Do.\n\nReturns: a number.\n") and faults("Images [trial][image].") and not faults("`a[b][c]`")
     assert not faults("Do.\n\nArgs:\n    a: one,\n        or two.\n    *rest: more.\n\nReturns:\n    A number.\n")
+
+
+def test_snippets_of_contributing_are_the_examples_own_lines():
+    """docs/extending.md includes the files; a page of the repository cannot, so its excerpts are compared."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    found = re.findall(r"^    ```(?:python|yaml)\n(.*?)^    ```", text, re.M | re.S)
+    files = [(PARTS / name).read_text() for name in ("passport.py", "conf/face/passport.yaml")]
+    assert len(found) == len(files)
+    for snippet, file in zip(found, files, strict=True):
+        lines = [line[4:] for line in snippet.splitlines() if not line.startswith("    # my_parts/")]
+        assert "\n".join(lines) in file
+
+
+def test_every_example_is_shown():
+    text = (DOCS / "extending.md").read_text()
+    shown = set(re.findall(r'--8<-- "tests/extend/my_parts/(.+)"', text))
+    files = {p.relative_to(PARTS).as_posix() for p in PARTS.rglob("*") if p.suffix in (".py", ".yaml")}
+    assert shown == {name for name in files if not name.endswith("__init__.py")}

@@ -12,19 +12,25 @@ from pm.config import from_mapping
 from pm.data.captioning.choice import CaptionChoice
 from pm.data.records import Photo
 from pm.data.source.choice import SourceChoice
+from pm.data.verify.choice import VerifyChoice
 from pm.errors import ConfigError
 from pm.model.compose.base import ComposeChoice
+from pm.photo.embedders.embed import EmbedderChoice
 from pm.photo.faces.detect import FaceChoice
 from pm.photo.masks.select import MaskChoice
-from pm.photo.types import Crop, PhotoView
+from pm.photo.types import Crop, Face, PhotoView
+from pm.sample.schedules.base import NoiseLevels, ScheduleChoice
+from pm.sample.schedules.ddim import Ddim
 from pm.track.base import RunInfo, TrackerChoice
 from pm.train.losses.choice import LossWeights
 
 CONF = Path(__file__).parent / "my_parts" / "conf"
+REAL = Path(__file__).resolve().parents[2] / "conf"
+SPACINGS = ("leading", "trailing")
 
 
-def part(kind, name: str, **changes):
-    values = yaml.safe_load((CONF / kind.group / f"{name}.yaml").read_text())
+def part(kind, name: str, conf: Path = CONF, **changes):
+    values = yaml.safe_load((conf / kind.group / f"{name}.yaml").read_text())
     return from_mapping(kind, values | changes, kind.group)
 
 
@@ -33,6 +39,23 @@ def test_passport():
     assert face.box == pytest.approx((22.5, 20, 57.5, 70))
     with pytest.raises(ConfigError, match="face.height=2.0 must be"):
         part(FaceChoice, "passport", height=2)
+
+
+def test_thumbnail():
+    choice = part(EmbedderChoice, "thumbnail")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    faces = [Face(box, landmarks=(), score=1.0) for box in ((0, 0, 20, 20), (30, 10, 50, 30))]
+    first, second = choice.build()(pixels, faces)
+    assert first.shape == (64,) and abs(first.mean()) < 1e-3 and not np.allclose(first, second)
+    part(VerifyChoice, "similarity", conf=REAL).require(choice)
+
+
+def test_respaced():
+    values = yaml.safe_load((CONF / "sampler" / "respaced.yaml").read_text())["schedule"]
+    levels = NoiseLevels(np.linspace(0.999, 0.01, 100), "epsilon", {"timestep_spacing": "leading"})
+    plans = [from_mapping(ScheduleChoice, {**values, "spacing": each}).plan(levels, 4, 0) for each in SPACINGS]
+    assert [plan.timesteps.tolist() for plan in plans] == [[75, 50, 25, 0], [99, 74, 49, 24]]
+    assert torch.equal(plans[0].table, Ddim("ddim").plan(levels, 4, 0).table)
 
 
 def test_oval():

@@ -44,7 +44,7 @@ def base(tiny_sd15) -> list[str]:
 def dataset(photomaker, photos, base, tmp_path_factory):
     output = tmp_path_factory.mktemp("extend") / "dataset"
     parts = ["dataset=albums", "face=passport", "mask=oval", "caption=filename"]
-    others = ["embedder=none", "verify=none", "marking=simple"]
+    others = ["embedder=thumbnail", "verify=similarity", "marking=simple"]
     photomaker("preprocess", *parts, *others, *base, f"dataset.root={photos}", f"output={output}")
     return output
 
@@ -77,6 +77,14 @@ def test_source(rows):
 def test_face(rows):
     """Half a photo's height (64 px), a fifth below its top: the values of conf/face/passport.yaml."""
     assert {tuple(np.round(row["face_box"], 3)) for row in rows} == {(20.8, 12.8, 43.2, 44.8)}
+
+
+def test_embedder(dataset, rows):
+    """Faces are compared with the distances of conf/embedder/thumbnail.yaml, and all of them pass."""
+    stored = json.loads((dataset / "dataset.json").read_text())["settings"]
+    assert stored["embedder"] == {"name": "my_parts.thumbnail"}
+    assert (stored["verify"]["min_spread"], stored["verify"]["max_distance"]) == (0.5, 1.9)
+    assert len(rows) == 9
 
 
 def test_mask(rows):
@@ -131,7 +139,7 @@ def test_generate(run, base, photos, tmp_path):
     path = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
     command = [sys.executable, "-m", "pipelines._photomaker", "generate", "--config-dir", f"{HERE}/my_parts/conf"]
     settings = [f"adapter={run / 'adapter.safetensors'}", f"id_images=[{photos / 'hats'}]", f"prompt={PROMPT}"]
-    settings += ["images=1", "sampler.steps=2", f"output={tmp_path}", MODULES, *base]
+    settings += ["images=1", "sampler=respaced", "sampler.steps=2", f"output={tmp_path}", MODULES, *base]
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run([*command, *settings], env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
