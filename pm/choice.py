@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any, ClassVar, TypeVar
 
 from pm.errors import ConfigError
+from pm.outline import defines
 
 T = TypeVar("T", bound="Choice")
 
@@ -77,10 +78,10 @@ def find_part(kind: type[T], name: str, where: str = "") -> type[T]:
 
 
 def part_names(kind: type[Choice]) -> list[str]:
-    """Names of our own and of all installed parts of a kind, sorted."""
+    """Names of our own and of all installed parts of a kind, sorted; none of them is imported."""
     package = importlib.import_module(kind.package)
     modules = [m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg and not m.name.startswith("_")]
-    own = [m for m in modules if _part_in(importlib.import_module(f"{kind.package}.{m}"), kind)]
+    own = [m for m in modules if defines(f"{kind.package}.{m}", kind)]
     return sorted({*own, *(point.name for point in _entry_points(kind))})
 
 

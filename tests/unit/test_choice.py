@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import subprocess
 import sys
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from annotated_types import Ge
 from pm.choice import Choice, find_part, import_modules, may_be_named, part_names
 from pm.config import from_mapping
 from pm.errors import ConfigError
+from pm.outline import outline
 
 KIND = """
 import dataclasses
@@ -43,6 +45,7 @@ def kind(tmp_path, monkeypatch):
         path.write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     yield __import__("shapes").Shape
+    outline.cache_clear()
     for name in [n for n in sys.modules if n.partition(".")[0] in ("shapes", "others")]:
         del sys.modules[name]
 
@@ -121,3 +124,44 @@ def test_a_module_that_cannot_be_imported_is_said():
 def test_a_setting_cannot_have_the_name_of_what_the_kind_declares(kind, name):
     with pytest.raises(TypeError, match=f"Star.{name}: this name belongs to the kind"):
         type("Star", (kind,), {"__annotations__": {name: str}})
+
+
+LISTING = """
+import sys
+from pm.choice import part_names
+{imports}
+before = set(sys.modules)
+names = [part_names(kind) for kind in ({kinds})]
+assert all(names), names
+heavy = {{"torch", "deepspeed", "ray", "transformers", "diffusers", "scipy", "cv2", "dlib", "wandb"}}
+print(sorted(heavy & set(sys.modules)))
+"""
+
+
+def test_listing_the_names_of_every_kind_imports_nothing_heavy():
+    import_ = {
+        "pm.data.captioning.choice": "CaptionChoice",
+        "pm.data.captioning.marking.choice": "MarkingChoice",
+        "pm.data.source.choice": "SourceChoice",
+        "pm.data.verify.choice": "VerifyChoice",
+        "pm.evaluate.metrics.base": "MetricChoice",
+        "pm.model.compose.base": "ComposeChoice",
+        "pm.model.families.base": "Family",
+        "pm.photo.embedders.embed": "EmbedderChoice",
+        "pm.photo.faces.detect": "FaceChoice",
+        "pm.photo.masks.select": "MaskChoice",
+        "pm.sample.schedules.base": "ScheduleChoice",
+        "pm.track.base": "TrackerChoice",
+        "pm.train.engine.choice": "EngineChoice",
+        "pm.train.losses.choice": "LossWeights",
+    }
+    imports = "\n".join(f"from {module} import {kind}" for module, kind in import_.items())
+    code = LISTING.format(imports=imports, kinds=", ".join(import_.values()))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_part_through_a_base_of_another_module_is_listed(kind, tmp_path):
+    text = POINT.replace("from shapes import Shape", "from shapes.square import Square as Shape")
+    (tmp_path / "shapes" / "cube.py").write_text(text.replace("Point", "Cube"))
+    assert part_names(kind) == ["cube", "point", "square"]
