@@ -21,7 +21,7 @@ class Aesthetic(MetricChoice):
     percent: ClassVar[bool] = False
 
     def load(self, device: str) -> Metric:
-        return _Aesthetic(*load_aesthetic("aesthetic.path", self.path, device))
+        return _Aesthetic(*load_aesthetic(self.path, device))
 
 
 class _Aesthetic(Metric):

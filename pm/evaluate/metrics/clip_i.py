@@ -24,7 +24,7 @@ class ClipI(MetricChoice):
     title: ClassVar[str] = "CLIP-I"
 
     def load(self, device: str) -> Metric:
-        clip = load_clip("clip_i.path", self.path, device)
+        clip = load_clip(self.path, device)
         return PhotoSimilarity(clip.images, self.against, clip.model)
 
 

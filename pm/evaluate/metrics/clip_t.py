@@ -19,7 +19,7 @@ class ClipT(MetricChoice):
     title: ClassVar[str] = "CLIP-T"
 
     def load(self, device: str) -> Metric:
-        return PromptSimilarity(load_clip("clip_t.path", self.path, device))
+        return PromptSimilarity(load_clip(self.path, device))
 
 
 class PromptSimilarity(Metric):

@@ -21,5 +21,5 @@ class Dino(MetricChoice):
     title: ClassVar[str] = "DINO"
 
     def load(self, device: str) -> Metric:
-        features, model = load_vit("dino.path", self.path, device)
+        features, model = load_vit(self.path, device)
         return PhotoSimilarity(features, self.against, model)

@@ -30,7 +30,7 @@ class FaceDiversity(MetricChoice):
     title: ClassVar[str] = "Face Div."
 
     def load(self, device: str) -> Metric:
-        distances, model = load_lpips("face_diversity.path", self.net, self.path, self.side, device)
+        distances, model = load_lpips(self.net, self.path, self.side, device)
         return FacePairs(face_finder(self.face, device), distances, model)
 
 

@@ -28,7 +28,7 @@ class Fid(MetricChoice):
     percent: ClassVar[bool] = False
 
     def load(self, device: str) -> Metric:
-        return SetDistance(*load_inception("fid.path", self.path, device))
+        return SetDistance(*load_inception(self.path, device))
 
 
 class SetDistance(Metric):

@@ -27,7 +27,7 @@ class Lpips(MetricChoice):
     percent: ClassVar[bool] = False
 
     def load(self, device: str) -> Metric:
-        distances, model = load_lpips("lpips.path", self.net, self.path, self.side, device)
+        distances, model = load_lpips(self.net, self.path, self.side, device)
         return PhotoDistance(distances, self.against, model)
 
 

@@ -21,5 +21,5 @@ class ToonClipI(MetricChoice):
     title: ClassVar[str] = "toon CLIP-I"
 
     def load(self, device: str) -> Metric:
-        clip = load_toon_clip("toon_clip_i.path", self.path, device)
+        clip = load_toon_clip(self.path, device)
         return PhotoSimilarity(clip.images, self.against, clip.model)

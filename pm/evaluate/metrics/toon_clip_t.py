@@ -19,4 +19,4 @@ class ToonClipT(MetricChoice):
     title: ClassVar[str] = "toon CLIP-T"
 
     def load(self, device: str) -> Metric:
-        return PromptSimilarity(load_toon_clip("toon_clip_t.path", self.path, device))
+        return PromptSimilarity(load_toon_clip(self.path, device))

@@ -18,7 +18,7 @@ _HEAD = re.compile(r"(predictor|layers\.\d+)\.weight")
 
 
 @functools.lru_cache(maxsize=2)
-def load_aesthetic(setting: str, path: str, device: str) -> tuple[Features, Model]:
+def load_aesthetic(path: str, device: str) -> tuple[Features, Model]:
     """Scores [n, 1] of a CLIP vision tower with a head, by Hub id or folder.
 
     The head is one linear layer (`predictor`), or a chain of linear ones (`layers.0`, `layers.2`, ...).
@@ -26,11 +26,11 @@ def load_aesthetic(setting: str, path: str, device: str) -> tuple[Features, Mode
     Raises:
         CheckpointError: it cannot be had, or has no such head.
     """
-    loaded = load_model(setting, path, "CLIPVisionModelWithProjection", device)
+    loaded = load_model(path, "CLIPVisionModelWithProjection", device)
     weights: dict[str, Tensor] = {}
     for file in model_files(loaded.folder):
         weights |= read_weights(file)
-    head = _head(weights, f"{setting}={path}").to(device)
+    head = _head(weights, f"path={path}").to(device)
     tower, prepare = loaded.module, loaded.processor()
 
     @torch.no_grad()

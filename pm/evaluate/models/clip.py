@@ -41,13 +41,13 @@ class Clip:
 
 
 @functools.lru_cache(maxsize=4)
-def load_clip(setting: str, path: str, device: str) -> Clip:
+def load_clip(path: str, device: str) -> Clip:
     """A CLIP by Hub id or folder.
 
     Raises:
         CheckpointError: it cannot be had.
     """
-    loaded = load_model(setting, path, "CLIPModel", device)
+    loaded = load_model(path, "CLIPModel", device)
     return Clip(Features(_images(loaded)), Sentences(_sentences(loaded)), loaded.model)
 
 

@@ -45,11 +45,10 @@ def packaged(package: str, file: str) -> Path:
     return path
 
 
-def weight_file(setting: str, path: str) -> Path:
+def weight_file(path: str) -> Path:
     """One file of weights.
 
     Args:
-        setting: what names the path in the configuration, for messages.
         path: a file; a folder or Hub id (`owner/name`), of which `model.safetensors` or `pytorch_model.bin` is taken;
             or a file in a repository of the Hub (`owner/name/file.pth`).
 
@@ -63,16 +62,14 @@ def weight_file(setting: str, path: str) -> Path:
         for name in _WHOLE:
             if (local / name).is_file():
                 return local / name
-        raise CheckpointError(f"{setting}={path} holds none of {', '.join(_WHOLE)}; give the file itself")
+        raise CheckpointError(f"path={path} holds none of {', '.join(_WHOLE)}; give the file itself")
     words = path.split("/")
     if len(words) < 2 or path.startswith((".", "/", "~")) or not all(words):
-        raise CheckpointError(
-            f"{setting}={path} is not there; give the file of its weights, or a Hub id like owner/name"
-        )
-    return _fetched(setting, path, "/".join(words[:2]), ["/".join(words[2:])] if words[2:] else list(_WHOLE))
+        raise CheckpointError(f"path={path} is not there; give the file of its weights, or a Hub id like owner/name")
+    return _fetched(path, "/".join(words[:2]), ["/".join(words[2:])] if words[2:] else list(_WHOLE))
 
 
-def _fetched(setting: str, path: str, repository: str, names: Sequence[str]) -> Path:
+def _fetched(path: str, repository: str, names: Sequence[str]) -> Path:
     from huggingface_hub import hf_hub_download
 
     error: Exception = FileNotFoundError(path)
@@ -81,13 +78,13 @@ def _fetched(setting: str, path: str, repository: str, names: Sequence[str]) -> 
             return Path(hf_hub_download(repository, name))
         except Exception as found:  # a dozen types for "not found", "offline" and "not allowed"
             error = found
-    raise cannot_fetch(setting, path, error) from error
+    raise cannot_fetch(path, error) from error
 
 
-def cannot_fetch(setting: str, path: str, error: Exception) -> CheckpointError:
+def cannot_fetch(path: str, error: Exception) -> CheckpointError:
     """The one message for a model that is neither here nor on the Hub."""
     return CheckpointError(
-        f"{setting}={path} is neither here nor can be fetched from the Hub ({reason(error)}); with network access it "
+        f"path={path} is neither here nor can be fetched from the Hub ({reason(error)}); with network access it "
         "is downloaded once, without it give the path of a local copy"
     )
 

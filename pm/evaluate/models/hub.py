@@ -37,11 +37,10 @@ class Loaded:
 
 
 @functools.lru_cache(maxsize=8)
-def load_model(setting: str, path: str, kind: str, device: str, **options: Any) -> Loaded:
+def load_model(path: str, kind: str, device: str, **options: Any) -> Loaded:
     """A model by the name of its class in transformers.
 
     Args:
-        setting: what names the path in the configuration, for messages.
         path: folder or Hub id.
         kind: a class, for example "CLIPModel".
         device: where it runs.
@@ -53,7 +52,7 @@ def load_model(setting: str, path: str, kind: str, device: str, **options: Any) 
     import transformers
 
     quiet_loading()
-    folder = model_folder(setting, path)
+    folder = model_folder(path)
     files = model_files(folder)
     safe = files[0].suffix == ".safetensors"
     for file in files:
@@ -62,14 +61,14 @@ def load_model(setting: str, path: str, kind: str, device: str, **options: Any) 
     try:
         module, info = cls.from_pretrained(folder, use_safetensors=safe, output_loading_info=True, **options)
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-        raise CheckpointError(f"{setting}={path} cannot be loaded as {kind} ({reason(error)})") from error
+        raise CheckpointError(f"path={path} cannot be loaded as {kind} ({reason(error)})") from error
     if info["missing_keys"]:  # the library fills them with random numbers
-        raise CheckpointError(f"{setting}={path} is no {kind}: it has no {min(info['missing_keys'])}")
+        raise CheckpointError(f"path={path} is no {kind}: it has no {min(info['missing_keys'])}")
     module = module.float().to(device).eval().requires_grad_(False)
     return Loaded(module, folder, model_of(short_name(path), *files), device)
 
 
-def model_folder(setting: str, path: str) -> Path:
+def model_folder(path: str) -> Path:
     """The local folder of a model: one that is there, or a Hub id's copy, with safetensors where it has them.
 
     Raises:
@@ -79,7 +78,7 @@ def model_folder(setting: str, path: str) -> Path:
     if folder.is_dir():
         return folder
     if path.count("/") != 1 or path.startswith((".", "/", "~")):
-        raise CheckpointError(f"{setting}={path} is not a folder; give a folder, or a Hub id like owner/name")
+        raise CheckpointError(f"path={path} is not a folder; give a folder, or a Hub id like owner/name")
     from huggingface_hub import snapshot_download
 
     try:
@@ -87,7 +86,7 @@ def model_folder(setting: str, path: str) -> Path:
         if not list(found.glob("*.safetensors")):
             found = Path(snapshot_download(path, allow_patterns=[*_BESIDE, _PICKLE]))
     except Exception as error:  # a dozen types for "not found", "offline" and "not allowed"
-        raise cannot_fetch(setting, path, error) from error
+        raise cannot_fetch(path, error) from error
     return found
 
 

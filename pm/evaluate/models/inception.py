@@ -141,19 +141,18 @@ class Inception(nn.Module):
 
 
 @functools.lru_cache(maxsize=2)
-def load_inception(setting: str, path: str, device: str) -> tuple[Features, Model]:
+def load_inception(path: str, device: str) -> tuple[Features, Model]:
     """Its features, for the Fréchet distance.
 
     Args:
-        setting: what names the path in the configuration, for messages.
         path: its weights: a file, folder or Hub id.
         device: where it runs.
 
     Raises:
         CheckpointError: the weights cannot be had, or are another network's.
     """
-    file = weight_file(setting, path)
-    network = fill(Inception(), read_weights(file), f"{setting}={path}").to(device)
+    file = weight_file(path)
+    network = fill(Inception(), read_weights(file), f"path={path}").to(device)
 
     @torch.no_grad()
     def embed(images: list[np.ndarray]) -> np.ndarray:

@@ -87,11 +87,10 @@ class Distances:
 
 
 @functools.lru_cache(maxsize=4)
-def load_lpips(setting: str, net: str, path: str, side: int, device: str) -> tuple[Distances, Model]:
+def load_lpips(net: str, path: str, side: int, device: str) -> tuple[Distances, Model]:
     """LPIPS version 0.1.
 
     Args:
-        setting: what names the path in the configuration, for messages.
         net: "alex", "vgg" or "squeeze".
         path: the network's weights, trained on ImageNet: a file, folder or Hub id.
         side: px.
@@ -100,8 +99,8 @@ def load_lpips(setting: str, net: str, path: str, side: int, device: str) -> tup
     Raises:
         CheckpointError: the weights cannot be had.
     """
-    file, linear = weight_file(setting, path), shipped(_LINEAR)
-    backbone = fill(Backbone(net), read_weights(file), f"{setting}={path}")
+    file, linear = weight_file(path), shipped(_LINEAR)
+    backbone = fill(Backbone(net), read_weights(file), f"path={path}")
     learned = read_weights(linear)
     weights = [learned[f"{net}.{i}"].to(device) for i in range(len(Backbone(net).taps))]
     name = f"LPIPS 0.1 {net} ({short_name(path)})"

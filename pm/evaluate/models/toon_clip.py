@@ -16,7 +16,7 @@ from pm.toon.base import TEXT_PROJECTION
 
 
 @functools.lru_cache(maxsize=2)
-def load_toon_clip(setting: str, path: str, device: str) -> Clip:
+def load_toon_clip(path: str, device: str) -> Clip:
     """The CLIP of a toon base's folder.
 
     Raises:
@@ -25,11 +25,9 @@ def load_toon_clip(setting: str, path: str, device: str) -> Clip:
     folder = Path(path).expanduser()
     file = folder / TEXT_PROJECTION
     if not file.is_file():
-        raise CheckpointError(
-            f"{setting}={path} has no {TEXT_PROJECTION}; python -m pm.toon.pretrain.projection makes it"
-        )
-    vision = load_model(setting, str(folder / "image_encoder"), "CLIPVisionModelWithProjection", device)
-    text = load_model(setting, str(folder / "text_encoder"), "CLIPTextModel", device)
+        raise CheckpointError(f"path={path} has no {TEXT_PROJECTION}; python -m pm.toon.pretrain.projection makes it")
+    vision = load_model(str(folder / "image_encoder"), "CLIPVisionModelWithProjection", device)
+    text = load_model(str(folder / "text_encoder"), "CLIPTextModel", device)
     from transformers import CLIPTokenizer
 
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")

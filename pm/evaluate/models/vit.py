@@ -11,13 +11,13 @@ from pm.evaluate.models.hub import load_model
 
 
 @functools.lru_cache(maxsize=4)
-def load_vit(setting: str, path: str, device: str) -> tuple[Features, Model]:
+def load_vit(path: str, device: str) -> tuple[Features, Model]:
     """Unit vectors of a ViT by Hub id or folder.
 
     Raises:
         CheckpointError: it cannot be had.
     """
-    loaded = load_model(setting, path, "ViTModel", device, add_pooling_layer=False)
+    loaded = load_model(path, "ViTModel", device, add_pooling_layer=False)
     vit, prepare = loaded.module, loaded.processor()
 
     @torch.no_grad()

@@ -100,7 +100,7 @@ def test_stand_ins_say_which_models_they_are():
 
 def test_weights_of_another_network_and_missing_ones_are_named(backbones, tmp_path):
     wrong = Lpips("lpips", "vgg", str(backbones / "alex.pth"), 96, "references")
-    with pytest.raises(CheckpointError, match=r"lpips.path=.*alex.pth.* another network's file"):
+    with pytest.raises(CheckpointError, match=r"path=.*alex.pth.* another network's file"):
         wrong.load("cpu")
     for path, message in {
         "nobody/no-such-vgg": "neither here nor can be fetched from the Hub",

@@ -23,7 +23,7 @@ def inception(tmp_path_factory):
 
 def test_inception_agrees_with_torch_fidelity(inception):
     """torch-fidelity 0.4.0 gave these for the same made-up weights and picture."""
-    features, model = load_inception("fid.path", inception, "cpu")
+    features, model = load_inception(inception, "cpu")
     (row,) = features([pattern(3, 299, 299)])
     wanted = [5.74555, 0.0, 1.05265, 0.55617, 6.78636, 0.00561, 10.31192, 1.07632]
     assert row[::256] == pytest.approx(np.array(wanted), abs=1e-4)
@@ -85,7 +85,5 @@ def test_nothing_made_or_nobody_to_compare_with_has_no_distance():
 
 
 def test_inceptions_weights_have_to_be_given():
-    with pytest.raises(
-        CheckpointError, match=r"fid.path=pt_inception-2015-12-05-6726825d.pth is not there; give the file"
-    ):
+    with pytest.raises(CheckpointError, match=r"path=pt_inception-2015-12-05-6726825d.pth is not there; give the file"):
         Fid("fid", "pt_inception-2015-12-05-6726825d.pth").load("cpu")

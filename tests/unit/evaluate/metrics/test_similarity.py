@@ -16,6 +16,7 @@ from pm.evaluate.metrics.dino import Dino
 from pm.evaluate.metrics.effnet_similarity import EffnetSimilarity
 from pm.evaluate.metrics.toon_clip_i import ToonClipI
 from pm.evaluate.metrics.toon_clip_t import ToonClipT
+from pm.evaluate.models.clip import load_clip
 from pm.evaluate.models.efficientnet import load_efficientnet
 from pm.evaluate.models.files import fingerprint
 from pm.resources import resource
@@ -140,7 +141,9 @@ def test_the_model_is_named_by_its_folder_and_the_bytes_of_its_weights(choices, 
 
     model = choices["clip_t"].load("cpu").model
     assert (model.name, model.fingerprint) == ("tiny-clip", fingerprint(Path(clip) / "model.safetensors"))
+    # CLIP-T and CLIP-I share one, and what it has seen.
     assert choices["clip_i"].load("cpu").model == model
+    assert load_clip(clip, "cpu").images is choices["clip_i"].load("cpu")._features
 
 
 def test_the_toon_clip_knows_its_world():
@@ -160,9 +163,9 @@ def test_the_toon_clip_knows_its_world():
 
 def test_models_that_cannot_be_had_are_one_clear_line(tmp_path, choices):
     missing = {
-        ClipT("clip_t", "nobody/no-such-clip"): "clip_t.path=nobody/no-such-clip .* Hub .*local copy",
-        Dino("dino", str(tmp_path / "nowhere"), "references"): "dino.path=.*nowhere is not a folder",
-        ToonClipT("toon_clip_t", str(tmp_path)): "toon_clip_t.path=.* has no text_projection.safetensors",
+        ClipT("clip_t", "nobody/no-such-clip"): "path=nobody/no-such-clip .* Hub .*local copy",
+        Dino("dino", str(tmp_path / "nowhere"), "references"): "path=.*nowhere is not a folder",
+        ToonClipT("toon_clip_t", str(tmp_path)): "path=.* has no text_projection.safetensors",
     }
     for choice, message in missing.items():
         with pytest.raises(CheckpointError, match=message) as error:
@@ -171,7 +174,7 @@ def test_models_that_cannot_be_had_are_one_clear_line(tmp_path, choices):
 
 
 def test_another_kind_of_model_is_refused(vit, clip):
-    with pytest.raises(CheckpointError, match="clip_t.path=.*tiny-vit"):
+    with pytest.raises(CheckpointError, match="path=.*tiny-vit"):
         ClipT("clip_t", vit).load("cpu")
-    with pytest.raises(CheckpointError, match="dino.path=.*tiny-clip"):
+    with pytest.raises(CheckpointError, match="path=.*tiny-clip"):
         Dino("dino", clip, "references").load("cpu")
