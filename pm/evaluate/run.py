@@ -121,11 +121,8 @@ class _Run:
 
     def report(self, rows: Sequence[ReportRow]) -> str:
         asked = len(self.entries) + len(self.others)
-        missing = sum(len({t for t in self.trials if not t.held_out and t.person == p}) > 0 for p in self._people())
+        missing = len({trial.person for trial in self.trials if not trial.held_out})
         return write_report(Report(self.config, self.trials, list(rows), asked, missing, self.fingerprint))
-
-    def _people(self) -> list[str]:
-        return list(dict.fromkeys(trial.person for trial in self.trials))
 
     def _finished(self, entry: Entry, found: Values) -> None:
         values.write(self.store, entry.key, self.config.metrics, self.metrics, found)
@@ -148,7 +145,7 @@ class _Run:
             attributes,
             picture,
             entry.references,
-            self.store.about(entry.key) | {"method": entry.choice.name if entry.choice else "given"},
+            self.store.about(entry.key) | {"method": entry.choice.name if entry.choice else entry.label},
             **cost_of(self.store, entry.key),
             made=asked - len(self.store.missing(entry.key)),
             asked=asked,

@@ -138,7 +138,7 @@ def methods_table(rows: Sequence[ReportRow], columns: Columns) -> str | None:
     """The form of the paper's Table 1: methods against each other, the best of a column bold, and the time of a picture
     of somebody new. Rows of a method with fewer references than it has elsewhere are left out. None with one method."""
     most = max((row.references or 0 for row in rows), default=0)
-    shown = [row for row in rows if row.about.get("method") != "given" and row.references in (None, most)]
+    shown = [row for row in rows if row.references in (None, most)]
     if len({row.about.get("method") for row in shown}) < 2:
         return None
     names = _ordered(shown[0])

@@ -2,8 +2,8 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, MinLen
 
@@ -41,6 +41,7 @@ class SuiteChoice(Choice, group="suite", package="pm.evaluate.suites"):
 
     name: str
     protocol: ProtocolConfig
+    metrics: tuple[Any, ...] = field(default=(), kw_only=True)  # columns where the configuration names no others
 
     makes: ClassVar[bool] = True  # False: there are no pictures to make, and neither base nor methods count
 
