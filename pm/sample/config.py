@@ -66,6 +66,7 @@ class GenerateConfig:
     prompt: str | None
     id_images: tuple[str, ...]  # files, folders or glob patterns
     weights: tuple[float, ...] | None  # per image
+    scale: Annotated[float | None, Ge(0)]  # of the image prompt, for adapters that have one (IP-Adapter)
     images: Annotated[int, Ge(1)]
     seed: int  # of the first image; the next have seed + 1, ...
     width: int | None  # pixels; None: what the base was trained for

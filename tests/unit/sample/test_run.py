@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.sampling import write_adapter
+from support.sampling import worst, write_adapter, write_ip_adapter
 
 from pm.errors import CheckpointError, ConfigError, PmError, RequestError, WriteError
 from pm.model.adapter import adapter_state, meta_of
@@ -50,6 +50,7 @@ def config(tiny_base, adapter, tmp_path) -> GenerateConfig:
         prompt="a robot img in a red shirt",
         id_images=(str(tmp_path / "*.png"),),
         weights=None,
+        scale=None,
         images=3,
         seed=5,
         width=None,
@@ -212,3 +213,15 @@ def test_device_and_precision():
             pick_device(name)
     assert pick_dtype("auto", torch.device("cpu")) == torch.float32
     assert pick_dtype("auto", torch.device("cuda")) == torch.bfloat16
+
+
+def test_scale_is_that_of_an_image_prompt(config, tiny_base, tmp_path):
+    with pytest.raises(RequestError, match="scale is for adapters with an image prompt"):
+        generate(dataclasses.replace(config, scale=0.5), progress=False)
+    file = write_ip_adapter(tiny_base, tmp_path / "ip.safetensors")
+    pictures = []
+    for scale in (0.0, 1.0):
+        changes = {"adapter": str(file), "scale": scale, "output": str(tmp_path / str(scale)), "images": 1}
+        folder = generate(dataclasses.replace(config, prompt="a man in a red shirt", **changes), progress=False)
+        pictures.append(Image.open(next(p for p in folder.glob("*.png") if p.name != "grid.png")))
+    assert worst(*pictures) > 3
