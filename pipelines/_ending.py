@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -16,7 +16,7 @@ from pm.errors import PmError
 
 
 @contextmanager
-def ended_in_one_line(config_name: str) -> Iterator[None]:
+def ended_in_one_line(config_name: str, renamed: Mapping[str, str] | None = None) -> Iterator[None]:
     """Inside, errors of the user and of Hydra end the process with status 1, Ctrl-C with 130, SIGTERM with 143."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints errors over several lines and exits
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -26,7 +26,7 @@ def ended_in_one_line(config_name: str) -> Iterator[None]:
     except PmError as error:
         fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        fail(hydra_message(error, config_name))
+        fail(hydra_message(error, config_name, renamed))
     except SystemExit as leaving:
         if leaving.code == signal.SIGTERM:  # Ray's own handler, while it starts
             _terminated()

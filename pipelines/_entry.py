@@ -57,8 +57,9 @@ def entry(
             if {"-h", "--help"} & set(sys.argv[1:]):
                 from pipelines._help import command_help
 
-                return print(command_help(config_name, sys.modules[main.__module__].__doc__ or "", program()))
-            with ended_in_one_line(config_name):
+                doc = sys.modules[main.__module__].__doc__ or ""
+                return print(command_help(config_name, doc, program(), renamed))
+            with ended_in_one_line(config_name, renamed):
                 sys.argv[1:] = rewrite(sys.argv[1:], declared, extra or {}, renamed or {})
                 composed()
 

@@ -1,6 +1,7 @@
 """`--help` of a command: what it does, an example, its settings as `conf/` describes them."""
 
 import re
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -11,16 +12,19 @@ _DEFAULT = re.compile(r"^  - (?P<group>[\w/]+)(?:@(?P<at>[\w.]+))?: (?P<choice>\
 _WIDTH = 44
 
 
-def command_help(config_name: str, doc: str, program: str) -> str:
+def command_help(config_name: str, doc: str, program: str, renamed: Mapping[str, str] | None = None) -> str:
     """The text.
 
     Args:
         config_name: of `conf/<config_name>.yaml`.
         doc: of the command's module: a sentence, and below it an example, `photomaker <command> …`.
         program: how the command was called.
+        renamed: names that the command line has for other keys.
     """
     what, _, example = doc.strip().partition("\n\n")
     text = Path(resource("conf"), f"{config_name}.yaml").read_text(encoding="utf-8")
+    for name, key in (renamed or {}).items():
+        text = re.sub(rf"^{key}:", f"{name}:", text, flags=re.MULTILINE)
     return "\n".join(
         [
             what,

@@ -24,9 +24,9 @@ _RENAMED = {
 _MOVED = {"wandb.": "tracker.", "crop.": "photo.crop."}  # whole groups
 
 
-def hydra_message(error: Exception, config_name: str) -> str:
-    """One line of an error of Hydra or OmegaConf; an unknown key names the valid ones."""
-    text = str(error)
+def hydra_message(error: Exception, config_name: str, renamed: Mapping[str, str] | None = None) -> str:
+    """One line of an error of Hydra or OmegaConf; an unknown key names the valid ones, as they are typed."""
+    text, typed = str(error), {key: name for name, key in (renamed or {}).items()}
     if isinstance(error, MissingConfigException):
         return unknown_choice(error)
     if not text.startswith(_OVERRIDE):
@@ -44,7 +44,10 @@ def hydra_message(error: Exception, config_name: str) -> str:
             last, key = parent, ".".join(parents[: depth + 1])
             break
         node = node[parent]
-    return unknown_key(key, last, list(map(str, node)) if isinstance(node, dict) else []) + "; see --cfg job"
+    return (
+        unknown_key(key, last, [typed.get(str(k), str(k)) for k in node] if isinstance(node, dict) else [])
+        + "; see --cfg job"
+    )
 
 
 def _renamed(key: str, node: Mapping[str, Any]) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipelines._entry import entry
 from pm.config import from_mapping
+from pm.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,11 @@ class ForgetConfig:
 
     data: str
     who: str
+
+    def __post_init__(self) -> None:
+        for name, value in (("dataset", self.data), ("who", self.who)):
+            if value == "???":
+                raise ConfigError(f"{name} is not set; write photomaker forget dataset=<folder> who=<name or sha256>")
 
 
 @entry("forget", ForgetConfig, renamed={"dataset": "data"})

@@ -60,14 +60,14 @@ def did_you_mean(word: str, valid: Iterable[str]) -> str:
 
 
 def counted(count: int, one: str, several: str | None = None) -> str:
-    """A number with its noun: `1 photo`, `2 photos`, `1 person`, `1,200 people`.
+    """A number with its noun: `1 photo`, `2 photos`, `1 person`, `3 people`.
 
     Args:
         count: of them.
         one: the noun for one.
         several: for any other number; None: with an s.
     """
-    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+    return f"{count} {one if count == 1 else several or f'{one}s'}"
 
 
 def install_hint(extra: str) -> str:

@@ -14,7 +14,7 @@ from pm.data.run.steps import stages_of
 from pm.data.run.worker import together
 from pm.data.source.listing import Listing
 from pm.data.stages.stage import Place, Stage
-from pm.errors import ConfigError
+from pm.errors import ConfigError, counted
 from pm.model.base_sizes import base_sizes
 
 _LAST = "masks"  # what follows needs the base's weights, and is about words
@@ -39,7 +39,8 @@ class Check:
         width = max((len(photo.photo) for photo in self.photos), default=0)
         lines = [f"{photo.photo:<{width}}  {_verdict(photo)}" for photo in self.photos]
         lines.append(
-            f"{self.passed} of {len(self.photos)} photos would pass, of {len(people)} people; nothing was written"
+            f"{self.passed} of {counted(len(self.photos), 'photo')} would pass, "
+            f"of {counted(len(people), 'person', 'people')}; nothing was written"
         )
         return "\n".join([*lines, *self.notices, *self.advice])
 
@@ -67,7 +68,7 @@ def check(config: PreprocessConfig) -> Check:
             work = [part for stage in stages[:last] for part in stage.build(place)]
         notices = [line for stage in stages for line in stage.notices(listing.identities())]
         photos: list[Photo] = []
-        with waiting(f"looking at {listing.found} photos"):
+        with waiting(f"looking at {counted(listing.found, 'photo')}"):
             for shard in plan_shards(listing.photos(), shard_limit(listing.found, config.workers.shard_photos)):
                 for part in work:
                     shard = together(part, shard)

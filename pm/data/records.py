@@ -177,7 +177,7 @@ def require_dataset(path: str | Path) -> None:
     if not Path(path).is_dir():
         raise DataError(
             f"dataset {Path(path).absolute()} does not exist; make it with photomaker preprocess "
-            f"output={path}, or give another folder"
+            f"output={Path(path).absolute()}, or give another folder"
         )
 
 
@@ -199,15 +199,16 @@ def read_meta(path: str | Path, *, removing: bool = False) -> dict[str, Any]:
     except FileNotFoundError:
         raise DataError(
             f"no dataset at {Path(path).absolute()} ({META_FILE} is missing); make one with photomaker preprocess "
-            f"output={path}, "
+            f"output={Path(path).absolute()}, "
             "which also finishes an interrupted one"
         ) from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{file} cannot be read ({error}); preprocess again with overwrite=true") from error
+        raise DataError(f"{file.absolute()} cannot be read ({error}); preprocess again with overwrite=true") from error
     version = meta.get("schema_version")
     if version not in READABLE_VERSIONS:
         raise DataError(
-            f"{path} has dataset format {version}, this version reads {', '.join(map(str, READABLE_VERSIONS))}; "
+            f"{Path(path).absolute()} has dataset format {version}, "
+            f"this version reads {', '.join(map(str, READABLE_VERSIONS))}; "
             "preprocess again with overwrite=true"
         )
     return meta

@@ -28,7 +28,7 @@ from pm.data.dataset.writer import (
     write_table,
 )
 from pm.data.records import FORGET, INDEX_FILE, META_FILE, REDO, REJECTS_FILE, REJECTS_SCHEMA, read_meta
-from pm.errors import DataError, reason
+from pm.errors import DataError, counted, reason
 from pm.files import write_json
 
 _HASH = re.compile(r"[0-9a-f]{12,64}")
@@ -47,9 +47,13 @@ class Removal:
         if not self.photos:
             return f"the interrupted removal from {Path(output).absolute()} is finished now"
         names = ", ".join(self.photos[:5]) + (", ..." if len(self.photos) > 5 else "")
-        lines = [f"{len(self.photos)} photos removed from {Path(output).absolute()}, and noted in {META_FILE}: {names}"]
+        lines = [
+            f"{counted(len(self.photos), 'photo')} removed from {Path(output).absolute()}, "
+            f"and noted in {META_FILE}: {names}"
+        ]
         if self.too_few:
-            lines.append(f"{self.too_few} more photos are now rejected: their people have too few left")
+            more = counted(self.too_few, "more photo is", "more photos are")
+            lines.append(f"{more} now rejected: their people have too few left")
         lines.append(
             "not touched: the raw photos, which a new preprocess would read again; pages kept elsewhere; adapters "
             "trained before"
@@ -67,6 +71,11 @@ def forget(output: str | Path, key: str) -> Removal:
         DataError: no finished dataset, nothing that fits, or another process is working on it.
     """
     output = Path(output).absolute()
+    if not (output / META_FILE).exists():
+        raise DataError(
+            f"no dataset at {output} ({META_FILE} is missing), so nobody can be removed from it; give the folder that "
+            "photomaker preprocess wrote"
+        )
     read_meta(output, removing=True)
     with locked(output):
         interrupted = settle(output)

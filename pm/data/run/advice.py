@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from pm.data.records import Reject
 from pm.data.stages.stage import Remedy, Stage
+from pm.errors import counted
 
 _WORTH_SAYING = 0.2  # of the photos found: where fewer are lost, the filters do what they are for
 _NAMES = 3  # people named in one line
@@ -74,7 +75,7 @@ def advise(rejects: Iterable[tuple[str, Reject]], found: int, stages: Sequence[S
         if loss.remedy.words:
             names = list(loss.identities)
             whose = ", ".join(names[:_NAMES]) + (f" and {len(names) - _NAMES} more" if len(names) > _NAMES else "")
-            lines.append(f"{loss.count} photos: {loss.remedy.words.format(identities=whose)}")
+            lines.append(f"{counted(loss.count, 'photo')}: {loss.remedy.words.format(identities=whose)}")
     return lines
 
 

@@ -25,7 +25,7 @@ from pm.data.run.progress import Board, Display, waiting
 from pm.data.run.steps import Step, steps_of, work_of
 from pm.data.run.worker import StepRunner
 from pm.data.stages.stage import Place, Stage
-from pm.errors import PmError
+from pm.errors import PmError, counted
 from pm.model.base_sizes import BaseSizes
 from pm.ray_env import ray_init, without_restart_warning
 from pm.startup import collect_rarely
@@ -59,7 +59,7 @@ def run_graph(
         with without_restart_warning():  # Ray would say it of the first actor of the graph; now it has said it
             board: Any = ray.remote(num_cpus=0, max_restarts=1)(Board)
             board = board.remote(order)
-    print(f"preprocess: {todo} photos, {done} done before; starting workers", file=sys.stderr, flush=True)
+    print(f"preprocess: {counted(todo, 'photo')}, {done} done before; starting workers", file=sys.stderr, flush=True)
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     graph = _Graph(config, sizes, steps_of(stages), names, run, board)
     with Display(lambda: ray.get(board.read.remote(), timeout=5), todo, done) as display:

@@ -12,6 +12,7 @@ from pm.data.config import FeaturesConfig, PreprocessConfig
 from pm.data.dataset.writer import PREVIEW_FILE, settings_hash
 from pm.data.records import SCHEMA_VERSION, Photo
 from pm.data.run.steps import stages_of
+from pm.errors import counted
 from pm.model.base_sizes import BaseSizes
 
 _LEAST_SHARDS = 32  # more would not fill the workers better, fewer would make the progress bar jump
@@ -38,11 +39,13 @@ class Report:
             reasons = ", ".join(f"{reason} {n}" for reason, n in count["rejected"].items())
             speed = count.get("photos_per_worker_second", "-")
             lines.append(f"{stage:<12}{count['in']:>8}{count['kept']:>8}{speed:>12}  {reasons or '-'}")
+        digits = 1 if rate >= 1 else 2
+        found, people = counted(counts["found"], "photo"), counted(counts["identities"], "person", "people")
         lines.append(
-            f"{counts['kept']} of {counts['found']} photos kept, {counts['identities']} people; "
-            f"this run: {self.photos} photos in {self.seconds:.1f} s ({rate:.{1 if rate >= 1 else 2}f} photos/s)"
+            f"{counts['kept']} of {found} kept, {people}; "
+            f"this run: {counted(self.photos, 'photo')} in {self.seconds:.1f} s ({rate:.{digits}f} photos/s)"
             if self.photos
-            else f"dataset is complete: {counts['kept']} of {counts['found']} photos, {counts['identities']} people"
+            else f"dataset is complete: {counts['kept']} of {found}, {people}"
         )
         if ignored := self.meta.get("ignored_files"):
             lines.append(f"not photos by their names, left out: {', '.join(f'{k} {n}' for k, n in ignored.items())}")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pm.errors import counted
 from pm.files import write_json
 from pm.train.run.config import RunConfig
 
@@ -39,7 +40,7 @@ def in_words(run_dir: Path) -> str:
     summary = json.loads((run_dir / SUMMARY).read_text())
     seconds, loss = summary["seconds"], summary["metrics"].get("loss")
     time = f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
-    return f"{summary['steps']} steps in {time}{f', loss {loss:.4f}' if loss is not None else ''}"
+    return f"{counted(summary['steps'], 'step')} in {time}{f', loss {loss:.4f}' if loss is not None else ''}"
 
 
 def is_finished(run_dir: Path, config: RunConfig) -> bool:

@@ -77,3 +77,16 @@ def test_no_new_name_is_given_where_the_command_has_none(said):
 def test_a_part_that_is_named_without_its_settings_says_where_they_are():
     with pytest.raises(ConfigError, match="loss_weights=min_snr lacks gamma; choose loss_weights=min_snr, which has"):
         from_mapping(LossWeights, "min_snr", "train.loss_weights")
+
+
+@pytest.mark.parametrize("command", ["forget", "browse"])
+def test_a_folder_is_called_as_it_is_typed_and_named_in_full(said, command, tmp_path):
+    who = " who=x" if command == "forget" else ""
+    found = said(f"{command} dataset=nope foo=x")
+    assert "dataset" in found and " data," not in found
+    assert f"no dataset at {tmp_path}/nope" in said(f"{command} dataset=nope{who}")
+    assert "dataset is not set" in said(f"{command}{who}")
+
+
+def test_nobody_is_told_to_make_what_somebody_is_to_be_removed_from(said):
+    assert "nobody can be removed" in said("forget dataset=nope who=x")

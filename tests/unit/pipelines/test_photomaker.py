@@ -37,6 +37,7 @@ def test_help_has_an_example_and_the_settings_with_their_comments(photomaker, na
     assert f"\n  photomaker {name} " in shown and f"photomaker {name} --cfg job" in shown
     conf = Path(__file__).resolve().parents[3] / "conf" / f"{name}.yaml"
     for key, value, comment in re.findall(r"^(\w+): (\S.*?) # (.+)$", conf.read_text(), re.M):
+        key = "dataset" if key == "data" and name in ("browse", "forget") else key  # as it is typed
         assert any(line.strip().startswith(f"{key}={value}") and comment in line for line in shown.splitlines()), key
 
 
