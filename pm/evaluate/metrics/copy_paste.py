@@ -43,12 +43,18 @@ class _CopyPaste(Metric):
 
     def _one(self, pictures: Pictures) -> Measured:
         references, others = (self._rows(photos) for photos in (pictures.trial.references, pictures.trial.held_out))
-        found = [row for row in self._embedder(pictures.images) if row is not None]
-        if not len(references) or not len(others):
-            return Measured([])
-        between = angles(references, others)
-        values = [copied(angles(row[None], references)[0], angles(row[None], others)[0], between) for row in found]
-        return Measured([v for v in values if v is not None])
+        rows = np.array([row for row in self._embedder(pictures.images) if row is not None])
+        return copies(rows, references, others)
 
     def _rows(self, photos: Sequence[Photo]) -> np.ndarray:
         return np.array([row for row in self._embedder([photo.image for photo in photos]) if row is not None])
+
+
+def copies(rows: np.ndarray, references: np.ndarray, others: np.ndarray) -> Measured:
+    """`pm.evaluate.following.copied` of unit vectors: of pictures [n, E], references [R, E], other photos [O, E]."""
+    if not len(rows) or not len(references) or not len(others):
+        return Measured([])
+    between = angles(references, others)
+    pairs = zip(angles(rows, references), angles(rows, others), strict=True)
+    values = [copied(to_references, to_others, between) for to_references, to_others in pairs]
+    return Measured([v for v in values if v is not None])

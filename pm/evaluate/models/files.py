@@ -45,12 +45,13 @@ def packaged(package: str, file: str) -> Path:
     return path
 
 
-def weight_file(path: str) -> Path:
+def weight_file(path: str, publisher: str = "") -> Path:
     """One file of weights.
 
     Args:
         path: a file; a folder or Hub id (`owner/name`), of which `model.safetensors` or `pytorch_model.bin` is taken;
             or a file in a repository of the Hub (`owner/name/file.pth`).
+        publisher: who has it, for messages.
 
     Raises:
         CheckpointError: it is not there and cannot be fetched.
@@ -65,7 +66,10 @@ def weight_file(path: str) -> Path:
         raise CheckpointError(f"path={path} holds none of {', '.join(_WHOLE)}; give the file itself")
     words = path.split("/")
     if len(words) < 2 or path.startswith((".", "/", "~")) or not all(words):
-        raise CheckpointError(f"path={path} is not there; give the file of its weights, or a Hub id like owner/name")
+        known = f" (from {publisher})" if publisher else ""
+        raise CheckpointError(
+            f"path={path} is not there; give the file of its weights{known}, or a Hub id like owner/name"
+        )
     return _fetched(path, "/".join(words[:2]), ["/".join(words[2:])] if words[2:] else list(_WHOLE))
 
 

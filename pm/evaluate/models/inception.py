@@ -18,6 +18,7 @@ from pm.evaluate.models.files import fill, model_of, read_weights, short_name, w
 from pm.model.images import to_uint8
 
 _SIDE = 299
+_PUBLISHER = "https://github.com/mseitzer/pytorch-fid/releases/tag/fid_weights"
 
 
 class _Conv(nn.Module):
@@ -151,7 +152,7 @@ def load_inception(path: str, device: str) -> tuple[Features, Model]:
     Raises:
         CheckpointError: the weights cannot be had, or are another network's.
     """
-    file = weight_file(path)
+    file = weight_file(path, _PUBLISHER)
     network = fill(Inception(), read_weights(file), f"path={path}").to(device)
 
     @torch.no_grad()

@@ -16,6 +16,7 @@ from pm.evaluate.metrics.expression_copy import ExpressionCopy
 from pm.evaluate.metrics.face_similarity import FaceSimilarity
 from pm.evaluate.metrics.faces_found import FacesFound
 from pm.evaluate.metrics.pose_copy import PoseCopy
+from pm.evaluate.metrics.toon_copy_paste import ToonCopyPaste
 from pm.evaluate.metrics.toon_face_similarity import ToonFaceSimilarity
 from pm.photo.embedders.dlib import Dlib
 from pm.photo.embedders.none import NoEmbedder
@@ -118,6 +119,22 @@ def test_drawn_people_are_told_apart_where_portraits_have_the_face():
 
     same, other = values_of(metric, [draw(one), draw(one)], [draw(one), draw(two)])
     assert same > other + 0.2 and metric.model.name == "portrait + probe"
+
+
+def test_a_drawing_that_copies_a_reference_is_told_from_one_that_does_not():
+    import random
+
+    rng, person = random.Random(1), identities(1, 0, "eval")[0]
+
+    def draw():
+        return render_photo(person, scene(rng), Framing(1.15, 0.0, 0.0, 0.0), 64).image
+
+    shown, other, new = draw(), draw(), [draw() for _ in range(12)]
+    metric = ToonCopyPaste("toon_copy_paste", str(resource("assets/toon"))).load("cpu")
+    copy, opposite, *independent = values_of(metric, [shown], [shown, other, *new], held_out=[other])
+    assert copy == pytest.approx(1, abs=1e-3) and opposite == pytest.approx(-1, abs=1e-3)
+    assert abs(np.mean(independent)) < 0.4 and np.ptp(independent) > 0
+    assert values_of(metric, [shown], new) == [] and values_of(metric, [], new, held_out=[other]) == []
 
 
 def test_what_does_not_fit_together_is_refused():

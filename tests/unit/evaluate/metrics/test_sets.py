@@ -85,5 +85,7 @@ def test_nothing_made_or_nobody_to_compare_with_has_no_distance():
 
 
 def test_inceptions_weights_have_to_be_given():
-    with pytest.raises(CheckpointError, match=r"path=pt_inception-2015-12-05-6726825d.pth is not there; give the file"):
+    with pytest.raises(
+        CheckpointError, match=r"path=pt_inception-2015-12-05-6726825d.pth is not there; give .*mseitzer/pytorch-fid"
+    ):
         Fid("fid", "pt_inception-2015-12-05-6726825d.pth").load("cpu")
