@@ -55,7 +55,8 @@ def _filled(group: str, part: Any) -> Any:
         found = compose(f"{group}/{given['name']}")
     except MissingConfigException:  # a part without settings of its own needs no YAML
         return part
-    return cast(dict[str, Any], OmegaConf.to_container(found[group], resolve=True)) | given
+    settings = cast(dict[str, Any], OmegaConf.to_container(found[group], resolve=True))
+    return given | settings | {key: value for key, value in given.items() if key != "name"}  # the YAML names the module
 
 
 def unknown_choice(error: MissingConfigException) -> str:

@@ -8,6 +8,7 @@ from pipelines._help import choices, command_help
 from pm.choice import may_be_named, part_names
 from pm.config import from_mapping
 from pm.data.config import PreprocessConfig
+from pm.evaluate.config import EvaluateConfig
 from pm.model.compose.base import ComposeChoice, compose_from_text, compose_to_text
 from pm.model.families.base import Family, find_family
 from pm.photo.stored import read_preparation
@@ -46,6 +47,13 @@ def test_help_lists_it_and_says_from_where(installed):
     shown = command_help("preprocess", "Words.\n\nphotomaker preprocess", "photomaker preprocess")
     (line,) = (line for line in shown.splitlines() if line.strip().startswith("face="))
     assert "passport (from my_parts)" in line and "yunet" in line and "passport" in choices("face")
+
+
+def test_its_metric_is_one_of_the_list_with_its_yaml(installed):
+    cfg = composed("evaluate", ["metrics=[prompt,brightness,{name: brightness, white: 100}]"])
+    _, plain, own = from_mapping(EvaluateConfig, cfg).metrics
+    assert type(plain).__module__ == type(own).__module__ == "my_parts.brightness"
+    assert (plain.white, own.white) == (255, 100)
 
 
 def test_an_adapter_may_name_its_parts(installed):

@@ -14,6 +14,7 @@ from pm.data.records import Photo
 from pm.data.source.choice import SourceChoice
 from pm.data.verify.choice import VerifyChoice
 from pm.errors import ConfigError
+from pm.evaluate.metrics.base import MetricChoice, Pictures
 from pm.model.compose.base import ComposeChoice
 from pm.photo.embedders.embed import EmbedderChoice
 from pm.photo.faces.detect import FaceChoice
@@ -56,6 +57,14 @@ def test_respaced():
     plans = [from_mapping(ScheduleChoice, {**values, "spacing": each}).plan(levels, 4, 0) for each in SPACINGS]
     assert [plan.timesteps.tolist() for plan in plans] == [[75, 50, 25, 0], [99, 74, 49, 24]]
     assert torch.equal(plans[0].table, Ddim("ddim").plan(levels, 4, 0).table)
+
+
+def test_brightness():
+    dark, light = (np.full((8, 8, 3), value, np.uint8) for value in (51, 204))
+    metric = part(MetricChoice, "brightness").load("cpu")
+    measured = metric.measure([Pictures(None, [dark, light]), Pictures(None, [light])])
+    assert [each.values for each in measured] == [pytest.approx([0.2, 0.8]), pytest.approx([0.8])]
+    assert metric.summary({"anna": measured[:1], "ben": measured[1:]}).mean == pytest.approx(0.65)
 
 
 def test_oval():
