@@ -104,7 +104,7 @@ class ImagePrompter(Conditioner):
         """`features` of no photo, for one: zeros, or the hidden states of a grey picture (as published)."""
         size, weight = self.image_size, self.tower.visual_projection.weight
         if not self.image_proj.reads_hidden:
-            return weight.new_zeros(1, weight.shape[0])
+            return weight.new_zeros(1, self.tower.config.projection_dim)  # under ZeRO-3 the weight is empty
         return self.features(weight.new_zeros(1, 3, size, size))
 
     def project(self, features: Tensor) -> Tensor:
