@@ -15,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml setup.py constraints.txt deploy/install.py
+$(INSTALLED): pyproject.toml setup.py constraints.txt deploy/install.py deploy/compile.py
 	$(PYTHON) deploy/install.py $(VENV) --torch '$(TORCH)' --torch-args '$(TORCH_ARGS)' --extras dev,photos,metrics
 	touch $@
 

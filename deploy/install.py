@@ -41,7 +41,7 @@ def main() -> None:
         [uv, "pip", "install", "-q", "--python", python, *uv_indexes(python), *project], ends=False
     ):
         run([python, "-m", "pip", "install", "-q", *project])
-    run([python, "-m", "compileall", "-q", *(ROOT / room for room in ("pm", "serving", "pipelines"))])
+    run([python, ROOT / "deploy" / "compile.py"])
 
 
 def install_torch(python: Path, uv: str | None, torch: str, arguments: str) -> None:
@@ -59,7 +59,7 @@ def install_torch(python: Path, uv: str | None, torch: str, arguments: str) -> N
             )
         run([uv, *backend])
     else:
-        # Python compiles what is imported; all of torch would take longer.
+        # compile.py compiles what is imported; all of torch would take longer.
         run([python, "-m", "pip", "install", "-q", "--no-compile", *shlex.split(arguments), torch])
 
 
