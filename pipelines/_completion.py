@@ -23,7 +23,9 @@ complete -o default -F _photomaker photomaker""",
     "zsh": """_photomaker() {
   local -a found
   found=(${(f)"$(photomaker completion words "${words[2]}" "$((CURRENT - 1))" "${words[CURRENT]}" 2>/dev/null)"})
-  (( ${#found} )) && compadd -S '' -- $found || _files
+  (( ${#found} )) || { _files; return }
+  compadd -S '' -- ${(M)found:#*[=.]}
+  compadd -- ${found:#*[=.]}
 }
 (( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
 compdef _photomaker photomaker""",
