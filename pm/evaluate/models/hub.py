@@ -96,7 +96,8 @@ def model_files(folder: Path) -> list[Path]:
     Raises:
         CheckpointError: there are none.
     """
-    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob(_PICKLE))
+    whole = folder / "model.safetensors"  # beside it may be the same in half precision
+    files = [whole] if whole.is_file() else sorted(folder.glob("*.safetensors")) or sorted(folder.glob(_PICKLE))
     if not files:
         raise CheckpointError(f"{folder} has no .safetensors file and no {_PICKLE}; copy or download it again")
     return files

@@ -1,6 +1,7 @@
 """Cosines of features: CLIP-T, CLIP-I, DINO and their stand-ins."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,6 +126,34 @@ def test_old_models_without_safetensors_are_read_as_plain_tensors(choices, vit, 
     assert values_of(Dino("dino", old, "references").load("cpu"), [pattern(1)], [pattern(2)]) == pytest.approx(new)
 
 
+def test_of_a_hub_id_the_pickle_is_fetched_only_where_there_are_no_safetensors(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+
+    def download(path, allow_patterns, **_):
+        asked.append(allow_patterns[-1])
+        write_vit(tmp_path / path, pickled=True)
+        if "pytorch_model.bin" not in allow_patterns:
+            (tmp_path / path / "pytorch_model.bin").unlink()
+        return str(tmp_path / path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    metric = Dino("dino", "owner/old-vit", "references").load("cpu")
+    assert asked == ["*.safetensors", "pytorch_model.bin"] and metric.model.name == "owner/old-vit"
+    assert values_of(metric, [pattern(1)], [pattern(1)]) == [pytest.approx(1, abs=1e-5)]
+
+
+def test_half_precision_beside_the_model_is_not_counted(vit, tmp_path):
+    import shutil
+
+    folder = Path(shutil.copytree(vit, tmp_path / "tiny-vit"))
+    (folder / "model.fp16.safetensors").write_bytes(b"no weights")
+    assert (
+        Dino("dino", str(folder), "references").load("cpu").model == Dino("dino", vit, "references").load("cpu").model
+    )
+
+
 def test_efficientnet_agrees_with_a_public_implementation():
     """efficientnet-lite-pytorch 0.1.0 gave these, its largest features, for the same picture and weights."""
     features, model = load_efficientnet("cpu")
@@ -137,8 +166,6 @@ def test_efficientnet_agrees_with_a_public_implementation():
 
 
 def test_the_model_is_named_by_its_folder_and_the_bytes_of_its_weights(choices, clip, tmp_path):
-    from pathlib import Path
-
     model = choices["clip_t"].load("cpu").model
     assert (model.name, model.fingerprint) == ("tiny-clip", fingerprint(Path(clip) / "model.safetensors"))
     # CLIP-T and CLIP-I share one, and what it has seen.
