@@ -28,9 +28,12 @@ def write_adapter(base: Path, path: Path, *, merge: str = "insert", seed: int = 
     return path
 
 
-def write_ip_adapter(base: Path, path: Path, *, projection: str = "linear", tokens: int = 3, seed: int = 0) -> Path:
+def write_ip_adapter(
+    base: Path, path: Path, *, projection: str = "linear", tokens: int = 3, seed: int = 0, vision: Path | None = None
+) -> Path:
     torch.manual_seed(seed)
-    model = IPAdapterChoice("ip_adapter", 4, "img", False, projection, tokens, 4).build(load_base(base))
+    loaded = load_base(base, vision_path=vision and str(vision))
+    model = IPAdapterChoice("ip_adapter", 4, "img", False, projection, tokens, 4).build(loaded)
     with torch.no_grad():
         for matrices in model.parameter_groups()["lora"]:
             matrices.copy_(torch.randn_like(matrices) * 0.5)
