@@ -56,7 +56,12 @@ def _filled(group: str, part: Any) -> Any:
     except MissingConfigException:  # a part without settings of its own needs no YAML
         return part
     settings = cast(dict[str, Any], OmegaConf.to_container(found[group], resolve=True))
-    return given | settings | {key: value for key, value in given.items() if key != "name"}  # the YAML names the module
+    for key, value in given.items():
+        if isinstance(settings.get(key), dict) and "name" in settings[key]:
+            value = _filled(key, value)  # a part of the part, such as a metric's face
+        if key != "name":  # the YAML names the module
+            settings[key] = value
+    return settings
 
 
 def unknown_choice(error: MissingConfigException) -> str:

@@ -57,6 +57,7 @@ GROUPS = {
     "service": ("serve",),
     "protocol": ("evaluate",),
     "suite": ("evaluate",),
+    "comparison": ("evaluate",),
     "metric": ("evaluate",),
     "method": ("evaluate",),
 }
