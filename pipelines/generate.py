@@ -14,6 +14,12 @@ from pm.sample.config import GenerateConfig
 def main(cfg: dict) -> None:
     config = from_mapping(GenerateConfig, cfg)
 
+    if config.manifest is not None:
+        from pm.sample.many import generate_all
+
+        made, asked = generate_all(config)
+        return print(f"{asked} pictures, {made} of them new, in {Path(config.output).absolute()}")
+
     from pm.sample.run import generate
 
     folder = generate(config)

@@ -1,10 +1,17 @@
 """Work in pieces: what a piece is, and how many workers there are for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from annotated_types import Ge
+
+T = TypeVar("T")
+
+
+def batches(items: Sequence[T], size: int) -> list[list[T]]:
+    """Always the same ones, whatever is done already: an image may depend, in its last bit, on its batch's size."""
+    return [list(items[i : i + size]) for i in range(0, len(items), size)]
 
 
 @dataclass(frozen=True)

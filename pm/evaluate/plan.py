@@ -12,14 +12,9 @@ from pm.evaluate.progress import Line
 from pm.evaluate.rows import Entry
 from pm.evaluate.store import Item, Store
 from pm.files import write_bytes
-from pm.tasks import Task
+from pm.tasks import Task, batches
 
 Values = dict[str, list[Measured] | str]  # by metric, of each trial in order
-
-
-def batches(items: Sequence[Item], size: int) -> list[list[Item]]:
-    """Always the same ones, whatever is there already: an image may depend, in its last bit, on its batch's size."""
-    return [list(items[i : i + size]) for i in range(0, len(items), size)]
 
 
 class RowPlan:

@@ -13,6 +13,7 @@ from pm.photo.masks.select import MaskChoice
 from pm.photo.stored import Preparation
 from pm.resources import resource
 from pm.sample.schedules.base import ScheduleChoice
+from pm.tasks import WorkersConfig
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,16 @@ class GenerateConfig:
     device: str  # cpu, cuda, cuda:1, ..., or auto
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     compile: bool  # torch.compile for the U-Net
+    manifest: str | None  # CSV or JSONL with photos, prompt, seeds and output of each row, instead of one prompt
+    skip_bad_rows: bool  # of the manifest; False: nothing is made while one is wrong
+    workers: WorkersConfig  # for the manifest
 
     def __post_init__(self) -> None:
+        if self.manifest is not None:
+            given = [n for n in ("prompt", "id_images", "weights") if getattr(self, n)]
+            if given:
+                raise ConfigError(f"manifest={self.manifest} has photos and prompts; leave out {', '.join(given)}")
+            return
         if not self.prompt:
             raise ConfigError("prompt is not set; write for example prompt='a man img wearing a red hoodie'")
         if self.adapter is None and self.id_images:

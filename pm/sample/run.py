@@ -43,30 +43,33 @@ def generate(config: GenerateConfig, progress: bool = True) -> Path:
     meta = None if file is None else check_adapter(file, base, check_base=config.check_base)
     pick_dtype(config.dtype, pick_device(config.device))
     with bar("preparing the photos", progress):
-        references = _references(config, meta, paths)
+        references = references_of(config, meta, paths)
     weights = values_kept("weights", config.weights, references, len(paths))
     drawn = drawn_note(base, references)
     notes = [note for reference in references for note in reference.notes] + ([drawn] if drawn else [])
     for note in dict.fromkeys(notes):
         print(f"note: {note}")
     _note_masks(meta, references)
-    requests = [_request(config, references, weights, config.seed + i) for i in range(config.images)]
+    requests = [
+        request_for(config, config.prompt or "", references, weights, config.seed + i) for i in range(config.images)
+    ]
     schedule, terms = Schedule(config.sampler.schedule, base.scheduler_config), None if meta is None else Terms.of(meta)
     for request in requests:
-        check_request(request, base, terms, schedule, _class_words(config))
+        check_request(request, base, terms, schedule, class_words(config))
     with bar("loading the base and the adapter", progress):
-        pipeline = _load(config)
+        pipeline = load_pipeline(config)
     images = pipeline.generate(requests, config.sampler.batch_size, progress)
-    about = _about(config, references, weights)
+    said = about(config, config.prompt, _names(references), weights)
     row = GridRow(images, [r.image for r in references], config.prompt or "", [f"seed {r.seed}" for r in requests])
     with writing(folder, "output="):
         for i, (image, request) in enumerate(zip(images, requests, strict=True)):
-            save_png(folder / f"{i:04d}.png", image, about | {"seed": request.seed})
-        save_png(folder / "grid.png", labelled_grid(wrapped(row)), about | {"seed": config.seed})
+            save_png(folder / f"{i:04d}.png", image, said | {"seed": request.seed})
+        save_png(folder / "grid.png", labelled_grid(wrapped(row)), said | {"seed": config.seed})
     return folder
 
 
-def _load(config: GenerateConfig) -> PhotoMakerPipeline:
+def load_pipeline(config: GenerateConfig) -> PhotoMakerPipeline:
+    """The base and the adapter of the configuration."""
     device = pick_device(config.device)
     return PhotoMakerPipeline.from_pretrained(
         config.base.path,
@@ -77,17 +80,18 @@ def _load(config: GenerateConfig) -> PhotoMakerPipeline:
         schedule=config.sampler.schedule,
         merge_fraction=config.sampler.merge_fraction,
         family=config.base.family,
-        class_words=_class_words(config),
+        class_words=class_words(config),
         check_base=config.check_base,
         compile=config.compile,
     )
 
 
-def _class_words(config: GenerateConfig) -> frozenset[str]:
+def class_words(config: GenerateConfig) -> frozenset[str]:
+    """Words allowed before the trigger."""
     return CLASS_WORDS | {word.lower() for word in config.class_words}
 
 
-def _references(config: GenerateConfig, meta: AdapterMeta | None, paths: list[Path]) -> list[Reference]:
+def references_of(config: GenerateConfig, meta: AdapterMeta | None, paths: list[Path]) -> list[Reference]:
     otherwise = preparer(meta, config.preprocess, config.photo, config.pick)
     return load_references(
         paths,
@@ -137,10 +141,13 @@ def _names(references: Sequence[Reference]) -> list[str]:
     return [reference.path.name for reference in references if reference.path is not None]
 
 
-def _request(config: GenerateConfig, references: list[Reference], weights: list[float] | None, seed: int) -> Request:
+def request_for(
+    config: GenerateConfig, prompt: str, references: list[Reference], weights: list[float] | None, seed: int
+) -> Request:
+    """One picture with the settings of the configuration."""
     return request_of(
         config.sampler,
-        config.prompt or "",
+        prompt,
         id_images=[reference.image for reference in references],
         masks=[reference.mask for reference in references],
         weights=weights,
@@ -151,14 +158,17 @@ def _request(config: GenerateConfig, references: list[Reference], weights: list[
     )
 
 
-def _about(config: GenerateConfig, references: list[Reference], weights: list[float] | None) -> dict[str, object]:
+def about(
+    config: GenerateConfig, prompt: str | None, photos: Sequence[str], weights: list[float] | None
+) -> dict[str, object]:
+    """What a picture's file says of how it was made."""
     sampler = config.sampler
     return {
-        "prompt": config.prompt,
+        "prompt": prompt,
         "negative_prompt": sampler.negative_prompt,
         "adapter": config.adapter or "none",
         "base": config.base.path,
-        "id_images": ", ".join(_names(references)),
+        "id_images": ", ".join(photos),
         "weights": ", ".join(map(str, weights)) if weights else "1",
         **({} if config.scale is None else {"scale": config.scale}),
         "schedule": sampler.schedule.name,

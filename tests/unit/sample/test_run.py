@@ -24,6 +24,7 @@ from pm.sample.identity import PHOTOGRAPHS
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.run import generate, pick_device, pick_dtype
 from pm.sample.schedules.euler import Euler
+from pm.tasks import WorkersConfig
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,9 @@ def config(tiny_base, adapter, tmp_path) -> GenerateConfig:
         device="cpu",
         dtype="auto",
         compile=False,
+        manifest=None,
+        skip_bad_rows=False,
+        workers=WorkersConfig(0, 1),
     )
 
 
@@ -172,7 +176,7 @@ def test_a_failed_call_leaves_no_folder(config, tmp_path):
 )
 def test_a_mistake_is_found_before_any_weights_are_loaded(config, tmp_path, monkeypatch, changes, says):
     """Which takes a minute at SDXL's size."""
-    monkeypatch.setattr("pm.sample.run._load", pytest.fail)
+    monkeypatch.setattr("pm.sample.run.load_pipeline", pytest.fail)
     placed = {
         name: tuple(str(v).format(tmp_path) for v in value) if name == "id_images" else value
         for name, value in changes.items()
