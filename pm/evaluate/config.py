@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, MinLen
 
+from pm.errors import ConfigError
 from pm.evaluate.metrics.base import MetricChoice
 from pm.evaluate.suites.base import ProtocolConfig, SuiteChoice
 from pm.methods.base import MethodChoice
@@ -34,3 +35,8 @@ class EvaluateConfig:
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     grid_identities: Annotated[int, Ge(1)]  # rows of the picture
     tracker: TrackerChoice
+
+    def __post_init__(self) -> None:
+        names = [metric.name for metric in self.metrics]
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise ConfigError(f"metrics names {', '.join(twice)} twice; a report has one column for each")

@@ -6,6 +6,7 @@ from support.evaluation import CONFIG, metric_of, row_of, trials_of, true_readin
 
 from pm.config import from_mapping
 from pm.errors import ConfigError
+from pm.evaluate.config import EvaluateConfig
 from pm.evaluate.metrics.base import Measured, MetricChoice, Pictures
 from pm.evaluate.metrics.identity import Identity
 from pm.evaluate.scores import load_metrics, scored
@@ -98,6 +99,13 @@ def test_a_metric_that_applies_to_no_picture_is_missing_and_not_zero():
     nothing = {"diversity": [Measured([]) for _ in trials]}
     scores, _ = scored(trials, nothing, {"diversity": metric_of("diversity")})
     assert scores["diversity"].interval is None and "no face" in scores["diversity"].why
+
+
+def test_a_metric_is_one_column():
+    from serving.compose import composed
+
+    with pytest.raises(ConfigError, match="metrics names prompt twice"):
+        from_mapping(EvaluateConfig, composed("evaluate", ["metrics=[prompt,identity,prompt]"]))
 
 
 def test_unknown_metrics_name_those_there_are():

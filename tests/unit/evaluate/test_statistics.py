@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from pm.evaluate.statistics import Interval, bootstrap, share_of_gap
+from pm.evaluate.statistics import Interval, bootstrap, paired, share_of_gap
 
 
 def test_bootstrap_interval_covers_the_mean_and_narrows():
@@ -30,3 +30,13 @@ def test_share_of_gap():
 
 def test_intervals_are_written_in_percent():
     assert str(Interval(0.5, 0.25, 0.755)) == "50.0 [25.0, 75.5]"
+
+
+def test_paired_differences_are_narrow_where_people_differ_more_than_methods():
+    hard = np.random.default_rng(0).uniform(0, 1, 40)
+    one = {str(i): value + 0.05 for i, value in enumerate(hard)}
+    other = {str(i): value for i, value in enumerate(hard)} | {"somebody else": 9.0}
+    difference = paired(one, other)
+    assert (difference.low, difference.mean, difference.high) == pytest.approx((0.05, 0.05, 0.05))
+    assert bootstrap(list(one.values())).low < bootstrap(list(other.values())[:40]).high  # the rows' own overlap
+    assert paired({"a": 1.0}, {"b": 1.0}) is None
