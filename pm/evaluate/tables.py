@@ -142,10 +142,12 @@ def methods_table(rows: Sequence[ReportRow], columns: Columns) -> str | None:
     if len({row.about.get("method") for row in shown}) < 2:
         return None
     names = _ordered(shown[0])
-    body, header = [[row.name.split(", ")[0]] for row in shown], [f"{most} references"]
+    body, header = [[row.name.split(", ")[0]] for row in shown], [f"{most} references" if most else ""]
     for name in names:
         header.append(columns[name].arrowed)
         _add_best(body, [row.interval(name) for row in shown], columns[name])
+    if all(row.seconds_per_image is None for row in shown):  # made elsewhere
+        return table(header, body)
     header.append("seconds ↓")
     for cells, row in zip(body, shown, strict=True):
         known = row.seconds_per_image
