@@ -23,7 +23,7 @@ def main(cfg: dict) -> None:
 
     print(evaluate(config))
     folder = Path(config.output).absolute()
-    print(f"\nreport: {folder}/report.md\npicture: {folder}/grid.png")
+    print(f"\nreport: {folder}/report.html\npicture: {folder}/grid.png")
 
 
 if __name__ == "__main__":

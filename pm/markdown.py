@@ -5,14 +5,23 @@ import statistics
 from collections.abc import Sequence
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+class Table(str):
+    """A Markdown table that still knows its cells, for those who show it in another form."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A Markdown table with padded columns, so that it also reads well in a terminal."""
     widths = [max(len(r[i]) for r in (header, *rows)) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)) + " |"
 
-    return "\n".join([line(header), line(["-" * w for w in widths]), *map(line, rows)])
+    result = Table("\n".join([line(header), line(["-" * w for w in widths]), *map(line, rows)]))
+    result.header, result.rows = header, rows
+    return result
 
 
 def mean_sd(values: Sequence[float], digits: int | None = None) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 from pm.evaluate import tables
 from pm.evaluate.config import EvaluateConfig
 from pm.evaluate.metrics.base import MetricChoice
+from pm.evaluate.pages.page import Content, Section, write_page
 from pm.evaluate.picture import grid
 from pm.evaluate.scores import ReportRow, Scored
 from pm.evaluate.statistics import Interval, paired
 from pm.files import write_json, write_text, writing
-from pm.markdown import table
+from pm.markdown import Table, table
 from pm.methods.trial import Trial
 from pm.sample.grid import save_png
 
@@ -41,7 +42,7 @@ def columns_of(metrics: Sequence[MetricChoice]) -> dict[str, tables.Column]:
 
 
 def write_report(report: Report) -> str:
-    """Write `report.json`, `report.md` and `grid.png`; returns the tables' text.
+    """Write `report.json`, `report.md`, `report.html` and `grid.png`; returns the tables' text.
 
     Raises:
         WriteError: the output cannot be written.
@@ -70,6 +71,7 @@ def write_report(report: Report) -> str:
         write_json(output / "report.json", _json(report, made, floor, ceiling) | {"paired": _plain(pairs)}, indent=2)
         write_text(output / "report.md", _document(report, main, extra, pairs, columns, shown))
         save_png(output / "grid.png", grid(report.trials, shown, config.grid_identities), {})
+        write_page(output, _page(report, main, extra, pairs, columns, shown))
     return "\n\n".join([main, *filter(None, extra.values())])
 
 
@@ -117,21 +119,17 @@ def _document(
     columns: tables.Columns,
     shown: Sequence[ReportRow],
 ) -> str:
-    people, counts = len({t.person for t in report.trials}), report.config.protocol
-    prompts = max(sum(t.person == one.person for t in report.trials) for one in report.trials[:1])
     attributes = tables.attribute_table(shown)
     parts = [
         f"# {report.config.suite.title()}",
         *(["**Partial: not all pictures are made yet.**"] if report.partial else []),
-        f"{people} people × {prompts} prompts × {len(report.trials[0].seeds)} images, seed {counts.seed}; with 95 % "
-        "bootstrap intervals over people. Scores of the toon world are percent. 'Share of the gap': identity between "
-        "floor (0 %) and ceiling (100 %).",
+        _summary(report),
         main,
     ]
     for title, text in extra.items():
         parts += [f"## {title}", text] if text else []
     if pairs:
-        parts += ["## Paired differences, over the same people", _pairs_table(pairs, columns)]
+        parts += ["## Paired differences", _PAIRED, _pairs_table(pairs, columns)]
     if attributes:
         parts += ["## Probe accuracy per attribute", attributes]
     parts += ["## The models that measured", _models(report.config.metrics, shown)]
@@ -144,13 +142,65 @@ def _document(
     return "\n\n".join(parts) + "\n"
 
 
-def _pairs_table(pairs: Pairs, columns: tables.Columns) -> str:
+def _summary(report: Report) -> str:
+    people, seed = len({t.person for t in report.trials}), report.config.protocol.seed
+    prompts = max(sum(t.person == one.person for t in report.trials) for one in report.trials[:1])
+    return (
+        f"{people} people × {prompts} prompts × {len(report.trials[0].seeds)} images, seed {seed}; with 95 % "
+        "bootstrap intervals over people. Scores of the toon world are percent. 'Share of the gap': identity between "
+        "floor (0 %) and ceiling (100 %)."
+    )
+
+
+def _page(
+    report: Report,
+    main: Table,
+    extra: Mapping[str, Table | None],
+    pairs: Pairs,
+    columns: tables.Columns,
+    shown: Sequence[ReportRow],
+) -> Content:
+    attributes, config = tables.attribute_table(shown), report.config
+    sections = [Section("All rows", main), *(Section(title, text) for title, text in extra.items() if text)]
+    if pairs:
+        sections.append(Section("Paired differences", _pairs_table(pairs, columns), _PAIRED))
+    if attributes:
+        sections.append(Section("Probe accuracy per attribute", attributes, "Percent."))
+    sections.append(Section("The models that measured", _models(config.metrics, shown)))
+    settings = {**config.suite.about(), "base": config.base.path, "base's fingerprint": report.base}
+    settings |= {f"sampler.{key}": value for key, value in dataclasses.asdict(config.sampler).items()}
+    if report.without_held_out:
+        settings["people without held-out photos"] = report.without_held_out
+    return Content(
+        config.suite.title(), _summary(report), _missing(report), sections, report.trials, shown, columns,
+        {key: str(value) for key, value in settings.items()},
+    )  # fmt: skip
+
+
+def _missing(report: Report) -> str:
+    if not report.partial:
+        return ""
+    asked = report.asked * sum(len(trial.seeds) for trial in report.trials)
+    made, later = sum(row.made for row in report.rows), report.asked - len(report.rows)
+    rows = "" if not later else f"; {later} of {report.asked} rows are not in this report yet"
+    return f"{made} of {asked} pictures are in this report{rows}. The same command makes the others."
+
+
+_PAIRED = "The same people with both, person by person; bold where the 95 % interval has no 0 in it."
+
+
+def _pairs_table(pairs: Pairs, columns: tables.Columns) -> Table:
     names = list(dict.fromkeys(name for found in pairs.values() for name in found))
-    body = [[label, *(columns[n].cell(found.get(n)) for n in names)] for label, found in pairs.items()]
+
+    def cell(name: str, difference: Interval | None) -> str:
+        text = columns[name].cell(difference)
+        return f"**{text}**" if difference is not None and not difference.low <= 0 <= difference.high else text
+
+    body = [[label, *(cell(n, found.get(n)) for n in names)] for label, found in pairs.items()]
     return table(["", *(columns[n].head for n in names)], body)
 
 
-def _models(metrics: Sequence[MetricChoice], rows: Sequence[ReportRow]) -> str:
+def _models(metrics: Sequence[MetricChoice], rows: Sequence[ReportRow]) -> Table:
     body = []
     for metric in metrics:
         scores = [row.scores[metric.name] for row in rows]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pm.errors import ConfigError
 from pm.evaluate.scores import ReportRow
 from pm.evaluate.statistics import Interval, share_of_gap
-from pm.markdown import mean_sd, table
+from pm.markdown import Table, mean_sd, table
 
 _SEED = re.compile(r"(^|_)seed-\d+")
 _CONDITION = re.compile(r"condition-(wild|single|stacked)")
@@ -68,7 +68,9 @@ def check_models(rows: Sequence[ReportRow]) -> None:
             )
 
 
-def main_table(rows: Sequence[ReportRow], floor: ReportRow | None, ceiling: ReportRow | None, columns: Columns) -> str:
+def main_table(
+    rows: Sequence[ReportRow], floor: ReportRow | None, ceiling: ReportRow | None, columns: Columns
+) -> Table:
     """All rows: scores with 95 % intervals, identity's share of the floor–ceiling gap, and what it took."""
     check_models(rows)
     header, body = [""], [[row.name + ("" if row.complete else f" ({row.made} of {row.asked})")] for row in rows]
@@ -106,7 +108,7 @@ def _means(rows: Sequence[ReportRow], name: str) -> list[Interval]:
     return [score for row in rows if (score := row.interval(name)) is not None]
 
 
-def attribute_table(rows: Sequence[ReportRow]) -> str | None:
+def attribute_table(rows: Sequence[ReportRow]) -> Table | None:
     """Accuracy in percent per attribute (columns) and row; None where no metric looks at attributes."""
     names = list(dict.fromkeys(k for row in rows for k in row.per_attribute))
     if not names:
@@ -118,7 +120,7 @@ def attribute_table(rows: Sequence[ReportRow]) -> str | None:
     return table(["", *(n.replace("_", " ") for n in names)], [[row.name, *cells(row)] for row in rows])
 
 
-def seeds_table(rows: Sequence[ReportRow], columns: Columns) -> str | None:
+def seeds_table(rows: Sequence[ReportRow], columns: Columns) -> Table | None:
     """Mean ± standard deviation over the seeds of a sweep's cells (`<cell>_seed-<n>`), or None without any."""
     groups: dict[str, list[ReportRow]] = {}
     for row in rows:
@@ -134,7 +136,7 @@ def seeds_table(rows: Sequence[ReportRow], columns: Columns) -> str | None:
     return table(["", "seeds", *(columns[n].arrowed for n in names)], body)
 
 
-def methods_table(rows: Sequence[ReportRow], columns: Columns) -> str | None:
+def methods_table(rows: Sequence[ReportRow], columns: Columns) -> Table | None:
     """The form of the paper's Table 1: methods against each other, the best of a column bold, and the time of a picture
     of somebody new. Rows of a method with fewer references than it has elsewhere are left out. None with one method."""
     most = max((row.references or 0 for row in rows), default=0)
@@ -162,7 +164,7 @@ def _add_best(body: list[list[str]], values: Sequence[Interval | None], column: 
         cells.append(f"**{text}**" if value is not None and value.mean == best else text)
 
 
-def composing_table(rows: Sequence[ReportRow], columns: Columns) -> str | None:
+def composing_table(rows: Sequence[ReportRow], columns: Columns) -> Table | None:
     """The form of the paper's Table 2a, 'Embedding composing choices', or None with fewer than two composers.
 
     In the toon world prompt score stands for CLIP-T, identity score for face similarity, diversity for face diversity.
@@ -178,7 +180,7 @@ def composing_table(rows: Sequence[ReportRow], columns: Columns) -> str | None:
     return _grouped(adapters, name, columns, len({row.compose for row in adapters}) > 1)
 
 
-def condition_table(rows: Sequence[ReportRow], columns: Columns) -> str | None:
+def condition_table(rows: Sequence[ReportRow], columns: Columns) -> Table | None:
     """The form of the paper's Table 2b: what data and stacking bring, for cells of `experiment=table2b`."""
 
     def name(row: ReportRow) -> str | None:
@@ -197,7 +199,7 @@ def _grouped(
     columns: Columns,
     shown: bool,
     keep_order: bool = False,
-) -> str | None:
+) -> Table | None:
     if not shown:
         return None
     most = max(row.references or 0 for row in rows)

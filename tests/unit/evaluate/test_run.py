@@ -26,6 +26,7 @@ def test_a_report_has_floor_ceiling_and_every_adapter_with_every_number_of_refer
     assert sorted(p.name for p in (folder / "out").iterdir()) == [
         "grid.png",
         "pictures",
+        "report.html",
         "report.json",
         "report.md",
         "values",

@@ -1,0 +1,1 @@
+"""HTML pages of an evaluation that need nothing but a browser."""
