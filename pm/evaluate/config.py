@@ -34,6 +34,7 @@ class EvaluateConfig:
     device: str
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     grid_identities: Annotated[int, Ge(1)]  # rows of the picture
+    blind_pairs: Annotated[int, Ge(0)]  # on the page for a user study; 0: no page
     tracker: TrackerChoice
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from pm.evaluate import tables
 from pm.evaluate.config import EvaluateConfig
 from pm.evaluate.metrics.base import MetricChoice
+from pm.evaluate.pages.blind import write_blind
 from pm.evaluate.pages.page import Content, Section, write_page
 from pm.evaluate.picture import grid
 from pm.evaluate.scores import ReportRow, Scored
@@ -42,7 +43,10 @@ def columns_of(metrics: Sequence[MetricChoice]) -> dict[str, tables.Column]:
 
 
 def write_report(report: Report) -> str:
-    """Write `report.json`, `report.md`, `report.html` and `grid.png`; returns the tables' text.
+    """Write `report.json`, `report.md`, `report.html`, `grid.png`, and when all is made `blind.html` with its key.
+
+    Returns:
+        The tables.
 
     Raises:
         WriteError: the output cannot be written.
@@ -72,6 +76,8 @@ def write_report(report: Report) -> str:
         write_text(output / "report.md", _document(report, main, extra, pairs, columns, shown))
         save_png(output / "grid.png", grid(report.trials, shown, config.grid_identities), {})
         write_page(output, _page(report, main, extra, pairs, columns, shown))
+        if not report.partial:
+            _write_blind(report, made or shown, floor)
     return "\n\n".join([main, *filter(None, extra.values())])
 
 
@@ -109,6 +115,13 @@ def headline(rows: Sequence[ReportRow]) -> ReportRow:
     first = next((row for row in rows if row.about.get("method") == "photomaker"), rows[0])
     same = [row for row in rows if row.name.split(", ")[0] == first.name.split(", ")[0]]
     return max(same, key=lambda row: row.references or 0)
+
+
+def _write_blind(report: Report, rows: Sequence[ReportRow], floor: ReportRow | None) -> None:
+    """The headline row against what Table 1 has, too: no other number of references, and no true pictures."""
+    most = max((row.references or 0 for row in rows), default=0)
+    shown = [row for row in (*([floor] if floor else []), *rows) if row.references in (None, most)]
+    write_blind(Path(report.config.output), report.trials, shown, headline(rows), report.config.blind_pairs)
 
 
 def _document(

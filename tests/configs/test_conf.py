@@ -13,6 +13,7 @@ from pm.choice import Choice, part_names
 from pm.config import from_mapping
 from pm.data.config import BrowseConfig, PreprocessConfig
 from pm.evaluate.config import EvaluateConfig
+from pm.evaluate.votes import VotesConfig
 from pm.model.families.base import Family
 from pm.sample.config import GenerateConfig
 from pm.train.config import ExportConfig
@@ -31,6 +32,7 @@ ENTRIES = {
     "train": (RunConfig, ["data=data/x"], ("merge", "data", "draw", "wild", "storage_path")),
     "generate": (GenerateConfig, ["prompt=a man img", "id_images=[a.png]"], ()),
     "evaluate": (EvaluateConfig, [], ()),
+    "votes": (VotesConfig, ["votes=[a.json]", "key=blind.key.json"], ()),
     "export": (ExportConfig, ["checkpoint=runs/x"], ()),
     "serve": (ServeConfig, [], ()),
 }

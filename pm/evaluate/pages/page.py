@@ -9,6 +9,7 @@ import jinja2
 from pm.evaluate.pages.pictures import EMBEDDED, browsing
 from pm.evaluate.pages.scatter import Plot, scatter
 from pm.evaluate.scores import ReportRow
+from pm.evaluate.statistics import Interval
 from pm.evaluate.tables import Columns
 from pm.files import write_text
 from pm.markdown import Table
@@ -103,7 +104,7 @@ def plots(rows: Sequence[ReportRow], columns: Columns) -> list[tuple[str, Plot |
     return result
 
 
-def _of(row: ReportRow, metric: str):  # type: ignore[no-untyped-def]
+def _of(row: ReportRow, metric: str) -> Interval | None:
     return row.scores[metric].interval if metric in row.scores else None
 
 

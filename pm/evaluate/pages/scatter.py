@@ -1,7 +1,7 @@
 """Where each row stands on two metrics: the geometry of a small scatter plot, in pixels of its own."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pm.evaluate.statistics import Interval
@@ -71,7 +71,9 @@ def scatter(
     return Plot(name, x.arrowed, y.arrowed, _labelled(marks), x_ticks, y_ticks)
 
 
-def _axis(column: Column, values: Sequence[float], start: float, end: float):  # type: ignore[no-untyped-def]
+def _axis(
+    column: Column, values: Sequence[float], start: float, end: float
+) -> tuple[list[tuple[float, str]], Callable[[float], float]]:
     """Ticks, and the function from a value to its place between `start` and `end`."""
     numbers = [column.scaled(v) for v in values]
     marks = ticks(min(numbers), max(numbers))

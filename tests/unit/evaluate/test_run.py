@@ -24,6 +24,8 @@ def test_a_report_has_floor_ceiling_and_every_adapter_with_every_number_of_refer
     assert all(0 <= report["ceiling"][name] <= 1 for name in ("identity", "prompt", "diversity"))
     assert {row["compose"] for row in report["rows"]} == {"stacked"}
     assert sorted(p.name for p in (folder / "out").iterdir()) == [
+        "blind.html",
+        "blind.key.json",
         "grid.png",
         "pictures",
         "report.html",

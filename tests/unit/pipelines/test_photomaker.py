@@ -27,7 +27,18 @@ def photomaker(monkeypatch, capsys):
 def test_alone_it_lists_the_commands(photomaker):
     shown = photomaker()
     assert shown == photomaker("--help")
-    for name in ("preprocess", "train", "generate", "evaluate", "export", "serve", "browse", "forget", *OTHERS):
+    for name in (
+        "preprocess",
+        "train",
+        "generate",
+        "evaluate",
+        "votes",
+        "export",
+        "serve",
+        "browse",
+        "forget",
+        *OTHERS,
+    ):
         assert re.search(rf"^  {name} +\S.+\.$", shown, re.M), name
 
 
