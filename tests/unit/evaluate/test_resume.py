@@ -113,3 +113,57 @@ def test_reports_of_one_protocol_are_compared_and_those_of_two_are_refused(tiny_
     file.write_text(json.dumps(report))
     with pytest.raises(ConfigError, match="prompt has values of toon probe .* and toon probe 0123456789abcdef"):
         compare([str(folder / "first"), str(folder / "second")])
+
+
+TUNED = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from pm.methods.text_only import TextOnly
+
+
+@dataclass(frozen=True)
+class Tuned(TextOnly):
+    log: str
+
+    title: ClassVar[str] = "tuned"
+    tunes_per_person: ClassVar[bool] = True
+    needs_references: ClassVar[bool] = True
+
+    def load(self, base, sampler, device, dtype):
+        method = super().load(base, sampler, device, dtype)
+        requests = method.requests
+
+        def personalise(references, class_word, seed):
+            with open(self.log, "a") as file:
+                file.write(f"{len(references)} {class_word} {seed}\\n")
+            return {"seed": torch.tensor(seed), "word": class_word}
+
+        def checked(state, trial, references):
+            assert state == {"seed": torch.tensor(trial.seeds[0]), "word": trial.class_word}
+            return requests(state, trial, references)
+
+        method.personalise, method.requests = personalise, checked
+        return method
+"""
+
+
+def test_what_was_learned_of_a_person_is_kept(tiny_base, folder, calls, tmp_path, monkeypatch):
+    (tmp_path / "slow_methods").mkdir()
+    (tmp_path / "slow_methods" / "tuned.py").write_text(TUNED)
+    monkeypatch.syspath_prepend(tmp_path)
+    log = tmp_path / "log"
+    settings = (f"methods=[{{name: slow_methods.tuned, log: {log}}}]", "adapters=[]", "protocol.references=[2]")
+    calls.limit.most = 1
+    with pytest.raises(Killed):
+        evaluate(asked(tiny_base, folder, "tuned", *settings))
+    learned = log.read_text().splitlines()
+    assert len(learned) == len(set(learned)) == 2 and all(line.startswith("2 ") for line in learned)
+    assert len(list((folder / "tuned" / "states").rglob("*.pt"))) == 2
+    calls.limit.most = None
+    text = evaluate(asked(tiny_base, folder, "tuned", *settings))
+    assert log.read_text().splitlines() == learned and "s / person" in text  # nobody is learned twice
+    report = json.loads((folder / "tuned" / "report.json").read_text())
+    assert report["rows"][0]["seconds_to_personalise"] >= 0
