@@ -7,7 +7,6 @@ or a Git LFS pointer. Used for every file of weights that a user may give: adapt
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterable
 from pathlib import Path
 
 from pm.errors import CheckpointError
@@ -23,14 +22,14 @@ def is_pickle(file: str | Path) -> bool:
     return Path(file).suffix in (".bin", ".pt", ".pth")
 
 
-def fingerprint(files: Iterable[Path]) -> str | None:
-    """First 16 hex digits of the sha256 of the bytes of the files that are there, in this order; None: no file."""
-    digest, there = hashlib.sha256(), [file for file in files if file.is_file()]
-    for file in there:
+def fingerprint(*files: Path) -> str:
+    """First 16 hex digits of the sha256 of all bytes of the files, one after the other."""
+    digest = hashlib.sha256()
+    for file in files:
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
-    return digest.hexdigest()[:16] if there else None
+    return digest.hexdigest()[:16]
 
 
 def check_weights(file: str | Path, *, plain_pickle: bool = False) -> None:

@@ -1,5 +1,7 @@
 """Every YAML under conf/ composes with an entry point that uses it, and builds its dataclasses."""
 
+import functools
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,7 +84,12 @@ def resolver():
         yield
 
 
-def build(entry: str, overrides: list[str]):
+def build(entry: str, overrides: Sequence[str]):
+    return built(entry, tuple(overrides))
+
+
+@functools.cache
+def built(entry: str, overrides: tuple[str, ...]):
     cls, needed, aliases = ENTRIES[entry]
     cfg = filled(entry, OmegaConf.to_container(compose(entry, [*needed, *overrides]), resolve=True))
     fields = {k: v for k, v in cfg.items() if k not in aliases}

@@ -3,7 +3,11 @@
 import dataclasses
 import itertools
 import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -46,6 +50,58 @@ def test_two_processes_give_the_same_batches_from_any_position_and_end(tmp_path)
             break
         time.sleep(0.05)
     assert not left
+
+
+@pytest.mark.parametrize("killed", ["one process", "the trainer"])
+def test_sigterm_hangs_nothing_and_leaves_no_process(tmp_path, killed):
+    """To one process: an error at once, and a new start from the same position. To the trainer: all end with it."""
+    path = write_dataset(tmp_path / "d", {"a": 5, "b": 3})
+    if killed == "the trainer":
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        trainer = subprocess.Popen([sys.executable, "-c", TRAINER, path], env=env, stdout=subprocess.PIPE, text=True)
+        pids = [int(pid) for pid in trainer.stdout.readline().split()]
+        assert pids and all(_runs(pid) for pid in pids)
+        trainer.terminate()
+        assert trainer.wait(30) == -signal.SIGTERM
+        trainer.stdout.close()
+    else:
+        loader = Loader(IdentityDataset(path, SAMPLES), 2, seed=0, processes=1)
+        first, before = next(loader), loader.state_dict()
+        pids = [worker.pid for worker in loader._ahead._batches._workers]
+        os.kill(pids[0], signal.SIGTERM)
+        with pytest.raises((RuntimeError, OSError)):  # OSError: it was to hand over a batch's memory
+            for _ in range(20):  # what was ready is still handed over
+                next(loader)
+        loader.load_state_dict(before)
+        alone = Loader(IdentityDataset(path, SAMPLES), 2, seed=0, prefetch=0)
+        for one in (first, next(loader)):
+            assert_same(one, next(alone))
+        loader.close()
+    deadline = time.monotonic() + 30
+    while any(map(_runs, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(_runs, pids))
+
+
+TRAINER = """
+import sys
+from support.photos import SAMPLES
+from pm.data.dataset.reader import IdentityDataset
+from pm.data.loading.loader import Loader
+
+loader = Loader(IdentityDataset(sys.argv[1], SAMPLES), 2, seed=0, processes=2)
+next(loader)
+print(*(worker.pid for worker in loader._ahead._batches._workers), flush=True)
+while True:
+    next(loader)
+"""
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _command(pid: int) -> bytes:

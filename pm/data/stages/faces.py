@@ -53,8 +53,8 @@ class Faces(Stage):
 
 
 def _weights(files: Sequence[Path]) -> dict[str, str]:
-    found = fingerprint(files)
-    return {"weights": found} if found else {}
+    there = [file for file in files if file.is_file()]
+    return {"weights": fingerprint(*there)} if there else {}
 
 
 def find_faces(

@@ -13,12 +13,11 @@ from pm.errors import CheckpointError, install_hint, reason
 from pm.evaluate.metrics.base import Model
 from pm.photo.embedders.embed import EmbedderChoice
 from pm.photo.faces.detect import FaceChoice
-from pm.weights import check_weights, is_pickle
+from pm.weights import check_weights, fingerprint, is_pickle
 
 M = TypeVar("M", bound=torch.nn.Module)
 _SHIPPED = Path(__file__).parent / "weights"  # where they come from says its NOTICE
 _WHOLE = ("model.safetensors", "pytorch_model.bin")
-_BLOCK = 1 << 20
 
 
 def shipped(file: str) -> Path:
@@ -136,16 +135,6 @@ def fill(module: M, weights: dict[str, Tensor], what: str) -> M:
 def model_of(name: str, *files: Path) -> Model:
     """A model's name and the fingerprint of its files."""
     return Model(name, fingerprint(*files))
-
-
-def fingerprint(*files: Path) -> str:
-    """First 16 hex digits of the sha256 of all bytes of the files, one after the other."""
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(_BLOCK):
-                digest.update(block)
-    return digest.hexdigest()[:16]
 
 
 def fingerprint_of_parts(*parts: FaceChoice | EmbedderChoice) -> str:

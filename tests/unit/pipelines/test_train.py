@@ -13,6 +13,7 @@ from pipelines import train
 def typed(tmp_path, monkeypatch):
     """Runs the command in a folder of its own; returns the runs that it would start."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")  # the table of a sweep is recorded, too
     monkeypatch.setattr("pm.ray_env.ray_init", lambda **_: None)
     monkeypatch.setattr("pipelines.train.draw", lambda cfg: runs.append(("draw", cfg["data"])))
     for given in ("some/data", "x"):

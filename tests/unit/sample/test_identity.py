@@ -45,7 +45,7 @@ def test_published_weights_and_none_take_photos_as_they_are():
 
 def test_people_before_a_plain_wall():
     overlaps, prepare = [], preparer(dataclasses.replace(META, extra={"preprocess": _settings("sidecar")}))
-    for seed in range(12):
+    for seed in range(6):
         image, person = _toon(seed)
         assert has_wall(image)
         (reference,) = prepare_all([image], prepare)

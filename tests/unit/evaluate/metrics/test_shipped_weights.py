@@ -6,7 +6,8 @@ import re
 import pytest
 
 from pm.errors import CheckpointError
-from pm.evaluate.models.files import fingerprint, packaged, shipped
+from pm.evaluate.models.files import packaged, shipped
+from pm.weights import fingerprint
 
 
 def test_each_file_has_the_checksum_of_its_notice():

@@ -19,12 +19,12 @@ from pm.evaluate.metrics.toon_clip_i import ToonClipI
 from pm.evaluate.metrics.toon_clip_t import ToonClipT
 from pm.evaluate.models.clip import load_clip
 from pm.evaluate.models.efficientnet import load_efficientnet
-from pm.evaluate.models.files import fingerprint
 from pm.resources import resource
 from pm.toon.attributes import Framing
 from pm.toon.captions import caption
 from pm.toon.identities import identities, scene
 from pm.toon.render import render_photo
+from pm.weights import fingerprint
 
 TOON = str(resource("assets/toon"))
 
