@@ -55,9 +55,11 @@ class Content:
 
 def environment() -> jinja2.Environment:
     """Of the pages in this folder; whatever they are given is escaped."""
-    return jinja2.Environment(
+    result = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    result.policies["json.dumps_kwargs"] = {}  # keys in their own order
+    return result
 
 
 def write_page(output: Path, content: Content) -> Path:

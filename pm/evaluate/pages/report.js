@@ -36,7 +36,7 @@ function picture(row, trial, image) {
   return make("button", { class: "picture", type: "button", onclick: () => enlarge(row, trial, image) }, inner);
 }
 
-function references(person, size) {
+function references(person) {
   const images = people[person].references.map((source, i) =>
     make("img", { src: source, alt: `reference ${i + 1} of ${people[person].name}`, loading: "lazy" }));
   return make("div", { class: "references" }, ...images);
@@ -72,9 +72,9 @@ function block(trial, heading) {
       return make("figure", {}, picture(r, trial, n), make("figcaption", {}, ...lines));
     });
     const shared = valuesOf(r, trial, 0).shared.map(([head, value]) => make("div", {}, `together: ${head} ${value}`));
-    return make("div", { class: "method" }, make("h5", {}, row.name), make("div", { class: "images" }, ...figures), make("small", {}, ...shared));
+    return make("div", { class: "method" }, make("h4", {}, row.name), make("div", { class: "images" }, ...figures), make("small", {}, ...shared));
   });
-  return make("section", {}, make("h4", {}, heading), make("div", { class: "methods" }, ...methods));
+  return make("section", {}, make("h3", {}, heading), make("div", { class: "methods" }, ...methods));
 }
 function means(key, number) {
   const used = metrics.filter(metric => rows.some(row => metric.name in row[key][number]));

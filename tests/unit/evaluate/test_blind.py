@@ -59,7 +59,7 @@ def test_the_page_names_no_method_and_needs_nothing_else(made):
     assert key["salt"] not in text and not page.links
     assert not any(trial.person in text for trial in trials_of(CONFIG))
     assert len(data["pairs"]) == PAIRS and all(len(pair["references"]) == 3 for pair in data["pairs"])
-    assert set(data["questions"]) == {"person", "prompt", "overall"}
+    assert list(data["questions"]) == ["person", "prompt", "overall"]
     assert all({"id", "source"} == p.keys() for pair in data["pairs"] for p in pair["pictures"])
 
 
