@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
@@ -123,6 +124,15 @@ def test_headings_and_tables_can_be_followed_by_a_screen_reader(tmp_path, trials
     assert len(set(ids)) == len(ids)
     assert set(re.findall(r'href="#([^"]+)"', text)) <= set(ids)
     assert 'role="img" aria-labelledby' in text and '<html lang="en">' in text
+
+
+@pytest.mark.parametrize("name", ["report", "blind"])
+def test_scripts_name_only_what_is_in_their_page(name):
+    folder = Path(pages.__file__).parent
+    script, template = ((folder / f"{name}.{kind}").read_text() for kind in ("js", "html.j2"))
+    wanted = set(re.findall(r"""(?:getElementById|\$)\("([\w-]+)"\)""", script))
+    assert wanted and wanted <= set(re.findall(r'\bid="([^"{]+)"', template))
+    assert "innerHTML" not in script and "default-src 'none'" in template
 
 
 def test_ticks_are_round_and_enclose_the_values():
