@@ -1,29 +1,38 @@
 """Which settings are text, and which are lists of text, by the dataclasses that they end in."""
 
+import contextlib
 import dataclasses
 import importlib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pm.choice import find_part, is_kind, part_names
+from pm.errors import ConfigError
 
 Kind = Literal["text", "texts"]
 
 
-def kind_of(key: str, declared: type, extra: Mapping[str, Any]) -> Kind | None:
+def kind_of(
+    key: str, declared: type, extra: Mapping[str, Any], named: Mapping[str, Collection[str]] | None = None
+) -> Kind | None:
     """Whether a setting is text or a list of text; None: anything else, and what is not known.
 
     Args:
         key: as on the command line, `sampler.negative_prompt`.
         declared: the dataclass of all settings.
         extra: types of settings beside those.
+        named: modules that this command line chooses as parts, by setting: `face` → `my_package.my_faces`. One is
+            imported when a setting of its own is asked for, and only then.
     """
     first, *rest = key.split(".")
     hints = list(_leaves(extra[first])) if first in extra else list(_fields(declared, first))
+    path = first
     for name in rest:
-        hints = [below for hint in hints for below in _fields(hint, name)]
+        own = (named or {}).get(path, ())
+        hints = [below for hint in hints for below in _fields(hint, name, own)]
+        path += f".{name}"
     found = {_kind(hint) for hint in hints if hint is not type(None)}
     return found.pop() if len(found) == 1 else None
 
@@ -46,11 +55,11 @@ def _leaves(hint: Any) -> Iterator[Any]:
         yield hint
 
 
-def _fields(hint: Any, name: str) -> Iterator[Any]:
+def _fields(hint: Any, name: str, named: Collection[str] = ()) -> Iterator[Any]:
     """What `hint.name` may be: a field, an entry of a mapping or of a list."""
     args = typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
-        for cls in _parts(hint):
+        for cls in _parts(hint, named):
             hints = typing.get_type_hints(cls, include_extras=True)
             yield from _leaves(hints[name]) if name in hints else ()
     elif typing.get_origin(hint) is dict and args:
@@ -59,9 +68,13 @@ def _fields(hint: Any, name: str) -> Iterator[Any]:
         yield from _leaves(args[0])
 
 
-def _parts(cls: Any) -> list[Any]:
-    """The classes that a configuration may choose there: each part of a kind, else the class itself."""
+def _parts(cls: Any, named: Collection[str]) -> list[Any]:
+    """The classes that a configuration may choose there: each part of a kind and those named, else the class itself."""
     if not is_kind(cls):
         return [cls]
     importlib.import_module(cls.package)
-    return [cls, *(find_part(cls, name) for name in part_names(cls))]
+    found = [cls, *(find_part(cls, name) for name in part_names(cls))]
+    for name in named:
+        with contextlib.suppress(ConfigError):  # there is none: said where the settings are read
+            found.append(find_part(cls, name))
+    return found

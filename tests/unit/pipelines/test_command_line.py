@@ -1,5 +1,6 @@
 """Settings as people type them reach the configuration as they were meant, through Hydra's own parser."""
 
+import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -208,6 +209,44 @@ def test_the_commands_own_settings(command, declared, setting, path, value):
     for key in path.split("."):
         config = config[key]
     assert config == (setting.partition("=")[2] if value is None else value)
+
+
+OWN_FACE = """
+from dataclasses import dataclass
+from pm.photo.faces.detect import FaceChoice
+
+@dataclass(frozen=True)
+class Own(FaceChoice):
+    note: str
+"""
+
+
+def test_text_of_a_part_that_this_command_line_names_is_taken_as_typed(tmp_path, monkeypatch):
+    for package in ("own_parts_a", "own_parts_b"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "faces.py").write_text(OWN_FACE)
+    monkeypatch.syspath_prepend(tmp_path)
+    note = "face.note=2024_01_01"
+    assert rewrite([note], PreprocessConfig, {}) == [note]  # whose part is not said: Hydra reads a number
+    chosen = "face.name=own_parts_a.faces"
+    assert rewrite([chosen, "face.min_size=9"], PreprocessConfig, {}) == [chosen, "face.min_size=9"]
+    typed = rewrite([note, chosen], PreprocessConfig, {})
+    read = OverridesParser.create().parse_override(typed[0]).value()
+    assert read == "2024_01_01" and typed[1] == chosen
+    swept_names = "face.name=own_parts_a.faces,own_parts_b.faces"
+    assert rewrite(["-m", swept_names, note], PreprocessConfig, {})[-1] == typed[0]
+    wrong = ["face.name=own_parts_a.nothing", note]  # refused with its name where the settings are read
+    assert rewrite(wrong, PreprocessConfig, {}) == wrong
+
+
+def test_only_the_named_part_of_the_setting_is_imported(tmp_path, monkeypatch):
+    for name in ("own_one", "own_other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "faces.py").write_text(OWN_FACE)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = ["face.name=own_one.faces", "dataset.root=own_other.faces", "face.note=x"]
+    rewrite(settings, PreprocessConfig, {})
+    assert "own_one.faces" in sys.modules and "own_other.faces" not in sys.modules
 
 
 def test_a_prompt_reaches_the_command_whole(monkeypatch, capsys):
