@@ -7,7 +7,7 @@ is declared as text, or as a list of text, its value is taken as it is typed unl
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from hydra._internal.utils import get_args_parser
@@ -16,10 +16,10 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from pipelines._mistakes import check_settings
+from pipelines._named import NONE, Named, named_modules
 from pipelines._split import split, starts_sweep
 from pipelines._types import Kind, kind_of
 
-_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _FUNCTION = re.compile(r"[a-z_]+\(.*\)", re.DOTALL)
 
 
@@ -41,27 +41,11 @@ def rewrite(
     sweep = options.multirun or any(map(starts_sweep, settings))
     # Hydra wants them together; an option's own value is none of them.
     rest = [argument for argument in arguments if argument not in options.overrides]
-    named = _named(settings)
+    named = named_modules(settings)
     return rest + [as_typed(setting, declared, extra, sweep, named) for setting in settings]
 
 
-def _named(settings: list[str]) -> dict[str, list[str]]:
-    """Dotted names that settings are given, each under what it may be a part of: `face.name=my_package.my_faces`."""
-    named: dict[str, list[str]] = {}
-    for setting in settings:
-        key, _, value = setting.lstrip("+").partition("=")
-        words = [word.strip(" '\"") for word in split(value)]
-        named.setdefault(key.removesuffix(".name"), []).extend(w for w in words if _DOTTED.fullmatch(w))
-    return named
-
-
-def as_typed(
-    setting: str,
-    declared: type,
-    extra: Mapping[str, Any],
-    sweep: bool = False,
-    named: Mapping[str, Collection[str]] | None = None,
-) -> str:
+def as_typed(setting: str, declared: type, extra: Mapping[str, Any], sweep: bool = False, named: Named = NONE) -> str:
     """One `key=value` for Hydra, its value quoted where that is needed; `named` is that of `kind_of`."""
     key, equals, value = setting.partition("=")
     if not equals or key.startswith("~"):

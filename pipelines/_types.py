@@ -8,29 +8,27 @@ import typing
 from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
+from pipelines._named import NONE, Named
 from pm.choice import find_part, is_kind, part_names
 from pm.errors import ConfigError
 
 Kind = Literal["text", "texts"]
 
 
-def kind_of(
-    key: str, declared: type, extra: Mapping[str, Any], named: Mapping[str, Collection[str]] | None = None
-) -> Kind | None:
+def kind_of(key: str, declared: type, extra: Mapping[str, Any], named: Named = NONE) -> Kind | None:
     """Whether a setting is text or a list of text; None: anything else, and what is not known.
 
     Args:
         key: as on the command line, `sampler.negative_prompt`.
         declared: the dataclass of all settings.
         extra: types of settings beside those.
-        named: modules that this command line chooses as parts, by setting: `face` → `my_package.my_faces`. One is
-            imported when a setting of its own is asked for, and only then.
+        named: of `named_modules`. One is imported when a setting below its key is asked for, and only then.
     """
     first, *rest = key.split(".")
     hints = list(_leaves(extra[first])) if first in extra else list(_fields(declared, first))
     path = first
     for name in rest:
-        own = (named or {}).get(path, ())
+        own = named.get(path, ())
         hints = [below for hint in hints for below in _fields(hint, name, own)]
         path += f".{name}"
     found = {_kind(hint) for hint in hints if hint is not type(None)}

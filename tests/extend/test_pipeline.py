@@ -31,6 +31,7 @@ from serving.metrics import MemoryRecorder
 
 HERE = Path(__file__).parent
 MODULES = "modules=[my_parts.pairs,my_parts.passport,my_parts.oval]"  # what the adapter's file names
+SPACINGS = ("leading", "trailing")
 PROMPT = "a woman img in a red hat"
 
 
@@ -60,7 +61,7 @@ def run(photomaker, dataset, base):
     folder = dataset.parent / "runs"
     parts = ["compose=pairs", "adapter.compose.blend=0.5", "loss_weights=two_levels", "tracker=spreadsheet"]
     parts += ["train.loss_weights.below=1000", "train.loss_weights.above=1000"]
-    short = ["steps=3", "batch_size=4", "warmup_steps=0", "lr_id_encoder=0.01", "null_text=0", "log_every=1"]
+    short = ["steps=2", "batch_size=4", "warmup_steps=0", "lr_id_encoder=0.01", "null_text=0", "log_every=1"]
     short += ["validate_every=null", "checkpoint_every=null"]
     place = [f"data={dataset}", f"storage_path={folder}", "name=mine", "engine=ddp", "workers.num=1"]
     photomaker("train", *parts, *(f"train.{setting}" for setting in short), *base, *place)
@@ -121,7 +122,7 @@ def test_loss_weights_and_tracker(run):
     logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     with (run / "metrics.csv").open() as file:
         tracked = {(int(row["step"]), row["name"]): float(row["value"]) for row in csv.DictReader(file)}
-    assert [line["step"] for line in logged] == [1, 2, 3]
+    assert [line["step"] for line in logged] == [1, 2]
     assert {step: value for (step, name), value in tracked.items() if name == "train/loss"} == {
         line["step"]: line["loss"] for line in logged
     }
@@ -134,8 +135,11 @@ def test_composer_learns_and_its_adapter_says_what_it_needs(run):
         assert adapter.get_tensor("id_encoder.compose.view.weight").abs().max() > 0  # it started as zeros
 
 
-def test_generate(run, base, photos, tmp_path):
-    """In a process of its own, which imports what the adapter names only because it is told to."""
+def test_generate(run, base, photos, photomaker, tmp_path):
+    """In a process of its own, which imports what the adapter names only because it is told to.
+
+    Another value of the schedule's own setting makes another picture.
+    """
     path = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
     command = [sys.executable, "-m", "pipelines._photomaker", "generate", "--config-dir", f"{HERE}/my_parts/conf"]
     settings = [f"adapter={run / 'adapter.safetensors'}", f"id_images=[{photos / 'hats'}]", f"prompt={PROMPT}"]
@@ -143,7 +147,14 @@ def test_generate(run, base, photos, tmp_path):
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run([*command, *settings], env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert Image.open(tmp_path / "0000.png").size == (32, 32)
+    picture = Image.open(tmp_path / "0000.png")
+    assert picture.size == (32, 32)
+    others = [setting for setting in settings if not setting.startswith("output=")]
+    for spacing in SPACINGS:
+        output = tmp_path / spacing
+        photomaker("generate", *others, f"output={output}", f"sampler.schedule.spacing={spacing}")
+    same = [np.array_equal(picture, Image.open(tmp_path / spacing / "0000.png")) for spacing in SPACINGS]
+    assert same == [False, True]  # conf/sampler/respaced.yaml says trailing
 
 
 def test_serve(run, base, photos):
