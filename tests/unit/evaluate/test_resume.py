@@ -1,6 +1,7 @@
 """A run that was killed goes on: what is finished is kept, the rest is made, and all is as if nothing had happened."""
 
 import json
+import shutil
 
 import pytest
 from support.evaluating import config, folder_of
@@ -18,6 +19,13 @@ def folder(tiny_base, tmp_path_factory):
 
 def asked(base, folder, output, *overrides):
     return config(base, folder, f"output={folder / output}", "sampler.batch_size=3", *overrides)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_base, folder):
+    """A finished evaluation: 3 rows of 4 pictures, in 6 batches of at most 3."""
+    evaluate(asked(tiny_base, folder, "whole"))
+    return folder / "whole"
 
 
 def pixels(folder):
@@ -47,11 +55,7 @@ def calls(monkeypatch):
     return found
 
 
-def test_a_killed_run_makes_only_what_is_missing_and_ends_with_the_same_pictures(tiny_base, folder, calls):
-    evaluate(asked(tiny_base, folder, "whole"))
-    whole = len(calls.made)  # 3 rows of 4 pictures in batches of 3
-    assert whole == 6
-    calls.made.clear()
+def test_a_killed_run_makes_only_what_is_missing_and_ends_with_the_same_pictures(tiny_base, folder, whole, calls):
     calls.limit.most = 3
     with pytest.raises(Killed):
         evaluate(asked(tiny_base, folder, "killed"))
@@ -64,9 +68,9 @@ def test_a_killed_run_makes_only_what_is_missing_and_ends_with_the_same_pictures
     calls.made.clear()
     calls.limit.most = None
     evaluate(asked(tiny_base, folder, "killed"))
-    assert len(calls.made) == whole - 3
+    assert len(calls.made) == 6 - 3
     again = pixels(folder / "killed" / "pictures")
-    assert first.items() <= again.items() and again == pixels(folder / "whole" / "pictures")
+    assert first.items() <= again.items() and again == pixels(whole / "pictures")
     one, two = (json.loads((folder / name / "report.json").read_text()) for name in ("whole", "killed"))
     assert [row["metrics"] for row in one["rows"]] == [row["metrics"] for row in two["rows"]]
 
@@ -75,35 +79,33 @@ def test_a_killed_run_makes_only_what_is_missing_and_ends_with_the_same_pictures
     assert not calls.made  # not one picture twice
 
 
-def test_a_picture_that_was_lost_is_made_again_and_the_others_stay(tiny_base, folder, calls):
-    evaluate(asked(tiny_base, folder, "lost"))
+def test_a_picture_that_was_lost_is_made_again_and_the_others_stay(tiny_base, folder, whole, calls):
+    shutil.copytree(whole, folder / "lost")
     before = pixels(folder / "lost" / "pictures")
     lost = folder / "lost" / "pictures" / sorted(before)[-1]
     ages = {p: p.stat().st_mtime_ns for p in (folder / "lost").rglob("*.png") if "pictures" in p.parts and p != lost}
     lost.unlink()
-    calls.made.clear()
     evaluate(asked(tiny_base, folder, "lost"))
     assert len(calls.made) == 1 and pixels(folder / "lost" / "pictures") == before
     assert all(path.stat().st_mtime_ns == age for path, age in ages.items())
 
 
-def test_pictures_of_other_settings_are_not_taken_for_these(tiny_base, folder, calls, capsys):
-    evaluate(asked(tiny_base, folder, "other"))
+def test_pictures_of_other_settings_are_not_taken_for_these(tiny_base, folder, whole, calls, capsys):
+    shutil.copytree(whole, folder / "other")
     before = pixels(folder / "other" / "pictures")
-    calls.made.clear()
     evaluate(asked(tiny_base, folder, "other", "sampler.guidance=2"))
     assert len(calls.made) == 6 and "made anew" in capsys.readouterr().out
     after = pixels(folder / "other" / "pictures")
     assert before.keys() == after.keys() and before != after
 
 
-def test_reports_of_one_protocol_are_compared_and_those_of_two_are_refused(tiny_base, folder):
-    for name, more in (("first", ()), ("second", ("sampler.steps=1",)), ("third", ("protocol.images=1",))):
+def test_reports_of_one_protocol_are_compared_and_those_of_two_are_refused(tiny_base, folder, whole):
+    for name, more in (("second", ("sampler.steps=1",)), ("third", ("protocol.images=1",))):
         evaluate(asked(tiny_base, folder, name, *more))
-    text = compare([str(folder / "first"), str(folder / "second" / "report.json")])
+    text = compare([str(whole), str(folder / "second" / "report.json")])
     assert text.count("one, 2 references") == 2 and "(second)" in text and text.count("(floor)") == 1
     with pytest.raises(ConfigError, match="images=2 and .*third.* has images=1; reports of different protocols"):
-        compare([str(folder / "first"), str(folder / "third")])
+        compare([str(whole), str(folder / "third")])
     with pytest.raises(DataError, match="is no report of evaluate"):
         compare([str(folder / "nowhere")])
     file = folder / "second" / "report.json"
@@ -112,7 +114,7 @@ def test_reports_of_one_protocol_are_compared_and_those_of_two_are_refused(tiny_
         row["metrics"]["prompt"]["model"]["fingerprint"] = "0123456789abcdef"
     file.write_text(json.dumps(report))
     with pytest.raises(ConfigError, match="prompt has values of toon probe .* and toon probe 0123456789abcdef"):
-        compare([str(folder / "first"), str(folder / "second")])
+        compare([str(whole), str(folder / "second")])
 
 
 TUNED = """
