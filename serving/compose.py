@@ -59,6 +59,8 @@ def _filled(group: str, part: Any) -> Any:
     for key, value in given.items():
         if isinstance(settings.get(key), dict) and "name" in settings[key]:
             value = _filled(key, value)  # a part of the part, such as a metric's face
+        elif isinstance(settings.get(key), dict) and isinstance(value, dict):
+            value = settings[key] | value  # a section, such as a method's training
         if key != "name":  # the YAML names the module
             settings[key] = value
     return settings

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pm.errors import CheckpointError
+from pm.errors import CheckpointError, ConfigError
 
 ADAPTER_NAME = "photomaker"
 _INSIDE = re.compile(rf"^(?P<layer>.+)\.lora_(?P<which>[AB])\.{ADAPTER_NAME}\.weight$")
@@ -27,11 +27,15 @@ def add_lora(unet: Any, rank: int, targets: tuple[str, ...]) -> None:
 
     Raises:
         CheckpointError: this U-Net already carries an adapter.
+        ConfigError: a target names none of its matrices.
     """
     from peft import LoraConfig
 
     if ADAPTER_NAME in getattr(unet, "peft_config", {}):
         raise CheckpointError("this base already carries an adapter; load the base again for another one")
+    for target in targets:
+        if not any(name.endswith(f".{target}") for name, _ in unet.named_modules()):
+            raise ConfigError(f"LoRA target {target!r} names no matrix of this U-Net; use to_q, to_k, to_v, to_out.0")
     unet.requires_grad_(False)
     config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(targets))
     unet.add_adapter(config, adapter_name=ADAPTER_NAME)

@@ -170,6 +170,18 @@ def test_sdxl_experiment_has_the_papers_settings():
     assert (config.train.min_references, config.train.max_references) == (1, 4)
 
 
+def test_settings_of_a_part_in_a_list_are_changed_section_by_section():
+    captioner = {"name": "template", "templates": ["a {word}"]}
+    parts = [
+        "dreambooth",
+        {"name": "dreambooth", "train": {"steps": 7}},
+        {"name": "captioned", "caption": captioner},
+    ]
+    plain, changed, captioned = filled("evaluate", {"methods": parts, "metrics": []})["methods"]
+    assert changed["train"] == plain["train"] | {"steps": 7}
+    assert captioned["caption"] == captioner
+
+
 def test_smoke_draws_the_dataset_that_it_trains_on(monkeypatch, tmp_path):
     from pipelines import train
 

@@ -43,7 +43,7 @@ class ProbeCaptioner:
         from pm.toon.attributes import Identity
         from pm.toon.captions import traits
 
-        (read,) = self._probe.read(np.asarray(decode_png(photo.crop, "RGB"))[None])
+        (read,) = self._probe.read(np.array(decode_png(photo.crop, "RGB"))[None])
         known: dict[str, Any] = {field.name: read[field.name] for field in fields(Identity)}
         person = Identity(**known)
         return f"a {person.class_word} with {traits(person)}", person.class_word

@@ -127,6 +127,8 @@ def test_what_cannot_be_learned_from_is_refused(tuned):
         tuned.personalise([], "man", 0)
     with pytest.raises(ConfigError, match="train.steps=0 must be at least 1"):
         choice("dreambooth", train=section("dreambooth", "train") | {"steps": 0})
+    with pytest.raises(ConfigError, match="LoRA target 'to_x' names no matrix of this U-Net"):
+        method(tuned.pipeline, targets=["to_q", "to_x"]).personalise(photos(), "man", 0)
     with pytest.raises(ConfigError, match="loss is nan at step 1 of 4; lower lr=0.001"):
         step = torch.nn.Linear(1, 1)
         batches = iter([torch.full((1, 1), torch.nan)] * 4)
