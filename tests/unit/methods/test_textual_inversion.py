@@ -1,6 +1,7 @@
 """Textual inversion: only the word is learned, from where it was told to start; diffusers reads it."""
 
 import io
+import itertools
 
 import pytest
 import torch
@@ -71,10 +72,15 @@ def test_regularisation_holds_the_word_near_its_start(pipeline):
 
 
 def test_it_learns_the_photos(any_pipeline):
-    """The same noise at the same steps, with a rate and without: the difference is what was learned."""
-    trains = [{"steps": 30, "batch_size": 4, "lr": lr} for lr in (0.3, 1e-12)]
-    learned, kept = (method(any_pipeline, train).personalise(photos(1), "man", 0)["loss"] for train in trains)
-    assert learned < kept
+    """On one batch, again and again, the loss falls; a base with random weights hears words too little for more."""
+
+    def loss(lr):
+        tuned = method(any_pipeline, {"steps": 30, "batch_size": 4, "lr": lr, "masked_loss": 0.0})
+        batches = tuned._batches
+        tuned._batches = lambda *args: itertools.repeat(next(batches(*args)))
+        return tuned.personalise(photos(1), "man", 0)["loss"]
+
+    assert loss(1e-2) < loss(1e-12) - 1e-5
 
 
 def test_people_in_one_batch_look_as_they_do_alone(pipeline):
