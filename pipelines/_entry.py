@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from pipelines._command_line import rewrite
+from pipelines._early import until_nobody_reads
 from pipelines._ending import ended_in_one_line, fail
 from pm.errors import PmError
 from pm.resources import resource
@@ -53,6 +54,7 @@ def entry(
                 fail(str(error))
 
         @functools.wraps(main)
+        @until_nobody_reads()
         def command() -> None:
             if {"-h", "--help"} & set(sys.argv[1:]):
                 from pipelines._help import command_help

@@ -6,9 +6,10 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from pipelines._commands import commands
-from pipelines._early import watch_imports
+from pipelines._early import until_nobody_reads, watch_imports
 
 
+@until_nobody_reads()
 def main() -> None:
     """What the console script calls."""
     name, arguments = (sys.argv[1:2] or ["--help"])[0], sys.argv[2:]

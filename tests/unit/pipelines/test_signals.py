@@ -1,5 +1,6 @@
-"""Ctrl-C and SIGTERM before a command has begun its work are one line, whenever they come."""
+"""Ctrl-C and SIGTERM before a command has begun its work are one line; a reader that leaves is no fault."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines._early import until_nobody_reads
 from pipelines._ending import ended_in_one_line
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -56,3 +58,21 @@ def test_the_kept_word_of_an_interruption_is_said(capsys):
     with pytest.raises(SystemExit), ended_in_one_line("preprocess"):
         raise KeyboardInterrupt("the same command resumes where this one stopped")
     assert capsys.readouterr().err == "interrupted: the same command resumes where this one stopped\n"
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("arguments", [["--help"], ["votes", "--help"], ["votes", "--cfg", "job"]])
+def test_a_reader_that_leaves_ends_a_command_without_a_word(arguments, buffered):
+    code = "import sys; sys.stdin.read(); import pipelines._photomaker as p; p.main()"
+    command = [sys.executable, *([] if buffered else ["-u"]), "-c", code, *arguments]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
+    process.stdout.close()
+    process.stdin.close()
+    assert (process.stderr.read(), process.wait(timeout=60)) == ("", 141)
+
+
+def test_another_broken_pipe_is_a_fault():
+    with pytest.raises(BrokenPipeError), until_nobody_reads():
+        raise BrokenPipeError("of a socket")
