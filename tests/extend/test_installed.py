@@ -50,10 +50,9 @@ def test_help_lists_it_and_says_from_where(installed):
 
 
 def test_its_metric_is_one_of_the_list_with_its_yaml(installed):
-    cfg = composed("evaluate", ["metrics=[prompt,brightness,{name: brightness, white: 100}]"])
-    _, plain, own = from_mapping(EvaluateConfig, cfg).metrics
-    assert type(plain).__module__ == type(own).__module__ == "my_parts.brightness"
-    assert (plain.white, own.white) == (255, 100)
+    for given, white in (("brightness", 255), ("{name: brightness, white: 100}", 100)):
+        _, own = from_mapping(EvaluateConfig, composed("evaluate", [f"metrics=[prompt,{given}]"])).metrics
+        assert (type(own).__module__, own.white) == ("my_parts.brightness", white)
 
 
 def test_an_adapter_may_name_its_parts(installed):
