@@ -43,6 +43,14 @@ def tiny_sd15(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_dataset(tiny_base, tmp_path_factory) -> Path:
+    """A dataset for the tiny base: 6 people with 4 photos each."""
+    from support.training import write_dataset
+
+    return write_dataset(tmp_path_factory.mktemp("data") / "tiny", tiny_base, people=6, photos=4)
+
+
+@pytest.fixture(scope="session")
 def ray_session():
     """One Ray for the whole session."""
     import ray
