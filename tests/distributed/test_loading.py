@@ -52,13 +52,14 @@ def test_two_processes_give_the_same_batches_from_any_position_and_end(tmp_path)
     assert not left
 
 
-@pytest.mark.parametrize("killed", ["one process", "the trainer"])
+@pytest.mark.parametrize("killed", ["one process", "the trainer", "the trainer, before they are ready"])
 def test_sigterm_hangs_nothing_and_leaves_no_process(tmp_path, killed):
     """To one process: an error at once, and a new start from the same position. To the trainer: all end with it."""
     path = write_dataset(tmp_path / "d", {"a": 5, "b": 3})
-    if killed == "the trainer":
+    if killed != "one process":
         env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        trainer = subprocess.Popen([sys.executable, "-c", TRAINER, path], env=env, stdout=subprocess.PIPE, text=True)
+        program = TRAINER.replace("next(loader)\n", STARTS, 1) if "before" in killed else TRAINER
+        trainer = subprocess.Popen([sys.executable, "-c", program, path], env=env, stdout=subprocess.PIPE, text=True)
         pids = [int(pid) for pid in trainer.stdout.readline().split()]
         assert pids and all(_runs(pid) for pid in pids)
         trainer.terminate()
@@ -94,6 +95,13 @@ next(loader)
 print(*(worker.pid for worker in loader._ahead._batches._workers), flush=True)
 while True:
     next(loader)
+"""
+
+STARTS = """
+import threading, time
+threading.Thread(target=next, args=(loader,), daemon=True).start()
+while loader._ahead is None:
+    time.sleep(0.001)
 """
 
 

@@ -1,7 +1,10 @@
 """Batches made ahead of training, by a thread or by processes. What they do is in the order of one worker's share."""
 
+import functools
+import os
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -14,6 +17,7 @@ from pm.errors import PmError
 
 _POLL_SECONDS = 0.2
 _AHEAD = 2  # batches of each process
+_WATCH_SECONDS = 1.0
 
 
 class Ahead(Protocol):
@@ -100,6 +104,7 @@ class Processes:
                 num_workers=number,
                 prefetch_factor=_AHEAD,
                 multiprocessing_context="spawn",
+                worker_init_fn=functools.partial(_end_with, os.getpid()),
                 pin_memory=pinned,
                 generator=torch.Generator(),  # else it would take a number from the training's own generator
             )
@@ -115,6 +120,20 @@ class Processes:
 
     def stop(self) -> None:
         self._batches = None  # torch ends its processes when the iterator is collected
+
+
+def _end_with(trainer: int, _: int) -> None:
+    """In a process: end within seconds of the process that started it.
+
+    torch watches for that too, but from when the process is ready: it would outlive for ever one that ended before.
+    """
+
+    def watch() -> None:
+        while os.getppid() == trainer:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="watch", daemon=True).start()
 
 
 class _Positioned(Dataset[Batch | PmError]):
