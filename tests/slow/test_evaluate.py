@@ -1,3 +1,5 @@
+"""An evaluation from beginning to end, on the tiny base in this process."""
+
 import json
 
 import pytest
