@@ -1,7 +1,7 @@
 """Byte-compile what the commands import: `make install` runs it in the new environment, on two cores.
 
 uv leaves compiling to the first import, so a newcomer's first commands would pay for it, and where
-`PYTHONDONTWRITEBYTECODE` is set (containers, CI), every process of every run: Ray starts a dozen, at ten seconds each.
+`PYTHONDONTWRITEBYTECODE` is set (containers, CI), every process of every run, of which Ray starts a dozen.
 Compiling all that is installed would take as long as installing it.
 """
 

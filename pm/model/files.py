@@ -23,13 +23,11 @@ def resolve_folder(path: str, *, part_folders: bool = False) -> Path:
     Raises:
         CheckpointError: neither a folder nor a Hub id that can be had.
     """
-    folder = Path(path).expanduser()
-    if folder.is_dir():
+    folder = folder_unless_hub_id(
+        path, f"{path} is not a folder; give a folder in the diffusers layout or a Hub id like owner/name"
+    )
+    if folder is not None:
         return folder
-    if path.count("/") != 1 or path.startswith((".", "/", "~")):
-        raise CheckpointError(
-            f"{path} is not a folder; give a folder in the diffusers layout or a Hub id like owner/name"
-        )
     from huggingface_hub import snapshot_download
 
     wanted = ["*.json", "*.txt", "*/*.safetensors" if part_folders else "*.safetensors"]
@@ -41,6 +39,20 @@ def resolve_folder(path: str, *, part_folders: bool = False) -> Path:
         raise CheckpointError(
             f"{path} is neither a folder nor a model that can be fetched ({reason(error)})"
         ) from error
+
+
+def folder_unless_hub_id(path: str, otherwise: str) -> Path | None:
+    """The folder that `path` names; None where it names a model of the Hub.
+
+    Raises:
+        CheckpointError: it can be neither, with the message `otherwise`.
+    """
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if path.count("/") != 1 or path.startswith((".", "/", "~")):
+        raise CheckpointError(otherwise)
+    return None
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from pm.errors import CheckpointError, reason
 from pm.evaluate.metrics.base import Model
 from pm.evaluate.models.files import cannot_fetch, model_of, short_name
-from pm.model.files import quiet_loading
+from pm.model.files import folder_unless_hub_id, quiet_loading
 from pm.weights import check_weights
 
 _BESIDE = ["*.json", "*.txt"]
@@ -74,11 +74,9 @@ def model_folder(path: str) -> Path:
     Raises:
         CheckpointError: neither a folder nor a Hub id that can be had.
     """
-    folder = Path(path).expanduser()
-    if folder.is_dir():
+    folder = folder_unless_hub_id(path, f"path={path} is not a folder; give a folder, or a Hub id like owner/name")
+    if folder is not None:
         return folder
-    if path.count("/") != 1 or path.startswith((".", "/", "~")):
-        raise CheckpointError(f"path={path} is not a folder; give a folder, or a Hub id like owner/name")
     from huggingface_hub import snapshot_download
 
     try:
