@@ -1,9 +1,7 @@
 """Pictures of other systems, listed by a manifest or a folder's layout."""
 
-import csv
-import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 from pm.data.captioning.words import folder_class_word
 from pm.errors import DataError
 from pm.evaluate.prompts import PromptText
+from pm.manifest import manifest_rows
 from pm.photo.pixels import PHOTO_SUFFIXES
 
 _NAME = re.compile(r"(?P<prompt>\d+)-(?P<image>\d+)")
@@ -68,7 +67,7 @@ def from_manifest(path: str | Path) -> list[Listed]:
     """
     file = Path(path).expanduser()
     found, wrong, count = [], [], dict[tuple[str, str, str], int]()
-    for number, row in _rows(file):
+    for number, row in manifest_rows(file, _NEEDED, DataError):
         lacking = [name for name in _NEEDED if not str(row.get(name) or "").strip()]
         if lacking:
             wrong.append(f"row {number} has no {' and no '.join(lacking)}")
@@ -109,24 +108,3 @@ def check_even(pictures: Sequence[Listed]) -> None:
 
 def _more(items: Sequence[Any], shown: int) -> str:
     return f"; and {len(items) - shown} more" if len(items) > shown else ""
-
-
-def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError) as error:
-        raise DataError(f"manifest {file.absolute()} cannot be read ({error})") from error
-    if file.suffix.lower() == ".csv":
-        reader = csv.DictReader(text.splitlines())
-        lacking = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
-        if lacking:
-            raise DataError(f"manifest {file.absolute()} has no column {', '.join(lacking)}; it needs {_NEEDED}")
-        yield from enumerate(reader, 2)  # the line in the file: the first is the heading
-        return
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"manifest {file.absolute()}: row {number} is not JSON ({error})") from None
-            yield number, row if isinstance(row, dict) else {}

@@ -1,14 +1,12 @@
 """A manifest of pictures to make: a row each with photos, prompt, seeds and a name. Reading only."""
 
-import csv
-import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pm.errors import RequestError
+from pm.manifest import manifest_rows
 
 _SEEDS = re.compile(r"(\d+)(?:-(\d+))?")
 _NAME = re.compile(r"[^\s/\\.][^/\\\x00]*")
@@ -44,7 +42,7 @@ def read_manifest(path: str | Path) -> tuple[list[ManifestRow], dict[int, str]]:
     """
     file = Path(path).expanduser()
     rows, wrong, taken = [], {}, dict[str, int]()
-    for number, values in _values(file):
+    for number, values in manifest_rows(file, ("photos", "prompt", "output"), RequestError):
         try:
             row = _row(number, values, file.parent)
             for seed in row.seeds:
@@ -83,24 +81,3 @@ def _seeds(value: Any) -> tuple[int, ...]:
             raise RequestError(f"seeds={value!r} must be like 0, 0-3 or 1;5;7")
         seeds += range(first, last + 1)
     return tuple(dict.fromkeys(seeds))
-
-
-def _values(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError) as error:
-        raise RequestError(f"manifest {file.absolute()} cannot be read ({error})") from error
-    if file.suffix.lower() == ".csv":
-        reader = csv.DictReader(text.splitlines())
-        lacking = [name for name in ("photos", "prompt", "output") if name not in (reader.fieldnames or ())]
-        if lacking:
-            raise RequestError(f"manifest {file.absolute()} has no column {', '.join(lacking)}")
-        yield from ((n, {str(k).strip(): v for k, v in row.items()}) for n, row in enumerate(reader, 2))
-        return
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = {}
-            yield number, row if isinstance(row, dict) else {}
