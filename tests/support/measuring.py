@@ -94,3 +94,40 @@ def write_vit(folder: Path, pickled: bool = False) -> Path:
         (folder / "model.safetensors").unlink()
         torch.save(model.state_dict(), folder / "pytorch_model.bin")
     return folder
+
+
+def write_measures(folder: Path) -> dict[str, str]:
+    """Models of the metrics that fetch theirs from the Hub: random weights in the real classes, and of the real size
+    where there is one size only. By metric the setting that names them, as it is typed."""
+    from pm.evaluate.models.backbones import Backbone
+    from pm.evaluate.models.inception import Inception
+
+    folder.mkdir(parents=True)
+    clip, vit = write_clip(folder / "clip"), write_vit(folder / "vit")
+    torch.manual_seed(0)
+    torch.save(Inception().state_dict(), folder / "inception.pth")
+    torch.save(Backbone("squeeze").state_dict(), folder / "squeeze.pth")
+    return {
+        "clip_t": f"path: {clip}",
+        "clip_i": f"path: {clip}",
+        "dino": f"path: {vit}",
+        "aesthetic": f"path: {write_aesthetic(folder / 'aesthetic', clip, predictor=torch.nn.Linear(16, 1))}",
+        "fid": f"path: {folder}/inception.pth",
+        "face_diversity": f"net: squeeze, path: {folder}/squeeze.pth",
+    }
+
+
+def write_aesthetic(folder: Path, clip: Path, **layers: torch.nn.Linear) -> Path:
+    """A predictor of the aesthetic score: the vision tower of a CLIP, and a head's layers by name."""
+    from safetensors.torch import load_file, save_file
+    from transformers import CLIPImageProcessorPil, CLIPModel, CLIPVisionModelWithProjection
+
+    both = CLIPModel.from_pretrained(clip)
+    tower = CLIPVisionModelWithProjection(both.config.vision_config)
+    tower.vision_model.load_state_dict(both.vision_model.state_dict())
+    tower.visual_projection.load_state_dict(both.visual_projection.state_dict())
+    tower.save_pretrained(folder)
+    CLIPImageProcessorPil.from_pretrained(clip).save_pretrained(folder)
+    head = {f"{k}.{part}": v for k, layer in layers.items() for part, v in layer.state_dict().items()}
+    save_file(load_file(folder / "model.safetensors") | head, folder / "model.safetensors")
+    return folder

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from PIL import Image
-from support.measuring import pattern, some_batch, values_of, write_clip
+from support.measuring import pattern, some_batch, values_of, write_aesthetic, write_clip
 
 from pm.errors import CheckpointError
 from pm.evaluate.metrics.aesthetic import Aesthetic
@@ -12,22 +12,10 @@ from pm.evaluate.metrics.aesthetic import Aesthetic
 @pytest.fixture(scope="module")
 def predictor(tmp_path_factory):
     """folder for a head's layers by name."""
-    from safetensors.torch import load_file, save_file
-    from transformers import CLIPImageProcessorPil, CLIPModel, CLIPVisionModelWithProjection
-
     clip = write_clip(tmp_path_factory.mktemp("aesthetic") / "clip")
 
     def write(name, **layers):
-        folder = clip.parent / name
-        both = CLIPModel.from_pretrained(clip)
-        tower = CLIPVisionModelWithProjection(both.config.vision_config)
-        tower.vision_model.load_state_dict(both.vision_model.state_dict())
-        tower.visual_projection.load_state_dict(both.visual_projection.state_dict())
-        tower.save_pretrained(folder)
-        CLIPImageProcessorPil.from_pretrained(clip).save_pretrained(folder)
-        head = {f"{k}.{part}": v for k, layer in layers.items() for part, v in layer.state_dict().items()}
-        save_file(load_file(folder / "model.safetensors") | head, folder / "model.safetensors")
-        return folder
+        return write_aesthetic(clip.parent / name, clip, **layers)
 
     return write
 
