@@ -59,6 +59,22 @@ def test_same_trajectory_as_diffusers(kind, eta, spacing, prediction, steps):
     torch.testing.assert_close(_ours(Schedule(kind, config), steps, start, eta), expected, rtol=2e-4, atol=2e-4)
 
 
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize(("kind", "theirs"), [("ddim", DDIMScheduler), ("euler", EulerDiscreteScheduler)])
+def test_a_picture_is_noised_as_diffusers_does_it(kind, theirs, prediction):
+    """On the way into the middle of a plan; the end is the picture itself."""
+    config = SDXL | {"prediction_type": prediction}
+    plan, scheduler = Schedule(kind, config).plan(9), theirs.from_config(config)
+    scheduler.set_timesteps(9)
+    generator = torch.Generator().manual_seed(0)
+    picture, noise = (torch.randn(1, 4, 8, 8, generator=generator) for _ in range(2))
+    for i, t in enumerate(scheduler.timesteps):
+        signal, share = plan.levels[i]
+        expected = scheduler.add_noise(picture, noise, t[None])
+        torch.testing.assert_close(signal * picture + share * noise, expected, rtol=1e-4, atol=1e-4)
+    assert plan.levels[9].tolist() == [1, 0]
+
+
 @pytest.mark.parametrize("beta_schedule", ["linear", "squaredcos_cap_v2"])
 @pytest.mark.parametrize("zero_snr", [False, True])
 def test_other_noise_levels(beta_schedule, zero_snr):

@@ -29,6 +29,8 @@ class Plan:
     timesteps: Tensor  # [S] float32, descending; Euler with linear spacing has fractions
     table: Tensor  # [S, 6] float32: input scale; keep, move, noise of a step; keep, move of the clean estimate
     init_sigma: float  # standard deviation of the first latents
+    # [S + 1, 2] float32: signal and noise in the latents before each step, x = signal x0 + noise e; the end is (1, 0).
+    levels: Tensor
 
     @property
     def steps(self) -> int:
@@ -85,9 +87,15 @@ def schedules() -> dict[str, ScheduleChoice]:
     return {kind.scheduler: kind(name) for name, kind in found if len(dataclasses.fields(kind)) == 1}
 
 
-def make_plan(timesteps: np.ndarray, columns: tuple[np.ndarray, ...], init_sigma: float) -> Plan:
-    """A plan from timesteps [S] and the six columns of its table, each [S]."""
+def make_plan(
+    timesteps: np.ndarray,
+    columns: tuple[np.ndarray, ...],
+    init_sigma: float,
+    levels: tuple[np.ndarray, np.ndarray],
+) -> Plan:
+    """A plan from timesteps [S], the six columns of its table and signal and noise before each step, each [S]."""
     import torch
 
     table = torch.from_numpy(np.stack(columns, axis=1)).float()
-    return Plan(torch.from_numpy(timesteps.copy()).float(), table, init_sigma)
+    before = np.concatenate([np.stack(levels, axis=1), [[1.0, 0.0]]])
+    return Plan(torch.from_numpy(timesteps.copy()).float(), table, init_sigma, torch.from_numpy(before).float())

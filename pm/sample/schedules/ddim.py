@@ -28,7 +28,8 @@ class Ddim(ScheduleChoice):
         x0_x, x0_out, eps_x, eps_out = _read(levels.prediction, a)
         signal, direction = np.sqrt(b), np.sqrt((1 - b - sigma**2).clip(min=0))
         keep, move = signal * x0_x + direction * eps_x, signal * x0_out + direction * eps_out
-        return make_plan(t, (np.ones_like(a), keep, move, sigma, x0_x, x0_out), 1.0)
+        columns = np.ones_like(a), keep, move, sigma, x0_x, x0_out
+        return make_plan(t, columns, 1.0, (np.sqrt(a), np.sqrt(1 - a)))
 
 
 def _read(prediction: str, a: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

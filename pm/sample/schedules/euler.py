@@ -33,4 +33,5 @@ class Euler(ScheduleChoice):
         # x' = x + change * (x - x0) / sigma, the slope at x.
         keep, move = 1 + change / sigma * (1 - x0_x), -change / sigma * x0_out
         first = sigma.max() if spacing in ("linspace", "trailing") else np.sqrt(sigma.max() ** 2 + 1)
-        return make_plan(t, (scale, keep, move, np.zeros_like(sigma), x0_x, x0_out), float(first))
+        columns = scale, keep, move, np.zeros_like(sigma), x0_x, x0_out
+        return make_plan(t, columns, float(first), (np.ones_like(sigma), sigma))
