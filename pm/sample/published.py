@@ -243,16 +243,16 @@ class PublishedInterface:
 
     @property
     def scheduler(self: Any) -> Any:
-        """A diffusers scheduler with our settings; assign a DDIMScheduler or an EulerDiscreteScheduler to change it."""
+        """A diffusers scheduler with our settings; assign another to change it."""
         import diffusers
 
         return getattr(diffusers, self.schedule.choice.scheduler).from_config(self.schedule.config)
 
     @scheduler.setter
     def scheduler(self: Any, value: Any) -> None:
-        choice = schedule_like(type(value).__name__)
+        choice = schedule_like(type(value).__name__, value.config)
         if choice is None:
-            raise ConfigError(f"scheduler {type(value).__name__} is not supported; use {' or '.join(schedules())}")
+            raise ConfigError(f"scheduler {type(value).__name__} is not supported; use {', '.join(schedules())}")
         self.schedule = Schedule(choice, dict(value.config))
 
     def fuse_lora(self, *_: Any, **__: Any) -> None:

@@ -16,6 +16,7 @@ from pm.model.fused import LoraSwitch, UnetChange
 from pm.model.image_prompt import ImagePrompt
 from pm.sample.schedule import advance, clean_estimate
 from pm.sample.schedules.base import INPUT_SCALE, NOISE, Plan
+from pm.sample.together import padded_lines, past_of
 
 # Steps between two looks for NaN on a GPU: reading a flag stops its queue of work, and what is not finite stays so.
 _CHECK_EVERY = 5
@@ -51,6 +52,7 @@ class _Active:
     latents: Tensor  # [C, h, w] float32
     index: int = 0
     estimate: Tensor | None = None  # [C, h, w] float32, after the first step
+    past: tuple[Tensor, ...] = ()  # the last estimates that its plan looks back at, newest first
 
     @property
     def merged(self) -> bool:
@@ -178,12 +180,13 @@ class Sampler:
         rows = [self._active[key] for key in keys]
         latents = torch.stack([active.latents for active in rows])
         timesteps = torch.stack([active.row.plan.timesteps[active.index] for active in rows])
-        table = torch.stack([active.row.plan.table[active.index] for active in rows])
+        table = padded_lines([active.row.plan.line(active.index, len(active.past)) for active in rows])
         noise = None if not bool((table[:, NOISE] > 0).any()) else table[:, NOISE] > 0
         moved, table = timesteps.to(latents.device), table.to(latents.device)
         output = self._guided(group, keys, rows, latents * table[:, INPUT_SCALE].view(-1, 1, 1, 1), moved)
         estimates = clean_estimate(latents, output, table)
-        latents = advance(latents, output, table, None if noise is None else _noise(rows, noise, latents))
+        fresh = None if noise is None else _noise(rows, noise, latents)
+        latents = advance(latents, output, table, fresh, past_of([active.past for active in rows], latents))
         broken = self._broken(rows, latents)
         for i, (key, active) in enumerate(zip(keys, rows, strict=True)):
             if i in broken:
@@ -191,6 +194,7 @@ class Sampler:
                 continue
             self._advanced.append(Advance(key, active.index, float(timesteps[i]), latents[i], estimates[i]))
             active.latents, active.estimate, active.index = latents[i], estimates[i], active.index + 1
+            active.past = (estimates[i], *active.past)[: active.row.plan.history]
             if active.index == active.row.plan.steps:
                 self._done[key] = active.latents
                 del self._active[key]

@@ -1,6 +1,6 @@
 """One schedule for one base: its plans, and the step that all rows take together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,13 +15,21 @@ from pm.sample.schedules.base import (
     KEEP,
     MOVE,
     NOISE,
+    PAST,
     NoiseLevels,
     Plan,
     ScheduleChoice,
     schedule_like,
 )
 
-_UNSUPPORTED = ("clip_sample", "thresholding", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
+_UNSUPPORTED = (
+    "clip_sample",
+    "thresholding",
+    "use_exponential_sigmas",
+    "use_beta_sigmas",
+    "use_flow_sigmas",
+    "use_lu_lambdas",
+)
 
 
 class Schedule:
@@ -38,34 +46,63 @@ class Schedule:
             ConfigError: a schedule or a setting we do not have.
         """
         if choice is None:
-            choice = schedule_like(str(config.get("_class_name"))) or "ddim"
+            choice = schedule_like(str(config.get("_class_name")), config) or "ddim"
         if isinstance(choice, str):
             choice = from_mapping(ScheduleChoice, {"name": choice})
         for name in _UNSUPPORTED:
             if config.get(name):
                 raise ConfigError(f"{name}=true in the base's scheduler_config.json is not supported; set it to false")
-        self.choice, self.config = choice, dict(config)
+        self.choice, self._base = choice, dict(config)
+        self.config = choice.settings(config)
         self.levels = NoiseLevels(alpha_bar(config).numpy(), prediction_type(config), self.config)
         self.plan = lru_cache(maxsize=64)(self._plan)
+        self.of = lru_cache(maxsize=64)(self._of)
 
-    def _plan(self, steps: int, eta: float = 0.0) -> Plan:
-        """The plan for `steps` steps; `eta` is DDIM's added noise (0 none, 1 DDPM).
+    def _of(self, choice: ScheduleChoice | str | None) -> "Schedule":
+        """The same base's schedule of a request; None: this one.
 
         Raises:
-            RequestError: more steps than the base was trained with, or eta with a schedule that adds no noise.
+            RequestError: there is none of that name, or it needs settings.
+        """
+        if choice is None or choice == self.choice:
+            return self
+        if not isinstance(choice, ScheduleChoice | str):
+            raise RequestError(f"schedule={choice!r} is no schedule; give a name, such as 'dpmpp_2m'")
+        try:
+            return Schedule(choice, self._base)
+        except ConfigError as error:
+            raise RequestError(str(error)) from None
+
+    def _plan(self, steps: int, eta: float = 0.0) -> Plan:
+        """The plan for `steps` steps; `eta` is DDIM's added noise (0 none, 1 DDPM), or TCD's gamma.
+
+        Raises:
+            RequestError: more steps than the base was trained with, or eta with a schedule that takes none.
         """
         if not 1 <= steps <= len(self.levels.alpha_bar):
             raise RequestError(f"steps={steps} is out of range; use 1 to {len(self.levels.alpha_bar)}")
         if not 0 <= eta <= 1:
             raise RequestError(f"eta={eta} is out of range; use 0 to 1")
         if eta > 0 and not self.choice.takes_eta:
-            raise RequestError(f"eta={eta} needs schedule=ddim; {self.choice.name} adds no noise")
+            raise RequestError(f"eta={eta} needs schedule=ddim or tcd; {self.choice.name} takes none: set eta=0")
         return self.choice.plan(self.levels, steps, eta)
 
 
-def advance(latents: Tensor, output: Tensor, table: Tensor, noise: Tensor | None = None) -> Tensor:
-    """One step of B rows: latents and U-Net output [B, C, h, w], each row's line of its table [B, 6], noise or None."""
+def advance(
+    latents: Tensor, output: Tensor, table: Tensor, noise: Tensor | None = None, past: Sequence[Tensor] = ()
+) -> Tensor:
+    """One step of B rows.
+
+    Args:
+        latents: [B, C, h, w].
+        output: of the U-Net, likewise.
+        table: each row's line of its plan [B, 6 + H].
+        noise: likewise [B, C, h, w]; None: no row adds any.
+        past: up to H earlier clean estimates, newest first, each [B, C, h, w]; zeros for a row that has none.
+    """
     result = _mixed(latents, output, table, KEEP, MOVE)
+    for k, estimate in enumerate(past):
+        result = result + table[:, PAST + k].view(-1, 1, 1, 1) * estimate
     return result if noise is None else result + table[:, NOISE].view(-1, 1, 1, 1) * noise
 
 

@@ -6,12 +6,14 @@ from typing import ClassVar
 import numpy as np
 
 from pm.errors import ConfigError
-from pm.sample.schedules.base import NoiseLevels, Plan, ScheduleChoice, make_plan
+from pm.sample.schedules.base import NoiseLevels, Plan, ScheduleChoice, Spacing, clean_from, make_plan, noise_from
 
 
 @dataclass(frozen=True)
 class Ddim(ScheduleChoice):
     """Eq. 12 and 16; with eta = 1 it adds as much noise as DDPM."""
+
+    spacing: Spacing | None = None  # None: the base's own
 
     scheduler: ClassVar[str] = "DDIMScheduler"
     takes_eta: ClassVar[bool] = True
@@ -25,20 +27,11 @@ class Ddim(ScheduleChoice):
         a = levels.alpha_bar[index]
         b = np.where(before >= 0, levels.alpha_bar[before.clip(min=0)], final)
         sigma = eta * np.sqrt((1 - b) / (1 - a) * (1 - a / b))
-        x0_x, x0_out, eps_x, eps_out = _read(levels.prediction, a)
-        signal, direction = np.sqrt(b), np.sqrt((1 - b - sigma**2).clip(min=0))
-        keep, move = signal * x0_x + direction * eps_x, signal * x0_out + direction * eps_out
-        columns = np.ones_like(a), keep, move, sigma, x0_x, x0_out
-        return make_plan(t, columns, 1.0, (np.sqrt(a), np.sqrt(1 - a)))
-
-
-def _read(prediction: str, a: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """x0 and eps as combinations of x and the U-Net's output, at alpha_bar `a`: (x0_x, x0_out, eps_x, eps_out)."""
-    signal, noise, one, zero = np.sqrt(a), np.sqrt(1 - a), np.ones_like(a), np.zeros_like(a)
-    if prediction == "v_prediction":
-        return signal, -noise, noise, signal
-    if prediction == "sample":
-        return zero, one, 1 / noise, -signal / noise
-    if (signal == 0).any():
-        raise ConfigError("prediction_type=epsilon cannot start from pure noise (rescale_betas_zero_snr) with ddim")
-    return 1 / signal, -noise / signal, zero, one
+        signal, noise = np.sqrt(a), np.sqrt(1 - a)
+        if levels.prediction == "epsilon" and (signal == 0).any():
+            raise ConfigError("prediction_type=epsilon cannot start from pure noise (rescale_betas_zero_snr) with ddim")
+        x0_x, x0_out = clean_from(levels.prediction, signal, noise)
+        eps_x, eps_out = noise_from(levels.prediction, signal, noise)
+        onward, direction = np.sqrt(b), np.sqrt((1 - b - sigma**2).clip(min=0))
+        keep, move = onward * x0_x + direction * eps_x, onward * x0_out + direction * eps_out
+        return make_plan(t, (np.ones_like(a), keep, move, sigma, x0_x, x0_out), 1.0, (signal, noise))

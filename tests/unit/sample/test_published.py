@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
 from support.sampling import worst
 
 from pm.errors import ConfigError, RequestError
@@ -128,8 +128,10 @@ def test_schedulers_of_diffusers_can_be_assigned(pipe):
     assert isinstance(before, DDIMScheduler)
     pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
     assert pipe.schedule.choice.name == "euler" and isinstance(pipe.scheduler, EulerDiscreteScheduler)
-    with pytest.raises(ConfigError, match="DPMSolverMultistepScheduler is not supported; use DDIMScheduler or Euler"):
-        pipe.scheduler = DPMSolverMultistepScheduler()
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(before.config, algorithm_type="sde-dpmsolver++")
+    assert pipe.schedule.choice.name == "dpmpp_2m_sde" and pipe.scheduler.config.algorithm_type == "sde-dpmsolver++"
+    with pytest.raises(ConfigError, match="HeunDiscreteScheduler is not supported; use DDIMScheduler, DPMSolver"):
+        pipe.scheduler = HeunDiscreteScheduler()
     pipe.scheduler = before
     assert pipe.schedule.choice.name == "ddim"
 

@@ -65,6 +65,12 @@ MIXED = [
     make_row(3, steps=5, kind="euler", guidance=7.5),
     make_row(4, steps=4, eta=0.8, merge_step=4),
     make_row(5, steps=4, shape=(4, 4, 2)),
+    make_row(6, steps=7, kind="dpmpp_2m", tokens=L + 2),
+    make_row(7, steps=5, kind="dpmpp_2m_sde", merge_step=2),
+    make_row(8, steps=8, kind="unipc", guidance=2.0),
+    make_row(9, steps=6, kind="euler_ancestral", guidance=1.0),
+    make_row(10, steps=4, kind="lcm", guidance=1.0),
+    make_row(11, steps=4, kind="tcd", eta=0.3),
 ]
 
 
@@ -77,6 +83,22 @@ def test_rows_of_all_kinds_together_equal_each_alone():
         done |= sampler.finished()
     for key, row in zip(keys, MIXED, strict=True):
         torch.testing.assert_close(done[key], run_alone(row))
+
+
+@pytest.mark.parametrize("kind", ["ddim", "dpmpp_2m", "unipc", "euler_ancestral"])
+def test_history_is_the_rows_own(kind):
+    """A row that joins rows with a longer history, or outlives them, takes its own steps all the same."""
+    late, sampler, done = make_row(1, steps=5, kind=kind), make_sampler(), {}
+    sampler.add(make_row(0, steps=7, kind="unipc"))
+    for _ in range(3):
+        sampler.step()
+    key = sampler.add(late)
+    other = sampler.add(make_row(2, steps=2, kind="dpmpp_2m"))
+    while len(sampler):
+        sampler.step()
+        done |= sampler.finished()
+    assert other in done
+    torch.testing.assert_close(done[key], run_alone(late))
 
 
 def test_joining_and_leaving_between_steps_changes_no_row():
