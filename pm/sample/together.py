@@ -14,7 +14,7 @@ def padded_lines(lines: Sequence[Tensor]) -> Tensor:
 
 
 def past_of(rows: Sequence[Sequence[Tensor]], like: Tensor) -> list[Tensor]:
-    """Earlier estimates [C, h, w] of B rows, newest first, as tensors `like` [B, C, h, w]; zeros where there is none."""
+    """Earlier estimates [C, h, w] of B rows, newest first, each `like` [B, C, h, w]; zeros where a row has none."""
     nothing = torch.zeros_like(like[0])
     most = max(map(len, rows))
     return [torch.stack([past[k] if k < len(past) else nothing for past in rows]) for k in range(most)]

@@ -47,7 +47,7 @@ def mixed(photos):
 def test_all_kinds_together_equal_each_alone(pipeline, mixed):
     together = pipeline.latents(mixed)
     for made, each in zip(together, mixed, strict=True):
-        torch.testing.assert_close(made, pipeline.latents([each])[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(made, pipeline.latents([each])[0], atol=5e-5, rtol=1e-4)
 
 
 def test_rows_with_and_without_an_image_prompt_share_a_call(pipeline, mixed):
