@@ -152,10 +152,11 @@ def test_a_job_streams_progress_is_stopped_and_goes_on(head, command, tmp_path):
     assert first.poll() is None, "".join(lines)
     stopped = ray(head, "job", "stop", "first")
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
-    lines += first.stdout.readlines()
+    first.stdout.read()  # not judged: Ray may close the stream of a stopped job before its last lines
     first.wait(60)
-    told = "".join(lines)
-    assert "saving a checkpoint" in told and "was interrupted; run the same command again to resume from" in told
+    told = ray(head, "job", "logs", "first").stdout
+    for line in ("saving a checkpoint", "was interrupted; run the same command again to resume from"):
+        assert line in told, told[-4000:]
     saved = max(run.glob("checkpoints/step-*"))
     step = json.loads((saved / "state.json").read_text())["step"]
     assert 0 < step < STEPS and not (run / "adapter.safetensors").exists()
