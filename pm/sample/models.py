@@ -17,12 +17,13 @@ from pm.model.prompt import CLASS_WORDS
 from pm.model.trained import TrainedAdapter
 from pm.sample.adapters import Adapter, find_adapter, read_adapter
 from pm.sample.config import usual_merge_fraction
+from pm.sample.loras import LoadedLoras, LoraStore
 from pm.sample.request import BASE
 from pm.sample.schedule import Schedule
 from pm.sample.schedules.base import ScheduleChoice
 
 
-class LoadedModels:
+class LoadedModels(LoadedLoras):
     """A base with its schedule, and any number of adapters; the one loaded last is the default."""
 
     def __init__(
@@ -51,6 +52,7 @@ class LoadedModels:
         self.merge_fraction = usual_merge_fraction(base.drawn) if merge_fraction is None else merge_fraction
         self._switch = None if photomaker is not None else LoraSwitch(base.unet)
         self._adapters: dict[str, Adapter] = {}
+        self._loras = LoraStore(base)
         self._preview: Tensor | None = None
         if photomaker is not None:
             self._adapters["training"] = Adapter("training", photomaker, None, None, "", photomaker.trigger_word)
@@ -168,6 +170,7 @@ class LoadedModels:
             raise CheckpointError("a model in training is moved by its trainer")
         self._switch.use(None)
         move_base(self.base, device, dtype)
+        self._loras.drop_weights()
         for adapter in self._adapters.values():
             adapter.conditioner.to(device, dtype)
             if adapter.lora is not None:

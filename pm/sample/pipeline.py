@@ -11,12 +11,13 @@ from torch import Tensor
 
 from pm.errors import RequestError
 from pm.model.base import decode_latents
-from pm.model.conditioning import Conditioning
+from pm.model.conditioning import Conditioning, TextFeatures
 from pm.photo.stored import Preparation
 from pm.sample.checks import check_request, parsed
 from pm.sample.config import first_merged
 from pm.sample.drawn import drawn_note
 from pm.sample.identity import AnyPhoto, prepare_all, preparer
+from pm.sample.loras import encoding_with
 from pm.sample.models import LoadedModels
 from pm.sample.prepare import condition, embed_photos, negative_text, with_time_ids
 from pm.sample.preview import preview_image, preview_map
@@ -158,6 +159,7 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         """
         adapter = self.adapter(request.adapter)
         check_request(request, self.base, adapter.terms if adapter else None, self.schedule, self.class_words)
+        self._loras.check(request.loras)
 
     @torch.no_grad()
     def prepare(self, requests: Sequence[Request]) -> list[Row]:
@@ -169,15 +171,19 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         for request in requests:
             self.check(request)
         adapters = [self.adapter(request.adapter) for request in requests]
+        loras = [self._loras.take(request.loras) for request in requests]
         conditioning: dict[int, Conditioning] = {}
-        for adapter in {id(a): a for a in adapters}.values():
-            mine = [i for i, other in enumerate(adapters) if other is adapter]
+        negatives: dict[int, TextFeatures] = {}
+        pairs = [(adapter, taken.text) for adapter, taken in zip(adapters, loras, strict=True)]
+        for adapter, text in {(id(adapter), text): (adapter, text) for adapter, text in pairs}.values():
+            mine = [i for i, other in enumerate(adapters) if other is adapter and loras[i].text == text]
             terms = adapter.terms if adapter else None
             prompts = [parsed(requests[i], self.base, terms, self.class_words) for i in mine]
-            made = condition(self.base, adapter, prompts, [requests[i] for i in mine])
+            with encoding_with(self.base, text):
+                made = condition(self.base, adapter, prompts, [requests[i] for i in mine])
+                away = {said: negative_text(self.base, said) for said in {requests[i].negative_prompt for i in mine}}
             for i, value in zip(mine, made, strict=True):
-                conditioning[i] = value
-        negatives = {text: negative_text(self.base, text) for text in {r.negative_prompt for r in requests}}
+                conditioning[i], negatives[i] = value, away[requests[i].negative_prompt]
         nulls = {id(a): a.conditioner.null_image() if a else None for a in adapters}
         factor, channels = self.base.vae_scale_factor, self.base.latent_channels
         rows = []
@@ -188,13 +194,14 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
             rows.append(
                 Row(
                     conditioning=with_time_ids(conditioning[i], time_ids),
-                    negative=negatives[request.negative_prompt],
+                    negative=negatives[i],
                     plan=self.schedule.plan(request.steps, request.eta),
                     guidance=request.guidance,
                     merge_step=self.merge_step(request),
                     seed=request.seed,
                     shape=(channels, height // factor, width // factor),
                     lora=adapter.lora if adapter else request.lora,
+                    loras=loras[i].unet,
                     null_image=nulls[id(adapter)],
                     noise=request.noise,
                     generator=request.generator,

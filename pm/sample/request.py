@@ -15,6 +15,7 @@ from pm.errors import RequestError
 from pm.model.fused import FusedLora
 from pm.model.words import LearnedWord
 from pm.sample.config import SamplerConfig
+from pm.strengths import check_strength
 
 BASE = "base"  # the adapter name that stands for none: the base alone
 
@@ -44,6 +45,9 @@ class Request:
     # Of a person, on the base alone: learned words of the prompt, by name ("<person>"); and what changes the U-Net.
     words: Mapping[str, LearnedWord] = field(default_factory=dict, compare=False)
     lora: FusedLora | None = field(default=None, compare=False)
+    loras: Mapping[str, float] = field(
+        default_factory=dict
+    )  # names of the pipeline's LoRAs, and how strong: 1 is whole
     original_size: tuple[int, int] | None = None  # h, w that SDXL is told; None: the image's own
     crop_corner: tuple[int, int] = (0, 0)  # top, left that SDXL is told
     any_class_word: bool = False  # take whatever word stands before the trigger, as the published code does
@@ -77,6 +81,8 @@ class Request:
             raise RequestError(f"scale={self.scale} must be 0 or more; 0 is the base alone")
         if self.merge_step is not None and not 0 <= whole("merge_step", self.merge_step) <= self.steps:
             raise RequestError(f"merge_step={self.merge_step} is out of range; use 0 to steps={self.steps}")
+        for name, strength in self.loras.items():
+            check_strength(name, strength)
         for name in ("width", "height"):
             value = getattr(self, name)
             if value is not None:

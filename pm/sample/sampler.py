@@ -14,6 +14,7 @@ from pm.errors import PmError, RequestError
 from pm.model.conditioning import Conditioning, TextFeatures
 from pm.model.fused import LoraSwitch, UnetChange
 from pm.model.image_prompt import ImagePrompt
+from pm.model.loras.beside import RowLoras, added
 from pm.sample.schedule import advance, clean_estimate
 from pm.sample.schedules.base import INPUT_SCALE, NOISE, Plan
 from pm.sample.together import padded_lines, past_of
@@ -37,6 +38,7 @@ class Row:
     seed: int
     shape: tuple[int, int, int]  # latents [C, h, w]
     lora: UnetChange | None = None  # None: the U-Net as it is
+    loras: RowLoras | None = None  # beside that, for this row alone
     # What guidance moves away from beside the text, where the row has an image prompt; at the scale of that.
     null_image: ImagePrompt | None = None
     noise: Tensor | None = None  # first latents [C, h, w] of unit variance, instead of the seed's
@@ -215,7 +217,8 @@ class Sampler:
         conditioning = self._conditioning(group, keys, rows, free)
         pick = list(range(len(rows))) + free
         noisy = noisy[pick].to(conditioning.embeds.dtype)  # the U-Net's, and asking it takes a walk over all modules
-        output = self.predict(noisy, timesteps[pick], conditioning).float()
+        with added(self.unet, [rows[i].row.loras for i in pick]):
+            output = self.predict(noisy, timesteps[pick], conditioning).float()
         conditional = output[: len(rows)]
         if not free:
             return conditional
