@@ -33,8 +33,18 @@ class Conditioner(nn.Module):
         """Of what `embed` takes and gives."""
         raise NotImplementedError
 
-    def embed(self, pixels: Tensor) -> Tensor:
-        """Photos [M, 3, S, S], normalised as CLIP does, to what is known of each alone: [M, ...]."""
+    @property
+    def face_width(self) -> int | None:
+        """E, of the face embeddings that `embed` takes beside the pixels; None: it takes none."""
+        return None
+
+    def embed(self, pixels: Tensor, faces: Tensor | None = None) -> Tensor:
+        """What is known of each photo alone: [M, ...].
+
+        Args:
+            pixels: [M, 3, S, S], normalised as CLIP does.
+            faces: [M, E], an embedding of each photo's face, where the kind takes them.
+        """
         raise NotImplementedError
 
     def repeat_ids(

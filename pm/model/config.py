@@ -22,6 +22,24 @@ class BaseConfig:
 
 
 @dataclass(frozen=True)
+class FaceEmbedding:
+    """Which face embeddings an adapter was trained with, or a dataset has: those of another embedder say nothing."""
+
+    embedder: str  # its name; "": unknown
+    weights: str  # fingerprint of its network's files; "": it has none, or they are unknown
+    width: Annotated[int, Ge(1)]  # E
+
+    def differs(self, other: "FaceEmbedding") -> bool:
+        """Whether the two cannot be the same embedder's; what is unknown may be anything."""
+        named = [(self.embedder, other.embedder), (self.weights, other.weights)]
+        return self.width != other.width or any(a and b and a != b for a, b in named)
+
+    def __str__(self) -> str:
+        weights = f" {self.weights}" if self.weights else ""
+        return f"embedder={self.embedder or 'unknown'}{weights} ({self.width} numbers)"
+
+
+@dataclass(frozen=True)
 class AdapterConfig:
     """The architecture and the trainable part of a PhotoMaker adapter (`conf/model/photomaker.yaml`)."""
 

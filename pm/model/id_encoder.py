@@ -3,7 +3,7 @@
 Parameter names are those of the published checkpoint, so that both load strictly.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -114,8 +114,8 @@ class IdEncoder(nn.Module):
             return fused
         return c + strength[:, None] * (fused - c)
 
-    def embed(self, pixels: Tensor) -> Tensor:
-        """e_i = [P1 h_i ; P2 h_i], [M, D], from the tower's pooled output h_i.
+    def embed(self, pixels: Tensor, faces: Tensor | None = None) -> Tensor:
+        """e_i = [P1 h_i ; P2 h_i], [M, D], from the tower's pooled output h_i; `faces` are not looked at.
 
         `pixels` [M, 3, S, S], or what `lower_tower` made of them, [M, T, H]: then only the layers above run.
         """
@@ -153,11 +153,16 @@ def lower_tower(tower: Any, pixels: Tensor, layers: int) -> Tensor:
     return hidden
 
 
-def upper_tower(tower: Any, hidden: Tensor, layers: int) -> Tensor:
-    """What is above `lower_tower`: [M, T, H] to the pooled output [M, H]."""
+def upper_layers(tower: Any, hidden: Tensor, layers: int) -> Tensor:
+    """What is above `lower_tower`: [M, T, H] to the tower's last hidden states, [M, T, H]."""
     for layer in tower.encoder.layers[layers:]:
         hidden = layer(hidden, None)
-    return tower.post_layernorm(hidden[:, 0])
+    return hidden
+
+
+def upper_tower(tower: Any, hidden: Tensor, layers: int) -> Tensor:
+    """What is above `lower_tower`: [M, T, H] to the pooled output [M, H]."""
+    return tower.post_layernorm(upper_layers(tower, hidden, layers)[:, 0])
 
 
 def load_tower(vision_path: str) -> Any:
@@ -176,18 +181,22 @@ def build_id_encoder(
     *,
     vision_path: str = "",
     vision_config: dict[str, Any] | None = None,
+    make: Callable[[Any, int, ComposeChoice, int], IdEncoder] | None = None,
 ) -> IdEncoder:
     """An id encoder with a pre-trained tower from `vision_path`, or an untrained one of `vision_config`'s shape.
+
+    `make`: another class of them, with the arguments of `IdEncoder`.
 
     Raises:
         CheckpointError: no tower given, or its folder cannot be read.
     """
     from transformers import CLIPVisionConfig
 
+    make = make or IdEncoder
     if vision_config is not None:
-        return IdEncoder(CLIPVisionConfig(**vision_config), width, compose, max_images)
+        return make(CLIPVisionConfig(**vision_config), width, compose, max_images)
     tower = load_vision(vision_path)
-    encoder = IdEncoder(tower.config, width, compose, max_images)
+    encoder = make(tower.config, width, compose, max_images)
     encoder.vision_model.load_state_dict(tower.vision_model.state_dict())
     encoder.visual_projection.load_state_dict(tower.visual_projection.state_dict())
     return encoder

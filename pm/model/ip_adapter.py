@@ -89,7 +89,7 @@ class ImagePrompter(Conditioner):
         found: torch.dtype = self.tower.dtype
         return found
 
-    def embed(self, pixels: Tensor) -> Tensor:
+    def embed(self, pixels: Tensor, faces: Tensor | None = None) -> Tensor:
         """Tokens of each photo, [M, K, D]."""
         return self.project(self.features(pixels))
 

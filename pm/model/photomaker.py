@@ -9,7 +9,7 @@ from pm.model.base import BaseModel, encode_text
 from pm.model.conditioner import Conditioner
 from pm.model.conditioning import Conditioning, TextFeatures
 from pm.model.config import ID_PREFIX, LORA_PREFIX, AdapterConfig
-from pm.model.id_encoder import build_id_encoder
+from pm.model.id_encoder import IdEncoder, build_id_encoder
 from pm.model.lora import add_lora, lora_parameters
 from pm.model.merge import class_features, insert_tokens, repeat_class_tokens, replace_tokens
 from pm.model.prompt import tokenize
@@ -22,6 +22,8 @@ class IdConditioner(Conditioner):
     Shapes: B rows, M ID images of all rows together (ragged, `id_counts` [B]), L text tokens, D text width, P pooled
     width, S the vision tower's input side.
     """
+
+    tokens_per_photo = 1  # that the id encoder makes of each photo, before they are composed
 
     def __init__(self, base: BaseModel, config: AdapterConfig, vision_config: dict[str, Any] | None = None) -> None:
         """Build the id encoder for a base.
@@ -38,7 +40,12 @@ class IdConditioner(Conditioner):
         super().__init__()
         self.base, self.config = base, config
         self.repeat = config.merge == "repeat"
-        self.id_encoder = build_id_encoder(
+        self.id_encoder = self.new_encoder(vision_config)
+
+    def new_encoder(self, vision_config: dict[str, Any] | None) -> IdEncoder:
+        """The id encoder that the constructor asks for, before anything but `base` and `config` is there."""
+        base, config = self.base, self.config
+        return build_id_encoder(
             base.text_width,
             config.compose,
             config.max_id_images,
@@ -62,9 +69,9 @@ class IdConditioner(Conditioner):
     def embed_dtype(self) -> torch.dtype:
         return self.id_encoder.visual_projection.weight.dtype
 
-    def embed(self, pixels: Tensor) -> Tensor:
+    def embed(self, pixels: Tensor, faces: Tensor | None = None) -> Tensor:
         """e_i of each photo, [M, D]."""
-        return self.id_encoder.embed(pixels)
+        return self.id_encoder.embed(pixels, faces)
 
     def condition(
         self,
@@ -88,8 +95,8 @@ class IdConditioner(Conditioner):
         seen = id_pixels if id_embeds is None else id_embeds
         if seen is None:
             raise ValueError("neither id_pixels nor id_embeds is given")
-        counts = self.config.compose.tokens_of_each(id_counts)
-        total = self.config.compose.tokens(seen.shape[0], len(id_counts))
+        counts = self.tokens_of_each(id_counts)
+        total = self.config.compose.tokens(self.tokens_per_photo * seen.shape[0], len(id_counts))
         c = class_features(text.embeds, class_index, counts, total, self.repeat)
         fuse = self.id_encoder if id_embeds is None else self.id_encoder.fuse
         tokens = fuse(seen, id_counts, c, weights)
@@ -100,11 +107,15 @@ class IdConditioner(Conditioner):
             embeds, mask = insert_tokens(text.embeds, class_index, tokens, counts)
         return Conditioning(embeds, mask, text.pooled, time_ids, plain.embeds, plain.pooled)
 
+    def tokens_of_each(self, id_counts: Tensor) -> Tensor:
+        """Identity tokens of each row, [B] int64, from its number of photos [B]."""
+        return self.config.compose.tokens_of_each(self.tokens_per_photo * id_counts)
+
     def repeat_ids(
         self, ids: tuple[Tensor, ...], class_index: Tensor, id_counts: Tensor, *, truncate: bool = False
     ) -> tuple[Tensor, ...]:
         """Token ids [B, L] of every tokenizer, each row's class token repeated, for `merge=repeat` (CPU tensors)."""
-        counts = self.config.compose.tokens_of_each(id_counts)
+        counts = self.tokens_of_each(id_counts)
         return tuple(
             repeat_class_tokens(i, class_index, counts, tokenizer.eos_token_id, truncate=truncate)
             for i, tokenizer in zip(ids, self.base.tokenizers, strict=True)

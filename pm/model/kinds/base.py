@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 from pm.choice import Choice, find_part, may_be_named, part_names
 from pm.errors import CheckpointError, ConfigError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # configurations are read by programs that need no torch
     from pm.model.adapter_file import AdapterMeta
     from pm.model.base import BaseModel
     from pm.model.conditioner import Conditioner
+    from pm.model.config import FaceEmbedding
     from pm.model.fused import UnetChange
     from pm.model.trained import TrainedAdapter
 
@@ -45,6 +46,7 @@ class AdapterChoice(Choice, group="model", package="pm.model.kinds"):
     delays: ClassVar[bool] = True  # the first steps see the text alone, where a request or a configuration says so
     weighs_photos: ClassVar[bool] = True  # takes a weight for each photo
     has_scale: ClassVar[bool] = False  # takes a scale of the image prompt
+    sees_faces: ClassVar[bool] = False  # takes an embedding of each photo's face
 
     max_id_images: int  # N_max
     trigger_word: str
@@ -62,6 +64,18 @@ class AdapterChoice(Choice, group="model", package="pm.model.kinds"):
             and how many of the vision tower's upper layers are trained, or None where its features are no use.
         """
         return None, None
+
+    def for_dataset(self, face: FaceEmbedding | None, name: str) -> Self:
+        """The settings with what the dataset decides; called before `build`.
+
+        Args:
+            face: which face embeddings the dataset has; None: none.
+            name: of the dataset, for messages.
+
+        Raises:
+            DataError: this kind cannot be trained on it.
+        """
+        return self
 
     def build(self, base: BaseModel) -> TrainedAdapter:
         """A new adapter around `base.unet`, which is changed in place; `base` has the parts that `parts` names.

@@ -1,6 +1,6 @@
 """PhotoMaker: photos fused with the class word and stacked in the text, and LoRA on the U-Net (paper section 3)."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +14,7 @@ from pm.model.adapter_file import ID_PREFIX, LORA_PREFIX, AdapterMeta, strip
 from pm.model.base import BaseModel
 from pm.model.compose.stacked import Stacked
 from pm.model.config import AdapterConfig
+from pm.model.face_encoder import PERCEIVER
 from pm.model.files import read_json
 from pm.model.fused import FusedLora, UnetChange
 from pm.model.id_encoder import PUBLISHED_VISION, tower_shape
@@ -44,7 +45,8 @@ class PhotoMakerChoice(AdapterConfig, AdapterChoice):
 
     @classmethod
     def claims(cls, keys: Collection[str]) -> bool:
-        return any(key.startswith((ID_PREFIX, LORA_PREFIX)) for key in keys)
+        ours = any(key.startswith((ID_PREFIX, LORA_PREFIX)) for key in keys)
+        return ours and not any(key.startswith(ID_PREFIX + PERCEIVER) for key in keys)  # those are V2
 
     @classmethod
     def check(cls, state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
@@ -63,21 +65,7 @@ class PhotoMakerChoice(AdapterConfig, AdapterChoice):
     def published(cls, state: Mapping[str, Tensor], name: str) -> tuple[dict[str, Tensor], AdapterMeta]:
         """Stacked, repeat, "img", as the authors' own loader has it."""
         found = cls.check(state, name)
-        vision = tower_shape(strip(found, ID_PREFIX))
-        if vision is None:
-            raise CheckpointError(f"{name} has no metadata and no CLIP vision tower; is this a PhotoMaker v1 adapter?")
-        meta = AdapterMeta(
-            base_fingerprint="",
-            compose=Stacked("stacked"),
-            merge="repeat",
-            trigger_word="img",
-            max_id_images=16,  # trained with 1-4; its own pipeline takes any number
-            crop_mode="none",
-            project_version="published",
-            vision_config=vision,
-            extra={},
-        )
-        return found, meta
+        return found, published_meta(found, name)
 
     @classmethod
     def width(cls, state: Mapping[str, Tensor]) -> int | None:
@@ -93,10 +81,40 @@ class PhotoMakerChoice(AdapterConfig, AdapterChoice):
         return conditioner, FusedLora(base.unet, base.family.lora_prefix, strip(state, LORA_PREFIX))
 
 
+def published_meta(state: Mapping[str, Tensor], name: str) -> AdapterMeta:
+    """What the authors' own loader knows of a file of theirs; `state`: checked.
+
+    Raises:
+        CheckpointError: it has no vision tower.
+    """
+    vision = tower_shape(strip(state, ID_PREFIX))
+    if vision is None:
+        raise CheckpointError(f"{name} has no metadata and no CLIP vision tower; is this a PhotoMaker adapter?")
+    return AdapterMeta(
+        base_fingerprint="",
+        compose=Stacked("stacked"),
+        merge="repeat",
+        trigger_word="img",
+        max_id_images=16,  # trained with 1-4; its own pipeline takes any number
+        crop_mode="none",
+        project_version="published",
+        vision_config=vision,
+        extra={},
+    )
+
+
 def read_conditioner(
-    base: BaseModel, config: AdapterConfig, state: Mapping[str, Tensor], meta: AdapterMeta, *, check_base: bool
+    base: BaseModel,
+    config: AdapterConfig,
+    state: Mapping[str, Tensor],
+    meta: AdapterMeta,
+    *,
+    check_base: bool,
+    make: Callable[..., IdConditioner] = IdConditioner,
 ) -> IdConditioner:
     """The id encoder of a file, frozen, on the U-Net's device.
+
+    `make`: another class of conditioners, with the arguments of `IdConditioner`.
 
     Raises:
         CheckpointError: it does not fit the base.
@@ -104,7 +122,7 @@ def read_conditioner(
     if not meta.base_fingerprint:
         meta = _with_heads(meta, base)
     with torch.device("meta"):  # its weights come from the file: drawing random ones would take longer than reading
-        conditioner = IdConditioner(base, config, vision_config=meta.vision_config)
+        conditioner = make(base, config, vision_config=meta.vision_config)
     conditioner = conditioner.to_empty(device="cpu")
     # A buffer that is in no file: CLIP counts its positions.
     embeddings = conditioner.id_encoder.vision_model.embeddings
