@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Interval
 from pm.config import from_mapping
 from pm.errors import ConfigError
 from pm.model.config import BaseConfig
+from pm.photo.embedders.embed import EmbedderChoice
 from pm.photo.stored import Preparation
 from pm.sample.config import SamplerConfig
 
@@ -134,6 +135,7 @@ class ServeConfig:
     sampler: SamplerConfig  # what a request does not say
     preprocess: Literal["auto", "none", "photo", "drawing"]  # as in `pm.sample`; auto: as the adapter was trained
     photo: Preparation  # of photographs, where an adapter's metadata does not say how its own were prepared
+    embedder: EmbedderChoice | None  # of faces, for adapters that take face embeddings; None: that of their training
     pick: Literal["largest", "left", "middle", "right"]  # which of several faces, unless a request says
     references: Literal["lenient", "strict"]  # lenient: photos that cannot be used are left out if others remain
     class_words: tuple[str, ...]

@@ -51,6 +51,14 @@ def tiny_dataset(tiny_base, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def face_dataset(tiny_base, tmp_path_factory) -> Path:
+    """The same with face embeddings, as wide as those of the toon world's probe."""
+    from support.training import write_dataset
+
+    return write_dataset(tmp_path_factory.mktemp("data") / "faces", tiny_base, people=3, photos=4, face_width=34)
+
+
+@pytest.fixture(scope="session")
 def ray_session():
     """One Ray for the whole session."""
     import ray

@@ -22,6 +22,7 @@ class FeaturesConfig:
     """What is computed once and stored beside the photo."""
 
     storage: Literal["float16", "bfloat16"]  # of all features on disk
+    face_embeddings: bool  # of each photo's face, for kinds of adapters that are trained with it
     # Text features with the class word repeated 1 ... so often, for merge=repeat; 0: none.
     repeat: Annotated[int, Ge(0)]
     # K: outputs of the vision tower's frozen lower layers on so many noise fills; 0: none.
@@ -73,6 +74,10 @@ class PreprocessConfig:
     def __post_init__(self) -> None:
         self.verify.require(self.embedder)
         self.embedder.check(self.face)
+        if self.features.face_embeddings and self.embedder.name == "none":
+            raise ConfigError(
+                "features.face_embeddings=true needs what embeds the faces; choose an embedder (insightface, dlib, ...)"
+            )
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ class Photo:
     repeat_pooled: bytes = b""  # [R, P]
     tower: bytes = b""  # [K, T, H], after the vision tower's frozen lower layers, on K noise fills
     time_ids: tuple[float, ...] = ()
+    face_embedding: tuple[float, ...] = ()  # of the face, where the dataset is to have it
     reject: Reject | None = None
 
     @property
@@ -81,7 +82,7 @@ class Photo:
     ) -> "Photo":
         """This photo, dropped. Pixels and features go: nobody will read them."""
         measured, asked = (None if v is None else float(v) for v in (value, threshold))
-        empty: dict[str, Any] = {name: b"" for name in ("crop", "mask", *PIXELS_AND_FEATURES)}
+        empty: dict[str, Any] = {name: b"" for name in ("crop", "mask", *PIXELS_AND_FEATURES)} | {"face_embedding": ()}
         return dataclasses.replace(self, reject=Reject(stage, reason, measured, asked, detail[:200]), **empty)
 
 
@@ -118,12 +119,13 @@ FLIGHT_SCHEMA = pa.schema(
     + [*_ORIGIN, ("expected_sha256", pa.string())]
     + [("width", pa.int32()), ("height", pa.int32()), ("faces", pa.list_(_FACE))]
     + [("crop_box", _FLOATS), ("crop", pa.binary()), ("mask", pa.binary())]
-    + [*_CAPTION, ("class_index", pa.int32()), *_FEATURES, ("time_ids", _FLOATS), ("reject", _REJECT)]
+    + [*_CAPTION, ("class_index", pa.int32()), *_FEATURES, ("time_ids", _FLOATS), ("face_embedding", _FLOATS)]
+    + [("reject", _REJECT)]
 )
 DATASET_SCHEMA = pa.schema(
     [("identity", pa.string()), ("photo", pa.string()), *_ORIGIN, *_CAPTION, ("class_index", pa.int32())]
     + [("face_box", pa.list_(pa.float32(), 4)), ("landmarks", _FLOATS), ("crop_box", pa.list_(pa.float32(), 4))]
-    + [("mask", pa.binary()), *_FEATURES, ("time_ids", _FLOATS)]
+    + [("mask", pa.binary()), *_FEATURES, ("time_ids", _FLOATS), ("face_embedding", _FLOATS)]
 )
 INDEX_SCHEMA = pa.schema(
     [("identity", pa.string()), ("photo", pa.string()), ("file", pa.string())]
@@ -148,7 +150,7 @@ def from_table(table: pa.Table) -> list[Photo]:
 def _photo(row: dict[str, Any]) -> Photo:
     faces = tuple(Face(tuple(f["box"]), tuple(f["landmarks"]), f["score"], tuple(f["embedding"])) for f in row["faces"])
     reject = Reject(**row["reject"]) if row["reject"] else None
-    lists = {name: tuple(row[name]) for name in ("crop_box", "time_ids")}
+    lists = {name: tuple(row.get(name) or ()) for name in ("crop_box", "time_ids", "face_embedding")}
     return Photo(**{**row, **lists, "faces": faces, "reject": reject})
 
 

@@ -78,6 +78,8 @@ class FaceIdEncoder(IdEncoder):
         super().__init__(vision_config, width, compose, shape.tokens * max_images)
         self.shape = shape
         self.qformer_perceiver = FacePerceiver(vision_config.hidden_size, width, shape)
+        if self.visual_projection_2 is not None:  # in no checkpoint of a run, since it is not trained: nothing random
+            nn.init.zeros_(self.visual_projection_2.weight)
 
     def embed(self, pixels: Tensor, faces: Tensor | None = None) -> Tensor:
         """Tokens of each photo, [M, K, D].

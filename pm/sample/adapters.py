@@ -11,9 +11,13 @@ from pm.model.base import BaseModel
 from pm.model.conditioner import Conditioner
 from pm.model.fused import UnetChange
 from pm.model.kinds.base import kind_of
+from pm.photo.embedders.embed import EmbedderChoice
 from pm.sample.checks import Terms
+from pm.sample.faces import FaceReader, reader_for
 
-_USUAL_FILES = ("adapter.safetensors", "photomaker-v1.bin", "photomaker-v1.safetensors")
+_USUAL_FILES = ("adapter.safetensors",) + tuple(
+    f"photomaker-{version}.{ending}" for version in ("v1", "v2") for ending in ("bin", "safetensors")
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Adapter:
     meta: AdapterMeta | None
     digest: str  # of the weights
     trigger_word: str
+    faces: FaceReader | None = None  # reads the faces that it wants to know; None: it wants none, or in training
 
     @property
     def terms(self) -> Terms:
@@ -33,8 +38,7 @@ class Adapter:
         if self.meta is not None:
             return Terms.of(self.meta, self.trigger_word)
         training: Any = self.conditioner
-        about, kind = training.about(), kind_of(training.kind)
-        return Terms(self.trigger_word, self.max_id_images, about["compose"], about["merge"], kind)
+        return Terms.described(self.trigger_word, self.max_id_images, training.about(), training.kind)
 
     @property
     def max_id_images(self) -> int:
@@ -48,15 +52,19 @@ def read_adapter(
     *,
     trigger_word: str | None = None,
     check_base: bool = True,
+    embedder: EmbedderChoice | None = None,
 ) -> Adapter:
     """Read an adapter for a base that is loaded with its U-Net; the base itself is not touched.
 
+    `embedder`: as in `pm.sample.faces.reader_for`.
+
     Raises:
-        CheckpointError: missing, damaged, or it does not fit the base.
+        CheckpointError: missing, damaged, or it does not fit the base or the embedder.
     """
     state, meta = load_adapter(source)
+    faces = reader_for(meta, embedder)
     conditioner, change = kind_of(meta.kind).read(base, state, meta, check_base=check_base)
-    return Adapter(name, conditioner, change, meta, digest(state), trigger_word or meta.trigger_word)
+    return Adapter(name, conditioner, change, meta, digest(state), trigger_word or meta.trigger_word, faces)
 
 
 def find_adapter(place: str | Path, weight_name: str | None, subfolder: str, **hub: Any) -> Path:
@@ -80,7 +88,7 @@ def find_adapter(place: str | Path, weight_name: str | None, subfolder: str, **h
         raise CheckpointError(f"adapter {place} does not exist; give a file, a folder, or a Hub id like owner/name")
     from huggingface_hub import hf_hub_download
 
-    name = weight_name or _USUAL_FILES[1]
+    name = weight_name or ("photomaker-v2.bin" if "v2" in str(place).lower() else _USUAL_FILES[1])
     try:
         return Path(hf_hub_download(str(place), name, subfolder=subfolder or None, **hub))
     except Exception as error:  # the client raises a dozen types for "not found", "offline" and "not allowed"

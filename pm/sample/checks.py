@@ -1,9 +1,11 @@
 """What is wrong with a request, found with the configs of the base alone: loading SDXL takes a minute."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
+
+import torch
 
 from pm.errors import RequestError
 from pm.model.adapter_file import AdapterMeta
@@ -25,11 +27,29 @@ class Terms:
     compose: ComposeChoice
     merge: str
     kind: type[AdapterChoice]
+    tokens_per_photo: int = 1  # before composing
+    face_width: int | None = None  # E, of the face embeddings that it takes; None: it takes none
 
     @classmethod
     def of(cls, meta: AdapterMeta, trigger_word: str | None = None) -> Self:
         """Those of an adapter's metadata; `trigger_word`: another than its own."""
-        return cls(trigger_word or meta.trigger_word, meta.max_id_images, meta.compose, meta.merge, kind_of(meta.kind))
+        about = {"compose": meta.compose, "merge": meta.merge, "settings": meta.settings}
+        return cls.described(trigger_word or meta.trigger_word, meta.max_id_images, about, meta.kind)
+
+    @classmethod
+    def described(cls, trigger_word: str, max_id_images: int, about: Mapping[str, Any], kind: str) -> Self:
+        """From what an adapter says of itself: `TrainedAdapter.about`."""
+        settings = about.get("settings", {})
+        face = settings.get("face_embedding")
+        return cls(
+            trigger_word,
+            max_id_images,
+            about["compose"],
+            about["merge"],
+            kind_of(kind),
+            settings.get("tokens_per_photo", 1),
+            None if face is None else face["width"],
+        )
 
     def marked(self, prompt: str) -> bool:
         """Whether a prompt has the trigger word."""
@@ -39,8 +59,15 @@ class Terms:
         """Refuse what only other kinds of adapters take.
 
         Raises:
-            RequestError: weights of photos, or a scale.
+            RequestError: weights of photos, a scale, or embeddings of faces.
         """
+        faces = request.face_embeds
+        if faces is not None and self.face_width is None:
+            raise RequestError("this adapter takes no face embeddings (V2 does); leave id_embeds or face_embeds out")
+        if faces is not None and (faces.ndim != 2 or faces.shape[1] != self.face_width):
+            raise RequestError(f"face embeddings {list(faces.shape)} given; this adapter takes [N, {self.face_width}]")
+        if faces is not None and not bool(torch.isfinite(faces).all()):
+            raise RequestError("a face embedding holds NaN or infinity; embed that photo again")
         if request.weights is not None and not self.kind.weighs_photos:
             raise RequestError("this adapter takes no weights of photos; leave them out, or set scale for all of them")
         if request.scale is not None and not self.kind.has_scale:
@@ -48,7 +75,7 @@ class Terms:
 
     def repeats(self, count: int) -> int:
         """Tokens the class word takes in the text encoders' input, with `count` ID images."""
-        return self.compose.tokens(count) if self.merge == "repeat" else 1
+        return self.compose.tokens(self.tokens_per_photo * count) if self.merge == "repeat" else 1
 
 
 def check_request(

@@ -8,6 +8,7 @@ from annotated_types import Ge, Interval
 
 from pm.errors import ConfigError
 from pm.model.config import BaseConfig
+from pm.photo.embedders.embed import EmbedderChoice
 from pm.photo.faces.detect import FaceChoice
 from pm.photo.masks.select import MaskChoice
 from pm.photo.stored import Preparation
@@ -74,6 +75,7 @@ class GenerateConfig:
     height: int | None
     face: FaceChoice | None  # None: sidecars where there are any, else as `preprocess` says
     mask: MaskChoice | None
+    embedder: EmbedderChoice | None  # of faces, for adapters that take face embeddings; None: that of their training
     preprocess: Literal["auto", "none", "photo", "drawing"]  # of photos that face and mask leave alone
     photo: Preparation  # of photographs where the adapter's metadata does not say
     pick: Literal["largest", "left", "middle", "right"]  # which of several faces

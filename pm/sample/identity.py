@@ -8,19 +8,28 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pm.errors import CheckpointError, ConfigError, PmError, RequestError
+from pm.errors import ConfigError, RequestError
 from pm.model.adapter_file import AdapterMeta
 from pm.model.images import square
 from pm.photo.crop import CropConfig
 from pm.photo.defaults import shipped_preparation
+from pm.photo.embedders.embed import EmbedderChoice
 from pm.photo.faces.detect import FaceChoice
 from pm.photo.faces.sidecar import Sidecar as AnnotatedFaces
 from pm.photo.masks.select import MaskChoice
 from pm.photo.masks.sidecar import Sidecar as AnnotatedMask
 from pm.photo.pixels import flatten, upright
 from pm.photo.prepare import PICKS
-from pm.photo.stored import Preparation, read_preparation
-from pm.sample.references import Prepare, Reference, load_photo, prepare_drawing, prepare_photo
+from pm.photo.stored import Preparation
+from pm.sample.faces import FaceReader, reader_for
+from pm.sample.references import (
+    Prepare,
+    Reference,
+    load_photo,
+    preparation_of,
+    prepare_drawing,
+    prepare_photo,
+)
 from pm.sample.usable import usable
 from pm.sample.wall import has_wall, looks_drawn
 
@@ -33,7 +42,13 @@ PREPROCESS = ("auto", "none", "photo", "drawing")
 
 
 def preparer(
-    meta: AdapterMeta | None, preprocess: str = "auto", photo: Preparation | None = None, pick: str = "largest"
+    meta: AdapterMeta | None,
+    preprocess: str = "auto",
+    photo: Preparation | None = None,
+    pick: str = "largest",
+    *,
+    embedder: EmbedderChoice | None = None,
+    read_faces: bool = True,
 ) -> Prepare:
     """What makes a reference of a photo: `(image, name, path or None) → Reference`.
 
@@ -43,11 +58,19 @@ def preparer(
             masked; "drawing": the person in front of a plain background.
         photo: how photographs are prepared where the metadata does not say; None: as `conf/` has it.
         pick: of several faces, one of `pm.photo.prepare.PICKS`.
+        embedder: as in `pm.sample.faces.reader_for`.
+        read_faces: False leaves out the face embeddings that the adapter may take.
 
     Raises:
         RequestError: no such way.
-        CheckpointError: the adapter's metadata does not say how.
+        CheckpointError: the adapter's metadata does not say how, or asks for another embedder.
     """
+    faces = reader_for(meta, embedder, photo, pick) if read_faces else None
+    prepare = _preparer(meta, preprocess, photo, pick)
+    return prepare if faces is None else functools.partial(_with_face, prepare, faces)
+
+
+def _preparer(meta: AdapterMeta | None, preprocess: str, photo: Preparation | None, pick: str) -> Prepare:
     if preprocess not in PREPROCESS:
         raise RequestError(f"preprocess={preprocess!r} is not one of {', '.join(PREPROCESS)}")
     if pick not in PICKS:
@@ -56,7 +79,7 @@ def preparer(
         return _as_it_is
     if preprocess == "drawing":
         return _drawing
-    trained = _settings(meta)
+    trained = preparation_of(meta)
     drawn = trained is not None and trained.face.name == "sidecar"  # photos of a user have no annotations
     if drawn and preprocess == "auto":
         return _trained_on_drawings
@@ -76,6 +99,10 @@ def prepare_all(images: Sequence[AnyPhoto], prepare: Prepare, strict: bool = Fal
     return usable(len(images), lambda i: _prepared(images[i], f"photo {i + 1}", prepare), strict)
 
 
+def _with_face(prepare: Prepare, faces: FaceReader, image: Image.Image, name: str, path: Path | None) -> Reference:
+    return faces(prepare(image, name, path), image, name)
+
+
 def load_references(
     paths: Sequence[Path],
     face: FaceChoice | None,
@@ -85,12 +112,14 @@ def load_references(
     sidecars: bool = True,
     pick: str = "largest",
     strict: bool = False,
+    faces: FaceReader | None = None,
 ) -> list[Reference]:
     """Prepare ID photos on disk.
 
     With `face` every photo goes through the stages of preprocessing. Without it, photos with a sidecar are prepared
     by that, unless `sidecars` is False, and the others by `otherwise`; without it, their centred square is taken.
-    Photos that cannot be used are left out with a note as long as others remain, unless `strict`.
+    Photos that cannot be used are left out with a note as long as others remain, unless `strict`. `faces` adds the
+    embeddings of their faces.
 
     Raises:
         RequestError: none can be used.
@@ -101,8 +130,11 @@ def load_references(
     beside = Preparation(AnnotatedFaces("sidecar", 1), AnnotatedMask("sidecar", 1e-9, 1.0), crop)
 
     def load(i: int) -> Reference:
-        path, name = paths[i], str(paths[i])
-        image = load_photo(path)
+        image = load_photo(paths[i])
+        found = prepared(image, str(paths[i]), paths[i])
+        return found if faces is None else faces(found, image, str(paths[i]))
+
+    def prepared(image: Image.Image, name: str, path: Path) -> Reference:
         if face is not None:
             return prepare_photo(image, Preparation(face, mask, crop), name=name, path=path, pick=pick)
         if sidecars and path.with_suffix(".json").is_file():
@@ -122,16 +154,6 @@ def _prepared(image: AnyPhoto, name: str, prepare: Prepare) -> Reference:
     if isinstance(image, str | Path):
         return prepare(load_photo(Path(image)), str(image), Path(image))
     raise RequestError(f"{name} is a {type(image).__name__}; give Pillow images, uint8 arrays [H, W, 3] or file names")
-
-
-def _settings(meta: AdapterMeta | None) -> Preparation | None:
-    values = None if meta is None else meta.extra.get("preprocess")
-    if not values:
-        return None
-    try:
-        return read_preparation(values)
-    except PmError as error:
-        raise CheckpointError(f"adapter metadata about ID photos is damaged ({error}); use preprocess=none") from None
 
 
 def _as_it_is(image: Image.Image, name: str, path: Path | None) -> Reference:

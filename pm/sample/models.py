@@ -15,6 +15,7 @@ from pm.model.families.base import AUTO
 from pm.model.fused import LoraSwitch
 from pm.model.prompt import CLASS_WORDS
 from pm.model.trained import TrainedAdapter
+from pm.photo.embedders.embed import EmbedderChoice
 from pm.sample.adapters import Adapter, find_adapter, read_adapter
 from pm.sample.config import usual_merge_fraction
 from pm.sample.loras import LoadedLoras, LoraStore
@@ -34,6 +35,7 @@ class LoadedModels(LoadedLoras):
         schedule: ScheduleChoice | str | None = None,
         merge_fraction: float | None = None,
         class_words: Collection[str] | None = CLASS_WORDS,
+        embedder: EmbedderChoice | None = None,
     ) -> None:
         """Wrap loaded models.
 
@@ -44,10 +46,11 @@ class LoadedModels(LoadedLoras):
             merge_fraction: share of the steps that see the text only, for requests that do not say; None: what is usual
                 for this base.
             class_words: words allowed before the trigger; None allows every word.
+            embedder: of faces, for adapters that take face embeddings; None: that of their training.
         """
         if base.text_encoders is None or base.vae is None or base.unet is None:
             raise CheckpointError(f"base {base.path} was not loaded whole; load it with parts text, vae and unet")
-        self.base, self.class_words = base, class_words
+        self.base, self.class_words, self.embedder = base, class_words, embedder
         self.schedule = Schedule(schedule, base.scheduler_config)
         self.merge_fraction = usual_merge_fraction(base.drawn) if merge_fraction is None else merge_fraction
         self._switch = None if photomaker is not None else LoraSwitch(base.unet)
@@ -69,6 +72,7 @@ class LoadedModels(LoadedLoras):
         schedule: ScheduleChoice | str | None = None,
         merge_fraction: float | None = None,
         class_words: Collection[str] | None = CLASS_WORDS,
+        embedder: EmbedderChoice | None = None,
         family: str = AUTO,
         check_base: bool = True,
         compile: bool = False,
@@ -90,6 +94,7 @@ class LoadedModels(LoadedLoras):
             schedule: as in the constructor.
             merge_fraction: as in the constructor.
             class_words: as in the constructor.
+            embedder: as in the constructor.
             family: as in `load_base`.
             check_base: False puts the adapter on another base of the same shape, such as a fine-tuned one.
             compile: compile the U-Net on its first use: minutes once, then faster steps.
@@ -109,7 +114,9 @@ class LoadedModels(LoadedLoras):
         loaded = load_base(base, vision_path=vision_path, family=family, device=device, dtype=torch_dtype or dtype)
         for module in (loaded.unet, loaded.vae):
             module.to(memory_format=torch.channels_last)
-        pipeline = cls(loaded, schedule=schedule, merge_fraction=merge_fraction, class_words=class_words)
+        pipeline = cls(
+            loaded, schedule=schedule, merge_fraction=merge_fraction, class_words=class_words, embedder=embedder
+        )
         if file is not None:
             pipeline.load_photomaker_adapter(file, check_base=check_base)
         if compile:
@@ -123,7 +130,7 @@ class LoadedModels(LoadedLoras):
         subfolder: str = "",
         trigger_word: str | None = None,
         *,
-        pm_version: str = "v1",
+        pm_version: str | None = None,
         adapter_name: str = "photomaker",
         check_base: bool = True,
         **hub: Any,
@@ -136,19 +143,17 @@ class LoadedModels(LoadedLoras):
             weight_name: file in the folder or repository; default: the usual names.
             subfolder: of the folder or repository.
             trigger_word: word after the class word in prompts; default: the adapter's own ("img").
-            pm_version: "v1".
+            pm_version: "v1" or "v2", if only that one will do; None: what the file is.
             adapter_name: any number of adapters can be loaded, by name; "base" is the base alone.
             check_base: refuse an adapter that was trained on another base.
             hub: for `hf_hub_download`: `token`, `revision`, `cache_dir`, `local_files_only`, ...
 
         Raises:
-            CheckpointError: missing, damaged, or it does not fit the base.
-            NotImplementedError: PhotoMaker V2.
+            CheckpointError: missing, damaged, of another version than asked for, or it does not fit the base.
         """
-        if pm_version != "v1":
-            raise NotImplementedError(
-                f"pm_version={pm_version!r} is not implemented: PhotoMaker V2 needs a face-recognition encoder whose "
-                "weights are not free for every use; load a v1 adapter"
+        if pm_version not in (None, "v1", "v2"):
+            raise CheckpointError(
+                f"pm_version={pm_version!r} is not one of v1, v2; leave it out to take what the file is"
             )
         if self._switch is None or adapter_name == BASE:
             raise CheckpointError(
@@ -158,7 +163,17 @@ class LoadedModels(LoadedLoras):
         if not isinstance(source, Mapping):
             source = find_adapter(source, weight_name, subfolder, **hub)
         self._switch.use(None)  # the new one is checked against, and fused with, the base's own matrices
-        adapter = read_adapter(self.base, source, adapter_name, trigger_word=trigger_word, check_base=check_base)
+        adapter = read_adapter(
+            self.base,
+            source,
+            adapter_name,
+            trigger_word=trigger_word,
+            check_base=check_base,
+            embedder=self.embedder,
+        )
+        version = "v2" if adapter.terms.kind.sees_faces else "v1"
+        if pm_version is not None and pm_version != version:
+            raise CheckpointError(f"pm_version={pm_version} is asked for, this adapter is {version}; leave it out")
         # The last loaded is the default. Replaced at once: other threads may be looking names up.
         self._adapters = {k: v for k, v in self._adapters.items() if k != adapter_name} | {adapter_name: adapter}
 

@@ -19,7 +19,7 @@ from pm.sample.drawn import drawn_note
 from pm.sample.identity import AnyPhoto, prepare_all, preparer
 from pm.sample.loras import encoding_with
 from pm.sample.models import LoadedModels
-from pm.sample.prepare import condition, embed_photos, negative_text, with_time_ids
+from pm.sample.prepare import IdPhoto, condition, embed_photos, negative_text, with_time_ids
 from pm.sample.preview import preview_image, preview_map
 from pm.sample.progress import bar
 from pm.sample.published import PublishedInterface
@@ -59,6 +59,7 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         photo: Preparation | None = None,
         pick: str = "largest",
         strict: bool = False,
+        read_faces: bool = True,
     ) -> list[Reference]:
         """Prepare ID photos as the adapter's training did (its metadata says how). No model of this pipeline runs.
 
@@ -69,6 +70,7 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
             photo: how photographs are prepared where the adapter does not say; None: as `conf/` has it.
             pick: which of several faces: "largest", "left", "middle" or "right".
             strict: refuse a photo that cannot be used even if others can.
+            read_faces: False leaves out the embeddings of faces, for an adapter that takes them: they are known.
 
         Returns:
             Those that can be used, in their order; `index` says which each is, `notes` what was left out and why.
@@ -77,7 +79,9 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
             RequestError: none can be used: no face, too small a face, unreadable, ...; names each photo.
         """
         chosen = self.adapter(adapter)
-        found = prepare_all(images, preparer(chosen.meta if chosen else None, preprocess, photo, pick), strict)
+        meta = chosen.meta if chosen else None
+        prepare = preparer(meta, preprocess, photo, pick, embedder=self.embedder, read_faces=read_faces)
+        found = prepare_all(images, prepare, strict)
         note = None if self._warned else drawn_note(self.base, found)
         if note is not None:
             _log.warning(note)
@@ -92,7 +96,9 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         chosen = self.adapter(adapter)
         if chosen is None:
             raise RequestError("the base alone has no identity encoder; name an adapter")
-        return embed_photos(chosen, [(r.image, r.mask) for r in references]).float().cpu()
+        faces = [r.face.embedding if r.face is not None else () for r in references]
+        shown = [IdPhoto(r.image, r.mask, face) for r, face in zip(references, faces, strict=True)]
+        return embed_photos(chosen, shown).float().cpu()
 
     def generate(
         self,

@@ -3,17 +3,20 @@
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from pm.errors import RequestError
 from pm.model.base import BaseModel, encode_text, null_text
 from pm.model.conditioning import Conditioning, TextFeatures
 from pm.model.images import masks_to_bool, noise_fill, to_clip, to_uint8
 from pm.model.prompt import Prompt, class_token_index, tokenize
 from pm.model.words import encode_prompts
 from pm.sample.adapters import Adapter
+from pm.sample.references import Reference
 from pm.sample.request import Request
 
 _PHOTOS = 32  # in one call of the vision tower
@@ -48,18 +51,43 @@ def negative_text(base: BaseModel, text: str | None) -> TextFeatures:
     return null_text(base, 1) if text is None else encode_text(base, tokenize(base.tokenizers, [text]))
 
 
+class IdPhoto(NamedTuple):
+    """What an adapter is shown of one photo."""
+
+    image: Image.Image
+    mask: Image.Image | None  # white = person; noise replaces the rest
+    face: Sequence[float]  # embedding of the face, for adapters that take it; (): read from the image
+
+
 @torch.no_grad()
-def embed_photos(adapter: Adapter, photos: Sequence[tuple[Image.Image, Image.Image | None]]) -> Tensor:
-    """Images and masks (white = person; noise replaces the rest) to what the adapter knows of them: [N, ...].
+def embed_photos(adapter: Adapter, photos: Sequence[IdPhoto]) -> Tensor:
+    """Photos to what the adapter knows of them: [N, ...].
 
     Row i depends on photo i alone: its noise is drawn from its own pixels.
+
+    Raises:
+        RequestError: the adapter takes the embedding of a face, and there is none on a photo.
     """
     conditioner, parts = adapter.conditioner, []
     size, device = conditioner.image_size, next(conditioner.parameters()).device
     for start in range(0, len(photos), _PHOTOS):
-        pixels = [_pixels(image, mask, size) for image, mask in photos[start : start + _PHOTOS]]
-        parts.append(conditioner.embed(torch.cat(pixels).to(device, conditioner.embed_dtype)))
+        some = photos[start : start + _PHOTOS]
+        pixels = torch.cat([_pixels(photo.image, photo.mask, size) for photo in some])
+        faces = None
+        if conditioner.face_width is not None:
+            read = [_face(adapter, photo, f"ID photo {start + i + 1}") for i, photo in enumerate(some)]
+            faces = torch.tensor(read, device=device)
+        parts.append(conditioner.embed(pixels.to(device, conditioner.embed_dtype), faces))
     return torch.cat(parts)
+
+
+def _face(adapter: Adapter, photo: IdPhoto, name: str) -> Sequence[float]:
+    if len(photo.face):
+        return photo.face
+    if adapter.faces is None:
+        raise RequestError("a model in training takes face embeddings beside the photos; give face_embeds")
+    found = adapter.faces(Reference(photo.image), photo.image, name).face
+    return () if found is None else found.embedding
 
 
 def _pixels(image: Image.Image, mask: Image.Image | None, size: int) -> Tensor:
@@ -75,7 +103,7 @@ def _key(prompt: Prompt, request: Request) -> tuple:
     weights = None if request.weights is None else tuple(request.weights)
     masks = tuple(id(mask) for mask in request.masks or ())
     words = tuple((name, id(word)) for name, word in request.words.items())
-    return prompt, tuple(id(photo) for photo in photos), masks, weights, words, request.scale
+    return prompt, tuple(id(photo) for photo in photos), masks, weights, words, request.scale, id(request.face_embeds)
 
 
 def _condition(
@@ -110,21 +138,27 @@ def _condition(
 
 def _embeds(adapter: Adapter, requests: Sequence[Request], like: Tensor) -> Tensor:
     """What is known of the photos of all requests, [M, ...], given or made now, each photo once."""
-    photos: dict[tuple[int, int], tuple[Image.Image, Image.Image | None]] = {}
+    photos: dict[tuple[Any, ...], IdPhoto] = {}
     for request in requests:
         if request.id_embeds is None:
-            photos |= {(id(i), id(m)): (i, m) for i, m in _photos(request)}
+            photos |= {_same(photo): photo for photo in _photos(request)}
     place = {key: i for i, key in enumerate(photos)}
     made = embed_photos(adapter, list(photos.values())) if photos else like.new_zeros(0)
     parts = []
     for request in requests:
         if request.id_embeds is None:
-            parts.append(made[[place[id(i), id(m)] for i, m in _photos(request)]])
+            parts.append(made[[place[_same(photo)] for photo in _photos(request)]])
         else:
             parts.append(request.id_embeds)
     return torch.cat([part.to(like.device, adapter.conditioner.embed_dtype) for part in parts])
 
 
-def _photos(request: Request) -> list[tuple[Image.Image, Image.Image | None]]:
-    masks = request.masks or [None] * len(request.id_images)
-    return list(zip(request.id_images, masks, strict=True))
+def _photos(request: Request) -> list[IdPhoto]:
+    count = len(request.id_images)
+    faces = [()] * count if request.face_embeds is None else request.face_embeds.tolist()
+    return [IdPhoto(*each) for each in zip(request.id_images, request.masks or [None] * count, faces, strict=True)]
+
+
+def _same(photo: IdPhoto) -> tuple[Any, ...]:
+    """Equal for photos that look the same to every adapter."""
+    return id(photo.image), id(photo.mask), tuple(photo.face)

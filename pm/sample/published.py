@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pm.errors import ConfigError, RequestError
 from pm.model.base import decode_latents
 from pm.model.prompt import CLASS_WORDS, parse_prompt
-from pm.sample.published_photos import PromptPhotos, photos_of, weights_of
+from pm.sample.published_photos import PromptPhotos, photos_of, weights_of, with_faces
 from pm.sample.request import Request, merge_step_of, whole
 from pm.sample.sampler import Sampler
 from pm.sample.schedule import Schedule
@@ -41,6 +41,8 @@ class PublishedInterface:
     seed: instead of a generator: image i gets `seed + i`, and is the same whatever is made beside it.
     height, width: pixels; default: what the base was trained for.
     output_type: "pil", "np" [K, H, W, 3] in 0..1, "pt" [K, 3, H, W] in 0..1, or "latent" [K, C, h, w].
+    id_embeds: [N, E], the embeddings of the faces on N photos, for adapters that take them (V2); or one for each of B
+        prompts. None: made of the photos by the adapter's embedder.
     id_weights: a number for each photo, from the class word alone (0) through the photo itself (1) beyond; or B lists.
     preprocess: "auto": photos are prepared as in the adapter's training (published weights: not at all); "none": they
         are taken as they are; more in `pm.sample.identity.preparer`.
@@ -75,6 +77,7 @@ class PublishedInterface:
         width: int | None = None,
         output_type: str = "pil",
         *,
+        id_embeds: Tensor | Sequence[Tensor] | None = None,
         id_weights: Sequence[float] | Sequence[Sequence[float]] | None = None,
         preprocess: str = "auto",
         pick: str = "largest",
@@ -104,7 +107,8 @@ class PublishedInterface:
                 raise RequestError(f"{name}={value} must be at least 1")
         prompts = _listed(prompt)
         ready = partial(self.references, adapter=adapter, preprocess=preprocess, pick=pick, strict=strict)
-        people = photos_of(input_id_images, len(prompts), ready)
+        ready = partial(ready, read_faces=id_embeds is None)
+        people = with_faces(photos_of(input_id_images, len(prompts), ready), id_embeds)
         each = self._each_prompt(prompts, people, negative_prompt, id_weights, class_word, adapter)
         width, height = (self.base.resolution if side is None else side for side in (width, height))
         settings: dict[str, Any] = {"steps": num_inference_steps, "guidance": guidance_scale, "eta": eta}
@@ -148,6 +152,7 @@ class PublishedInterface:
                 "prompt": self._with_class_word(text, word, adapter),
                 "id_images": [reference.image for reference in photos.references],
                 "masks": [reference.mask for reference in photos.references],
+                "face_embeds": photos.face_embeds,
                 "weights": values_kept("weights", own, photos.references, photos.given),
                 "negative_prompt": negative,
                 "any_class_word": True,

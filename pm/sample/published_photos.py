@@ -2,13 +2,17 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from pm.errors import RequestError
+from pm.sample.faces import face_embeds
 from pm.sample.references import Reference
+from pm.sample.usable import values_kept
 
 _log = logging.getLogger("pm.sample.published")
 
@@ -19,6 +23,7 @@ class PromptPhotos:
 
     references: list[Reference]
     given: int
+    face_embeds: Tensor | None = None  # [N, E], of the faces on them, for adapters that take them
 
 
 def photos_of(photos: Any, count: int, prepare: Callable[[Any], list[Reference]]) -> list[PromptPhotos]:
@@ -35,6 +40,38 @@ def photos_of(photos: Any, count: int, prepare: Callable[[Any], list[Reference]]
     for note in dict.fromkeys(note for one in prepared for reference in one.references for note in reference.notes):
         _log.warning(note)
     return prepared if sets is photos else prepared * count
+
+
+def with_faces(people: list[PromptPhotos], embeds: Any) -> list[PromptPhotos]:
+    """The photos of each prompt with the embeddings of their faces: read from them, or given.
+
+    Args:
+        people: for each prompt.
+        embeds: [N, E] for all prompts, or one such for each; None: those that `people` have.
+
+    Raises:
+        RequestError: they are no numbers, or of another number than the photos.
+    """
+    if embeds is None:
+        read = [face_embeds(one.references) for one in people]
+        return [
+            replace(one, face_embeds=None if faces is None else torch.tensor(faces))
+            for one, faces in zip(people, read, strict=True)
+        ]
+    try:
+        many = [torch.as_tensor(one, dtype=torch.float32) for one in embeds]
+    except (TypeError, ValueError, RuntimeError):
+        raise RequestError(f"id_embeds={embeds!r:.100} must be a tensor [N, E], or one for each prompt") from None
+    each = many if many and many[0].ndim == 2 else [torch.stack(many)] * len(people) if many else []
+    if len(each) != len(people) or any(one.ndim != 2 for one in each):
+        raise RequestError(f"id_embeds must be a tensor [N, E], or one for each of {len(people)} prompts")
+    kept = [
+        values_kept("id_embeds", list(faces), one.references, one.given)
+        for one, faces in zip(people, each, strict=True)
+    ]
+    return [
+        replace(one, face_embeds=torch.stack(faces) if faces else None) for one, faces in zip(people, kept, strict=True)
+    ]
 
 
 def weights_of(weights: Any, count: int) -> list[list[float] | None]:

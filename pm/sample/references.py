@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pm.errors import RequestError
+from pm.errors import CheckpointError, PmError, RequestError
+from pm.model.adapter_file import AdapterMeta
 from pm.model.images import square
 from pm.photo.faces.detect import Detector, FaceChoice
 from pm.photo.masks.select import MaskChoice, Masker
 from pm.photo.pixels import PHOTO_SUFFIXES, flatten, read_photo
 from pm.photo.prepare import PICKS, SelectedFace, prepare
 from pm.photo.sidecar import parse_sidecar
-from pm.photo.stored import Preparation
-from pm.photo.types import PhotoView, Refusal, SidecarError, SidecarMissing
+from pm.photo.stored import Preparation, read_preparation
+from pm.photo.types import Face, PhotoView, Refusal, SidecarError, SidecarMissing
 from pm.sample.wall import people_on_wall
 
 WAY_OUT = "use another photo, or preprocess=none to take it as it is"
@@ -35,6 +36,8 @@ class Reference:
     path: Path | None = None
     notes: tuple[str, ...] = ()  # what the user should know, e.g. that one of several people was chosen
     index: int = 0  # which of the given photos it is
+    face: Face | None = None  # in pixels of the photo; with its embedding where the adapter takes one
+    landmarks: str | None = None  # which points of the face are known, as `FaceChoice.landmarks` has it
 
 
 class UnusablePhoto(RequestError):
@@ -103,11 +106,12 @@ def prepare_photo(
         UnusablePhoto: no face, too small a face, or no person around it.
     """
     photo = PhotoView.of(np.asarray(flatten(image)), functools.partial(_annotations, path))
-    done = prepare(photo, how, _detector(how.face), _masker(how.mask), pick)
+    done = prepare(photo, how, detector_of(how.face), _masker(how.mask), pick)
     if isinstance(done, Refusal):
         raise UnusablePhoto(name, done.sentence())
     crop, mask = Image.fromarray(done.crop.pixels), None if done.mask is None else Image.fromarray(done.mask)
-    return Reference(crop, mask, path, _notes(name, done.selected))
+    notes = _notes(name, done.selected)
+    return Reference(crop, mask, path, notes, face=done.selected.face, landmarks=how.face.landmarks)
 
 
 def prepare_drawing(image: Image.Image, *, name: str, path: Path | None = None) -> Reference:
@@ -126,6 +130,21 @@ def prepare_drawing(image: Image.Image, *, name: str, path: Path | None = None) 
     return Reference(picture, people[0], path, notes)
 
 
+def preparation_of(meta: AdapterMeta | None) -> Preparation | None:
+    """How the photos of an adapter's training were prepared; None: its metadata does not say.
+
+    Raises:
+        CheckpointError: what it says is damaged.
+    """
+    values = None if meta is None else meta.extra.get("preprocess")
+    if not values:
+        return None
+    try:
+        return read_preparation(values)
+    except PmError as error:
+        raise CheckpointError(f"adapter metadata about ID photos is damaged ({error}); use preprocess=none") from None
+
+
 def _notes(name: str, selected: SelectedFace) -> tuple[str, ...]:
     if not selected.others:
         return ()
@@ -137,7 +156,12 @@ def _notes(name: str, selected: SelectedFace) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=8)  # a detector reads its model from disk
-def _detector(choice: FaceChoice) -> Detector:
+def detector_of(choice: FaceChoice) -> Detector:
+    """The detector, kept for the next photos.
+
+    Raises:
+        PmError: it cannot be loaded.
+    """
     return choice.build()
 
 

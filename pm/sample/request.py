@@ -42,6 +42,8 @@ class Request:
     adapter: str | None = None  # by name; None: the pipeline's default; "base": the base alone
     # [N, ...], what the pipeline's `embed` made of the photos, instead of `id_images`: it depends on nothing else.
     id_embeds: Tensor | None = field(default=None, compare=False)
+    # [N, E], of the faces on `id_images`, for adapters that take them; None: made of these by the adapter's embedder.
+    face_embeds: Tensor | None = field(default=None, compare=False)
     # Of a person, on the base alone: learned words of the prompt, by name ("<person>"); and what changes the U-Net.
     words: Mapping[str, LearnedWord] = field(default_factory=dict, compare=False)
     lora: FusedLora | None = field(default=None, compare=False)
@@ -99,7 +101,11 @@ class Request:
                 raise RequestError(f"{count} ID images given but no adapter is in use; load or name one")
         elif not 1 <= count <= max_id_images:
             raise RequestError(f"{count} ID images given; this adapter takes 1 to {max_id_images}")
-        for name in ("masks", "weights"):
+        if self.face_embeds is not None and self.id_embeds is not None:
+            raise RequestError(
+                "both face_embeds and id_embeds are given, which hold the faces already; give one of them"
+            )
+        for name in ("masks", "weights", "face_embeds"):
             values = getattr(self, name)
             if values is not None and len(values) != count:
                 raise RequestError(f"{len(values)} {name} given for {count} ID images; give one for each, or none")

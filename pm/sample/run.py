@@ -16,6 +16,7 @@ from pm.sample.adapters import find_adapter
 from pm.sample.checks import Terms, check_request
 from pm.sample.config import GenerateConfig
 from pm.sample.drawn import drawn_note
+from pm.sample.faces import face_embeds, reader_for
 from pm.sample.grid import GridRow, labelled_grid, save_png, wrapped
 from pm.sample.identity import load_references, preparer
 from pm.sample.pipeline import PhotoMakerPipeline
@@ -81,6 +82,7 @@ def load_pipeline(config: GenerateConfig) -> PhotoMakerPipeline:
         merge_fraction=config.sampler.merge_fraction,
         family=config.base.family,
         class_words=class_words(config),
+        embedder=config.embedder,
         check_base=config.check_base,
         compile=config.compile,
     )
@@ -92,7 +94,7 @@ def class_words(config: GenerateConfig) -> frozenset[str]:
 
 
 def references_of(config: GenerateConfig, meta: AdapterMeta | None, paths: list[Path]) -> list[Reference]:
-    otherwise = preparer(meta, config.preprocess, config.photo, config.pick)
+    otherwise = preparer(meta, config.preprocess, config.photo, config.pick, read_faces=False)
     return load_references(
         paths,
         config.face,
@@ -102,6 +104,7 @@ def references_of(config: GenerateConfig, meta: AdapterMeta | None, paths: list[
         sidecars=config.preprocess != "none",
         pick=config.pick,
         strict=config.references == "strict",
+        faces=reader_for(meta, config.embedder, config.photo, config.pick),
     )
 
 
@@ -145,11 +148,13 @@ def request_for(
     config: GenerateConfig, prompt: str, references: list[Reference], weights: list[float] | None, seed: int
 ) -> Request:
     """One picture with the settings of the configuration."""
+    faces = face_embeds(references)
     return request_of(
         config.sampler,
         prompt,
         id_images=[reference.image for reference in references],
         masks=[reference.mask for reference in references],
+        face_embeds=None if faces is None else torch.tensor(faces),
         weights=weights,
         scale=config.scale,
         seed=seed,

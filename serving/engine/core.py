@@ -58,6 +58,7 @@ class Engine:
             schedule=config.sampler.schedule,
             family=config.base.family,
             class_words=CLASS_WORDS | {word.lower() for word in config.class_words},
+            embedder=config.embedder,
             compile=config.engine.compile,
         )
         self.adapters: dict[str, tuple] = {}  # name -> which file, and as of when

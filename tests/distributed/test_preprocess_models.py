@@ -32,7 +32,7 @@ def config(tiny_base, tmp_path_factory) -> PreprocessConfig:
         "dataset": {**plain["dataset"], "root": str(folder / "raw"), "licence": "free"},
         "mask": plain["mask"] | mask,
         "caption": caption,
-        "features": {"storage": "bfloat16", "repeat": 2, "noise_fills": 2, "train_layers": 1},
+        "features": {"storage": "bfloat16", "face_embeddings": False, "repeat": 2, "noise_fills": 2, "train_layers": 1},
     }
     return from_mapping(PreprocessConfig, {**plain, **changes})
 

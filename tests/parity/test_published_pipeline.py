@@ -1,8 +1,8 @@
-"""`merge=repeat` through our pipeline against the published v1 method, written here from its description.
+"""`merge=repeat` through our pipeline against the published methods, v1 and V2, written here from their description.
 
 The reference handles one prompt and one person with diffusers' and transformers' own parts: the trigger word is a token
-that is taken out again, the class token before it is repeated once for each photo, the fused features replace it, and
-the U-Net sees the text alone up to and including `start_merge_step`.
+that is taken out again, the class token before it is repeated once for each photo (V2: twice), the fused features
+replace it, and the U-Net sees the text alone up to and including `start_merge_step`.
 """
 
 import numpy as np
@@ -18,9 +18,10 @@ from pm.model.adapter import adapter_state
 from pm.model.adapter_file import strip
 from pm.model.base import load_base
 from pm.model.compose.stacked import Stacked
-from pm.model.config import AdapterConfig
+from pm.model.config import AdapterConfig, FaceEmbedding
+from pm.model.kinds.photomaker_v2 import PhotoMakerV2Choice
 from pm.model.photomaker import PhotoMaker
-from pm.sample import PhotoMakerPipeline
+from pm.sample import PhotoMakerPipeline, Request
 
 STEPS, SIZE = 20, 32
 KINDS = {"ddim": DDIMScheduler, "euler": EulerDiscreteScheduler}
@@ -53,32 +54,39 @@ class Reference:
         )
         return F.linear(F.gelu(F.linear(self._norm(x, f"fuse_module.{name}.layernorm"), *first)), *second)
 
-    def embed(self, prompt, photos):
+    def seen(self, photos):
+        return self.tower(self.processor(photos, return_tensors="pt").pixel_values)
+
+    def tokens(self, photos, faces):
+        """What is fused with the class word, a row for each token."""
+        pooled = self.seen(photos).pooler_output
+        both = (self.weights["visual_projection.weight"], self.weights["visual_projection_2.weight"])
+        return torch.cat([pooled @ matrix.T for matrix in both], -1)
+
+    def embed(self, prompt, photos, faces=None):
         """Prompt embeddings [1, L, D] with the person in them, and pooled [1, P]."""
-        states = []
+        states, image = [], self.tokens(photos, faces)
+        count = len(image)
         for tokenizer, encoder in self.pairs:
             ids = tokenizer.encode(prompt)
             place = ids.index(tokenizer.convert_tokens_to_ids("img")) - 1
-            ids = ids[:place] + [ids[place]] * len(photos) + ids[place + 2 :]
+            ids = ids[:place] + [ids[place]] * count + ids[place + 2 :]
             ids += [tokenizer.pad_token_id] * (tokenizer.model_max_length - len(ids))
             output = encoder(torch.tensor([ids]), output_hidden_states=True)
             states.append(output.hidden_states[-2])
         text = torch.cat(states, -1)
-        seen = self.tower(self.processor(photos, return_tensors="pt").pixel_values).pooler_output
-        both = (self.weights["visual_projection.weight"], self.weights["visual_projection_2.weight"])
-        image = torch.cat([seen @ matrix.T for matrix in both], -1)
-        word = text[0, place : place + len(photos)]
+        word = text[0, place : place + count]
         fused = self._mlp(torch.cat([word, image], -1), "mlp1") + word
         fused = self._norm(self._mlp(fused, "mlp2") + fused, "fuse_module.layer_norm")
-        return torch.cat([text[:, :place], fused[None], text[:, place + len(photos) :]], 1), output.text_embeds
+        return torch.cat([text[:, :place], fused[None], text[:, place + count :]], 1), output.text_embeds
 
     def plain(self, prompt, negative):
         return self.pipe.encode_prompt(
             prompt.replace(" img", ""), negative_prompt=negative, do_classifier_free_guidance=True
         )
 
-    def latents(self, prompt, photos, negative, start_merge_step, guidance, generator, images):
-        merged, merged_pooled = self.embed(prompt, photos)
+    def latents(self, prompt, photos, negative, start_merge_step, guidance, generator, images, faces=None):
+        merged, merged_pooled = self.embed(prompt, photos, faces)
         text, negative, pooled, negative_pooled = self.plain(prompt, negative)
         times = torch.tensor([[SIZE, SIZE, 0, 0, SIZE, SIZE]], dtype=torch.float32).expand(2 * images, 6)
         scheduler = self.pipe.scheduler
@@ -93,6 +101,42 @@ class Reference:
             free, bound = both.chunk(2)
             x = scheduler.step(free + guidance * (bound - free), t, x, return_dict=False)[0]
         return x
+
+
+class ReferenceV2(Reference):
+    """Two tokens of a photo: from the face embedding, they read the picture in four blocks."""
+
+    name = "qformer_perceiver"
+
+    def _linear(self, x, name):
+        return F.linear(x, self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias"))
+
+    def tokens(self, photos, faces):
+        width = self.weights["fuse_module.layer_norm.weight"].shape[0]
+        inside = F.gelu(self._linear(faces, f"{self.name}.token_proj.0"))
+        x = self._linear(inside, f"{self.name}.token_proj.2").reshape(len(photos), 2, width)
+        x = self._norm(x, f"{self.name}.token_norm")
+        return (x + self.read(x, self.seen(photos).last_hidden_state)).reshape(2 * len(photos), width)
+
+    def read(self, latents, image):
+        inside = f"{self.name}.perceiver_resampler"
+        image = self._linear(image, f"{inside}.proj_in")
+        for block in range(4):
+            latents = latents + self.attend(latents, image, f"{inside}.layers.{block}.0")
+            forward = f"{inside}.layers.{block}.1"
+            hidden = F.gelu(self._linear(self._norm(latents, f"{forward}.0"), f"{forward}.1"))
+            latents = latents + self._linear(hidden, f"{forward}.3")
+        return self._norm(self._linear(latents, f"{inside}.proj_out"), f"{inside}.norm_out")
+
+    def attend(self, latents, image, name):
+        """Heads of 128, or one where the text is less wide than that."""
+        image, latents = self._norm(image, f"{name}.norm1"), self._norm(latents, f"{name}.norm2")
+        query = self._linear(latents, f"{name}.to_q")
+        key, value = self._linear(torch.cat([image, latents], 1), f"{name}.to_kv").chunk(2, -1)
+        heads = max(1, query.shape[-1] // 128)
+        query, key, value = (x.reshape(len(x), x.shape[1], heads, -1).permute(0, 2, 1, 3) for x in (query, key, value))
+        weight = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)
+        return self._linear((weight @ value).permute(0, 2, 1, 3).flatten(2), f"{name}.to_out")
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +196,6 @@ def test_safetensors_and_state_dicts_hold_the_same(tiny_base, content, pipeline,
 @pytest.mark.parametrize("count", [1, 2, 4])
 @torch.no_grad()
 def test_same_prompt_embeddings(pipeline, reference, photos, count):
-    from pm.sample import Request
-
     (row,) = pipeline.prepare([Request(PROMPT, photos[:count], negative_prompt="a hat")])
     merged, pooled = reference.embed(PROMPT, photos[:count])
     text, negative, text_pooled, negative_pooled = reference.plain(PROMPT, "a hat")
@@ -186,3 +228,67 @@ def test_same_latents_after_20_steps(pipeline, reference, photos, schedule, coun
     torch.testing.assert_close(ours, expected, atol=1e-3, rtol=0)
     without = reference.latents(PROMPT, photos[:count], negative, 99, 5.0, torch.Generator().manual_seed(3), images)
     assert (without - expected).abs().max() > 2e-2
+
+
+@pytest.fixture(scope="module")
+def v2(tiny_base, tmp_path_factory) -> tuple[Reference, PhotoMakerPipeline]:
+    """A published V2 adapter of random weights, in both."""
+    torch.manual_seed(0)
+    targets = ("to_q", "to_k", "to_v", "to_out.0")
+    face = FaceEmbedding("", "", FACE)
+    choice = PhotoMakerV2Choice("photomaker_v2", 16, "img", False, "repeat", 2, 4, 4, targets, 0, face)
+    model = choice.build(load_base(tiny_base))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += torch.randn_like(parameter) * 0.05
+        model.id_encoder.fuse_module.layer_norm.weight *= 5  # as above; rounding grows with it
+    state, folder = adapter_state(model), tmp_path_factory.mktemp("published")
+    parts = {part: strip(state, f"{part}.") for part in ("id_encoder", "lora_weights")}
+    torch.save(parts, folder / "photomaker-v2.bin")
+    pipeline = PhotoMakerPipeline.from_pretrained(tiny_base)
+    pipeline.load_photomaker_adapter(folder, weight_name="photomaker-v2.bin", trigger_word="img", pm_version="v2")
+    pipeline.set_progress_bar_config(disable=True)
+    return ReferenceV2(tiny_base, parts, model.id_encoder.vision_config), pipeline
+
+
+FACE = 24
+FACES = 3 * torch.randn(4, FACE, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+@torch.no_grad()
+def test_same_prompt_embeddings_of_v2(v2, photos, count):
+    reference, pipeline = v2
+    (row,) = pipeline.prepare([Request(PROMPT, photos[:count], face_embeds=FACES[:count])])
+    merged, pooled = reference.embed(PROMPT, photos[:count], FACES[:count])
+    torch.testing.assert_close(row.conditioning.embeds, merged, atol=1e-5, rtol=0)
+    torch.testing.assert_close(row.conditioning.pooled, pooled, atol=1e-5, rtol=0)
+    assert (merged != row.conditioning.text_embeds).any(-1).sum() >= 2 * count
+
+
+@pytest.mark.parametrize(("count", "start", "images"), [(3, 4, 1), (1, 10, 2)])
+@torch.no_grad()
+def test_same_latents_of_v2_after_20_steps(v2, photos, count, start, images):
+    reference, pipeline = v2
+    for one in (reference.pipe, pipeline):
+        one.scheduler = EulerDiscreteScheduler.from_config(one.scheduler.config)
+    seed = torch.Generator
+    expected = reference.latents(
+        PROMPT, photos[:count], "a hat", start, 5.0, seed().manual_seed(3), images, FACES[:count]
+    )
+    ours = pipeline(
+        PROMPT,
+        input_id_images=photos[:count],
+        id_embeds=FACES[:count],
+        negative_prompt="a hat",
+        num_images_per_prompt=images,
+        num_inference_steps=STEPS,
+        start_merge_step=start,
+        generator=seed().manual_seed(3),
+        output_type="latent",
+    ).images
+    torch.testing.assert_close(ours, expected, atol=1e-3, rtol=0)
+    others = reference.latents(
+        PROMPT, photos[:count], "a hat", start, 5.0, seed().manual_seed(3), images, -FACES[:count]
+    )
+    assert (others - expected).abs().max() > 1e-2

@@ -18,6 +18,7 @@ KINDS = {
     "resampler": {"projection": "resampler", "depth": 1},
     "fastcomposer": {"train_layers": 1},
     "fastcomposer_lora": {"train_layers": 1, "lora_rank": 4},
+    "photomaker_v2": {"train_layers": 1, "lora_rank": 4, "depth": 1},
 }
 
 
@@ -28,15 +29,21 @@ def config(dataset, base, kind, **over):
     return run_config(dataset, base, **{"adapter": adapter, "train__steps": 4, "train__ema_decay": 0.9} | over)
 
 
+@pytest.fixture
+def dataset(kind, tiny_dataset, request):
+    """One that the kind can be trained on."""
+    return request.getfixturevalue("face_dataset") if kind == "photomaker_v2" else tiny_dataset
+
+
 def assert_same(a, b):
     assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_interrupted_run_is_an_uninterrupted_one_and_exports_the_same(kind, tiny_dataset, tiny_base, tmp_path):
-    whole = config(tiny_dataset, tiny_base, kind, train__checkpoint_every=2)
+def test_an_interrupted_run_is_an_uninterrupted_one_and_exports_the_same(kind, dataset, tiny_base, tmp_path):
+    whole = config(dataset, tiny_base, kind, train__checkpoint_every=2)
     run_worker(whole, LocalContext(tmp_path / "whole"), {}, callbacks=[])
-    half = config(tiny_dataset, tiny_base, kind, train__checkpoint_every=2, train__steps=2)
+    half = config(dataset, tiny_base, kind, train__checkpoint_every=2, train__steps=2)
     run_worker(half, LocalContext(tmp_path / "cut"), {}, callbacks=[])
     run_worker(whole, LocalContext(tmp_path / "cut"), {}, callbacks=[])
     state, meta = load_adapter(tmp_path / "whole" / "adapter.safetensors")
@@ -53,12 +60,12 @@ def test_an_interrupted_run_is_an_uninterrupted_one_and_exports_the_same(kind, t
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_starts_from_an_adapter_and_makes_pictures(kind, tiny_dataset, tiny_base, tmp_path):
-    first = config(tiny_dataset, tiny_base, kind, train__steps=1)
+def test_a_run_starts_from_an_adapter_and_makes_pictures(kind, dataset, tiny_base, tmp_path):
+    first = config(dataset, tiny_base, kind, train__steps=1)
     run_worker(first, LocalContext(tmp_path / "first"), {}, callbacks=[])
     file = str(tmp_path / "first" / "adapter.safetensors")
     still = {"train__lr_lora": 0.0, "train__lr_id_encoder": 0.0, "train__validate_every": 1}
-    then = config(tiny_dataset, tiny_base, kind, init=file, train__steps=1, **still)
+    then = config(dataset, tiny_base, kind, init=file, train__steps=1, **still)
     run_worker(then, LocalContext(tmp_path / "then"), {}, callbacks=[])
     assert_same(load_adapter(tmp_path / "then" / "adapter.safetensors")[0], load_adapter(file)[0])
     assert list((tmp_path / "then" / "validation").glob("*.png"))

@@ -113,4 +113,4 @@ def photo_of(crop: np.ndarray, face=(20.0, 20.0, 40.0, 40.0)) -> Photo:
     return Photo("a", "a/0.png", width=64, height=64, faces=faces, crop_box=(0, 0, side, side), crop=encode_png(crop))
 
 
-PLAIN = FeaturesConfig(storage="float16", repeat=0, noise_fills=0, train_layers=1)
+PLAIN = FeaturesConfig(storage="float16", face_embeddings=False, repeat=0, noise_fills=0, train_layers=1)

@@ -32,7 +32,7 @@ def settings(**changes) -> dict:
         "mask": {"name": "sidecar", "min_overlap": 0.3, "max_share": 1.0},
         "caption": {"name": "sidecar"},
         "marking": {"name": "simple"},
-        "features": {"storage": "float16", "repeat": 0, "noise_fills": 0, "train_layers": 1},
+        "features": {"storage": "float16", "face_embeddings": False, "repeat": 0, "noise_fills": 0, "train_layers": 1},
         "dtype": "float32",
         "workers": {
             "download": 1,

@@ -10,11 +10,13 @@ from pm.model.adapter import adapter_state, meta_of
 from pm.model.adapter_file import save_adapter
 from pm.model.base import load_base
 from pm.model.compose.stacked import Stacked
-from pm.model.config import AdapterConfig
+from pm.model.config import AdapterConfig, FaceEmbedding
 from pm.model.kinds.fastcomposer import FastComposerChoice
 from pm.model.kinds.ip_adapter import IPAdapterChoice
+from pm.model.kinds.photomaker_v2 import PhotoMakerV2Choice
 from pm.model.photomaker import PhotoMaker
 
+PROBE = FaceEmbedding("probe", "", 34)
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 
 
@@ -25,6 +27,19 @@ def write_adapter(base: Path, path: Path, *, merge: str = "insert", seed: int = 
         for parameter in model.parameter_groups()["lora"]:
             parameter.copy_(torch.randn_like(parameter) * 0.1)
     save_adapter(path, adapter_state(model), meta_of(model, crop_mode=crop_mode, project_version="0"))
+    return path
+
+
+def write_v2(
+    base: Path, path: Path, *, merge: str = "repeat", seed: int = 0, face: FaceEmbedding = PROBE, **extra
+) -> Path:
+    torch.manual_seed(seed)
+    choice = PhotoMakerV2Choice("photomaker_v2", 4, "img", False, merge, 2, 2, 4, TARGETS, 0, face)
+    model = choice.build(load_base(base))
+    with torch.no_grad():
+        for parameter in model.parameter_groups()["lora"]:
+            parameter.copy_(torch.randn_like(parameter) * 0.1)
+    save_adapter(path, adapter_state(model), meta_of(model, crop_mode="none", project_version="0", **extra))
     return path
 
 

@@ -56,10 +56,10 @@ def train_config(**over) -> TrainConfig:
     return from_mapping(TrainConfig, values, "train")
 
 
-def write_dataset(path: Path, base_path: Path, people: int, photos: int) -> Path:
-    """Random pixels, latents and text features in the format that preprocess writes."""
+def write_dataset(path: Path, base_path: Path, people: int, photos: int, face_width: int = 0) -> Path:
+    """Random pixels, latents and text features in the format that preprocess writes; and face embeddings, if wanted."""
     base = load_base(base_path, ())
-    rng = np.random.default_rng(0)
+    rng, faces = np.random.default_rng(0), np.random.default_rng(1)
     path.mkdir(parents=True, exist_ok=True)
     latent = (base.latent_channels, base.latent_size, base.latent_size)
     text = (base.max_tokens, base.text_width)
@@ -87,6 +87,7 @@ def write_dataset(path: Path, base_path: Path, people: int, photos: int) -> Path
                 "text_embeds": half(*text),
                 "pooled": half(base.pooled_width),
                 "time_ids": base.family.time_ids((side, side), (0, 0), (side, side)),
+                "face_embedding": faces.normal(size=face_width).tolist(),
             }
         )
     pq.write_table(pa.Table.from_pylist(rows, schema=DATASET_SCHEMA), path / "part-00000.parquet", row_group_size=8)
@@ -108,6 +109,8 @@ def write_dataset(path: Path, base_path: Path, people: int, photos: int) -> Path
         "text_shape": text,
         "resolution": side,
     }
+    if face_width:
+        meta |= {"features": {"face_embeddings": True}, "settings": {"embedder": {"name": "probe"}}}
     (path / "dataset.json").write_text(json.dumps(meta))
     return path
 
@@ -142,10 +145,10 @@ def random_batch(size: int, seed: int = 0, shape: tuple[int, int, int] = (2, 4, 
 
 def rows(batch: Batch, which) -> Batch:
     """Some rows of a `random_batch`."""
-    which, lists = list(which), ("captions", "class_words")
+    which, lists, whole = list(which), ("captions", "class_words"), ("repeated", "face_embeds")
     values = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
-    chosen = {k: [v[i] for i in which] if k in lists else v[which] for k, v in values.items() if k != "repeated"}
-    return Batch(**chosen, repeated=batch.repeated)
+    chosen = {k: [v[i] for i in which] if k in lists else v[which] for k, v in values.items() if k not in whole}
+    return Batch(**chosen, **{k: values[k] for k in whole})
 
 
 class TinyModel(nn.Module):

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from pm.data.loading.batches import Sample
 from pm.data.loading.cache import ByteCache
 from pm.data.records import INDEX_FILE, read_meta
 from pm.errors import DataError, reason
+from pm.model.config import FaceEmbedding
 from pm.model.images import noise_fill
 from pm.photo.pixels import decode_png, resize_mask
 
@@ -38,6 +39,7 @@ class Stored:
 
     repeat: tuple[int, ...] | None = None  # merge=repeat: identity tokens of a sample with 1, 2, ... references
     tower: tuple[str, int] | None = None  # fingerprint of the vision tower and how many of its layers stay frozen
+    faces: bool = False  # embeddings of the references' faces
 
 
 class IdentityDataset:
@@ -64,7 +66,7 @@ class IdentityDataset:
         stored: Stored = Stored(),  # noqa: B008 - frozen
     ):
         self.path, self.samples = Path(path), samples
-        self._cache_mb, self._stored = cache_mb, stored
+        self._cache_mb, self.stored = cache_mb, stored
         self.meta = read_meta(path)
         has = self.meta.get("features", {})
         self.storage: str = has.get("storage", "float16")
@@ -97,9 +99,7 @@ class IdentityDataset:
     def opener(self, processes: int) -> Callable[[], "IdentityDataset"]:
         """What opens this dataset in one of several processes, which share its cache's size; it can be pickled."""
         size = max(1, self._cache_mb // processes)
-        return functools.partial(
-            IdentityDataset, self.path.absolute(), self.samples, cache_mb=size, stored=self._stored
-        )
+        return functools.partial(IdentityDataset, self.path.absolute(), self.samples, cache_mb=size, stored=self.stored)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -112,6 +112,19 @@ class IdentityDataset:
         for identity, photo in zip(self.identities, self.photos, strict=True):
             digest.update(f"\0{identity}\0{photo}".encode())
         return digest.hexdigest()[:16]
+
+    @functools.cached_property
+    def face_embedding(self) -> FaceEmbedding | None:
+        """Which face embeddings the photos have; None: they have none."""
+        if not self.meta.get("features", {}).get("face_embeddings"):
+            return None
+        made = self.meta["settings"]["embedder"]
+        width = len(self.row(0, ("face_embedding",))["face_embedding"])
+        return FaceEmbedding(made["name"], made.get("weights", ""), width)
+
+    def face_embeds(self, rows: Sequence[int]) -> Tensor:
+        """Embeddings of the faces on photos, float32 [N, E]."""
+        return torch.tensor([self.row(row, ("face_embedding",))["face_embedding"] for row in rows])
 
     def rows_of(self, identity: str) -> range:
         """Row numbers of a person's photos."""
@@ -141,8 +154,10 @@ class IdentityDataset:
         sample_seed, fill_seed = (int(s) for s in random.integers(0, 2**63, size=2, dtype=np.int64))
         others = [row for row in self._rows_of[self.identities[target]] if row != target] or [target]
         chosen = random.choice(others, size=min(count, len(others)), replace=False)
-        id_pixels = (self._lower if self.tower_shape else self._filled)([int(row) for row in chosen], fill_seed)
-        return self._sample(target, id_pixels, drop_text, use_mask, sample_seed)
+        rows = [int(row) for row in chosen]
+        id_pixels = (self._lower if self.tower_shape else self._filled)(rows, fill_seed)
+        sample = self._sample(target, id_pixels, drop_text, use_mask, sample_seed)
+        return replace(sample, face_embeds=self.face_embeds(rows)) if self.stored.faces else sample
 
     def _filled(self, rows: Sequence[int], seed: int) -> Tensor:
         """Reference photos with noise around the person, uint8 [N, 3, S, S]."""

@@ -30,6 +30,7 @@ class Sample:
     use_mask: bool
     seed: int
     repeated: bool = False
+    face_embeds: Tensor | None = None  # [N, E]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Batch:
     use_mask: Tensor  # [B] bool, take this row's loss inside the mask
     seeds: Tensor  # [B] int64, for the latents' sample, the noise and the timestep
     repeated: bool = False  # the text features are those of the class word repeated for each identity token
+    face_embeds: Tensor | None = None  # [M, E] float, of the references' faces, for kinds that take them
 
     def __len__(self) -> int:
         return self.mean.shape[0]
@@ -85,6 +87,7 @@ class Batch:
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stack samples; a batch of n holds what n batches of one hold."""
     id_pixels = torch.cat([s.id_pixels for s in samples])
+    faces = [s.face_embeds for s in samples if s.face_embeds is not None]
     return Batch(
         **{
             name: torch.stack([getattr(s, name) for s in samples]).float()
@@ -99,4 +102,5 @@ def collate(samples: Sequence[Sample]) -> Batch:
         use_mask=torch.tensor([s.use_mask for s in samples]),
         seeds=torch.tensor([s.seed for s in samples]),
         repeated=samples[0].repeated,
+        face_embeds=torch.cat(faces) if faces else None,
     )

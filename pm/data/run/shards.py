@@ -130,6 +130,8 @@ def describe(config: PreprocessConfig, sizes: BaseSizes, settings: dict[str, Any
 def _features(config: FeaturesConfig, sizes: BaseSizes) -> dict[str, Any]:
     """What the loader must know to read the features."""
     found: dict[str, Any] = {"storage": config.storage, "repeat": config.repeat}
+    if config.face_embeddings:
+        found["face_embeddings"] = True  # whose they are is in the settings
     if config.noise_fills:
         frozen = max(0, sizes.tower_layers - config.train_layers)
         found |= {"tower": [sizes.vision_fingerprint, frozen], "tower_shape": [config.noise_fills, *sizes.tower_shape]}

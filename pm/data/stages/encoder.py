@@ -93,6 +93,7 @@ class Encoder:
                 crop=b"",
                 id_crop=encode_png(np.asarray(resize(crop, self.sizes.vision_size))),
                 time_ids=time_ids(photo, self.sizes.resolution, self.base.family),
+                face_embedding=photo.face.embedding if self.features.face_embeddings else (),
                 **{name: data for part in found for name, data in part.items()},
             )
             for photo, crop, *found in zip(kept, crops, *parts, strict=True)

@@ -1,6 +1,6 @@
 """Stage 7: everything the frozen parts of the base say about a photo, computed once."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from pm.data.stages.stage import Place, Stage, Work
@@ -24,7 +24,10 @@ class Precompute(Stage):
 
     def depends(self) -> dict[str, Any]:
         """What is computed, and how exactly."""
-        return {"features": self.config.features, "dtype": self.config.dtype}
+        features = asdict(self.config.features)
+        # As if it were not there, which it was not in earlier versions.
+        features["face_embeddings"] = features["face_embeddings"] or None
+        return {"features": features, "dtype": self.config.dtype}
 
     def build(self, place: Place) -> list[Work]:
         """One part; brings torch, which takes seconds."""

@@ -102,6 +102,7 @@ def _requests(
     for i, person in enumerate(chosen):
         rows = list(dataset.rows_of(person))[: config.references]
         images, masks = zip(*(_pictures(dataset, row) for row in rows), strict=True)
+        faces = dataset.face_embeds(rows) if dataset.stored.faces else None
         word = dataset.row(rows[0], ("class_word",))["class_word"]
         references.append(images)
         requests += [
@@ -110,6 +111,7 @@ def _requests(
                 prompt.format(class_word=word, trigger=trigger),
                 id_images=images,
                 masks=masks,
+                face_embeds=faces,
                 seed=config.seed + i,
             )
             for prompt in config.prompts

@@ -44,15 +44,17 @@ def check_dataset(config: RunConfig) -> IdentityDataset:
     """Open the dataset, or fail in the driver, before any worker starts.
 
     Raises:
-        DataError: there is no dataset, or it cannot be read.
+        DataError: there is no dataset, it cannot be read, or it lacks what this kind of adapter is trained with.
         CheckpointError: the dataset was made for another base.
     """
     from pm.train.run.workers import samples_config
 
     require_dataset(config.dataset)
-    return IdentityDataset(
+    dataset = IdentityDataset(
         config.dataset, samples_config(config.train), base_fingerprint=fingerprint(config.base), cache_mb=1
     )
+    config.adapter.for_dataset(dataset.face_embedding, f"dataset {config.dataset}")
+    return dataset
 
 
 def check_checkpoint(run_dir: Path, config: RunConfig, dataset: IdentityDataset) -> None:

@@ -1,7 +1,7 @@
 """One worker's part of a run: build model, data and engine, train, export. The same with and without Ray."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ def run_worker(
     base, dataset = _load(config, context, progress)
     folder = context.restore()
     saved = read_checkpoint(folder) if folder is not None else None
+    config = replace(config, adapter=config.adapter.for_dataset(dataset.face_embedding, f"dataset {dataset.path}"))
     provenance = origin(config, base, dataset)
     if saved is not None and folder is not None:
         check_origin(folder, saved.position.provenance, provenance)
@@ -185,13 +186,15 @@ def loading_processes(wanted: int | None, context: TrainContext) -> int:
 def _stored(config: RunConfig) -> Stored:
     """The optional features that fit this run; the dataset may or may not have them."""
     repeat, train_layers = config.adapter.stored(config.train.max_references)
+    faces = config.adapter.sees_faces
     if train_layers is None:
-        return Stored(repeat=repeat)
+        return Stored(repeat=repeat, faces=faces)
     sizes = base_sizes(config.base)
     # An adapter to start from brings a tower of its own, which may differ from the base's in every layer.
     frozen = 0 if config.init is not None else sizes.tower_layers - train_layers
     # Without frozen layers the embeddings are trained as well.
-    return Stored(repeat=repeat, tower=(sizes.vision_fingerprint, frozen) if frozen > 0 else None)
+    tower = (sizes.vision_fingerprint, frozen) if frozen > 0 else None
+    return Stored(repeat=repeat, tower=tower, faces=faces)
 
 
 def _photomaker(config: RunConfig, base: BaseModel) -> TrainedAdapter:

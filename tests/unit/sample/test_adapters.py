@@ -94,8 +94,10 @@ def test_where_adapters_are_looked_for(pipeline, adapter_files, tmp_path):
         find_adapter(tmp_path / "nowhere" / "deep", None, "")
     with pytest.raises(CheckpointError, match="neither a file nor can photomaker-v1.bin be fetched"):
         find_adapter("somebody/something", None, "", local_files_only=True)
-    with pytest.raises(NotImplementedError, match="V2 needs a face-recognition encoder"):
+    with pytest.raises(CheckpointError, match="pm_version=v2 is asked for, this adapter is v1"):
         pipeline.load_photomaker_adapter(file, pm_version="v2")
+    with pytest.raises(CheckpointError, match="pm_version='v3' is not one of v1, v2"):
+        pipeline.load_photomaker_adapter(file, pm_version="v3")
     with pytest.raises(CheckpointError, match="adapter_name='base'"):
         pipeline.load_photomaker_adapter(file, adapter_name=BASE)
 

@@ -58,6 +58,7 @@ def config(tiny_base, adapter, tmp_path) -> GenerateConfig:
         height=None,
         face=None,
         mask=None,
+        embedder=None,
         preprocess="auto",
         photo=shipped_preparation(),
         pick="largest",
