@@ -114,9 +114,8 @@ class LoadedModels(LoadedLoras):
         loaded = load_base(base, vision_path=vision_path, family=family, device=device, dtype=torch_dtype or dtype)
         for module in (loaded.unet, loaded.vae):
             module.to(memory_format=torch.channels_last)
-        pipeline = cls(
-            loaded, schedule=schedule, merge_fraction=merge_fraction, class_words=class_words, embedder=embedder
-        )
+        own: dict[str, Any] = {"merge_fraction": merge_fraction, "class_words": class_words, "embedder": embedder}
+        pipeline = cls(loaded, schedule=schedule, **own)
         if file is not None:
             pipeline.load_photomaker_adapter(file, check_base=check_base)
         if compile:

@@ -101,13 +101,10 @@ class PublishedInterface:
         """
         if output_type not in OUTPUTS:
             raise RequestError(f"output_type={output_type!r} is not one of {', '.join(OUTPUTS)}")
-        counts = {"num_images_per_prompt": num_images_per_prompt, "batch_size": batch_size}
-        for name, value in (counts | {"callback_steps": callback_steps}).items():
-            if whole(name, value) < 1:
-                raise RequestError(f"{name}={value} must be at least 1")
+        _at_least_one(num_images_per_prompt=num_images_per_prompt, batch_size=batch_size, callback_steps=callback_steps)
         prompts = _listed(prompt)
-        ready = partial(self.references, adapter=adapter, preprocess=preprocess, pick=pick, strict=strict)
-        ready = partial(ready, read_faces=id_embeds is None)
+        how = {"adapter": adapter, "preprocess": preprocess, "pick": pick, "strict": strict}
+        ready = partial(self.references, read_faces=id_embeds is None, **how)
         people = with_faces(photos_of(input_id_images, len(prompts), ready), id_embeds)
         each = self._each_prompt(prompts, people, negative_prompt, id_weights, class_word, adapter)
         width, height = (self.base.resolution if side is None else side for side in (width, height))
@@ -266,6 +263,12 @@ class PublishedInterface:
     def set_progress_bar_config(self, disable: bool = False, **_: Any) -> None:
         """Switch the progress bar off or on."""
         self._quiet = disable
+
+
+def _at_least_one(**counts: Any) -> None:
+    for name, value in counts.items():
+        if whole(name, value) < 1:
+            raise RequestError(f"{name}={value} must be at least 1")
 
 
 def _listed(texts: Any) -> list[Any]:
