@@ -35,6 +35,7 @@ def compare(places: Sequence[str]) -> str:
     shared = [name for name in reports[0]["metrics"] if all(name in report["metrics"] for report in reports)]
     if not shared:
         raise ConfigError(f"{', '.join(map(str, files))} have no metric in common")
+    _check_settings(files, reports, shared)
     columns = {name: Column(**reports[0]["metrics"][name]) for name in shared}
     rows, seen = [], set[str]()
     for file, report in zip(files, reports, strict=True):
@@ -45,6 +46,20 @@ def compare(places: Sequence[str]) -> str:
             seen.add(row["name"])
             rows.append(_row(row, name, shared))
     return main_table(rows, None, None, columns)
+
+
+def _check_settings(files: Sequence[Path], reports: Sequence[dict[str, Any]], shared: Sequence[str]) -> None:
+    """One column has values of one metric with the same settings; older reports do not say theirs."""
+    for name in shared:
+        first = reports[0].get("metric_settings", {}).get(name)
+        for file, report in zip(files[1:], reports[1:], strict=True):
+            other = report.get("metric_settings", {}).get(name)
+            if first and other and first != other:
+                key = next(k for k in {**first, **other} if first.get(k) != other.get(k))
+                raise ConfigError(
+                    f"metric {name} has {key}={first.get(key)} in {files[0]} and {key}={other.get(key)} in {file}, "
+                    "which cannot be compared; measure both with the same settings"
+                )
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, MinLen
 
-from pm.errors import ConfigError
+from pm.evaluate.columns import check_columns
 from pm.evaluate.metrics.base import MetricChoice
 from pm.evaluate.suites.base import ProtocolConfig, SuiteChoice
 from pm.methods.base import MethodChoice
@@ -38,6 +38,4 @@ class EvaluateConfig:
     tracker: TrackerChoice
 
     def __post_init__(self) -> None:
-        names = [metric.name for metric in self.metrics]
-        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-            raise ConfigError(f"metrics names {', '.join(twice)} twice; a report has one column for each")
+        check_columns(self.metrics)

@@ -54,7 +54,7 @@ class Maker:
         self._choice: MethodChoice | None = None
         self._method: Method | None = None
         self._states: dict[tuple[str, int], Any] = {}  # of the method in hand
-        self._metrics: dict[str, Metric | str] | None = None
+        self._metrics: dict[str, Metric | str] = {}  # those that were asked for
 
     def personalise(self, choice: MethodChoice, references: int, trial: int) -> Made:
         """The state of a trial's person, as a file of `torch.save`."""
@@ -96,20 +96,24 @@ class Maker:
         self._states = {key: state for key, state in self._states.items() if key[0] in people}
         return Made([encode_png(np.asarray(image)) for image in images], seconds, self._peak(), dict(method.about))
 
-    def measure(self, trials: Sequence[int], files: Sequence[Sequence[bytes]]) -> dict[str, list[Measured] | str]:
-        """What each metric says of trials, or why it says nothing.
+    def measure(
+        self, trials: Sequence[int], columns: frozenset[str], files: Sequence[Sequence[bytes]]
+    ) -> dict[str, list[Measured] | str]:
+        """What metrics say of trials, or why one says nothing.
 
         Args:
             trials: their numbers.
-            files: PNG files of each.
+            columns: which metrics, by their columns.
+            files: PNG files of each trial.
         """
-        if self._metrics is None:
-            self._metrics = load_metrics(self.setup.metrics, str(self.device), tell=False)
+        new = [choice for choice in self.setup.metrics if choice.key in columns - self._metrics.keys()]
+        self._metrics |= load_metrics(new, str(self.device), tell=False)
         batch = [
             Pictures(self.setup.trials[t], [np.asarray(Image.open(io.BytesIO(f)).convert("RGB")) for f in of])
             for t, of in zip(trials, files, strict=True)
         ]
-        return {name: m if isinstance(m, str) else m.measure(batch) for name, m in self._metrics.items()}
+        found = {name: metric for name, metric in self._metrics.items() if name in columns}
+        return {name: m if isinstance(m, str) else m.measure(batch) for name, m in found.items()}
 
     def _loaded(self, choice: MethodChoice) -> Method:
         if self._method is None or self._choice != choice:

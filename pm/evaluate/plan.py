@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pm.evaluate.maker import Made
@@ -11,24 +11,34 @@ from pm.evaluate.metrics.base import Measured
 from pm.evaluate.progress import Line
 from pm.evaluate.rows import Entry
 from pm.evaluate.store import Item, Store
+from pm.evaluate.values import Known, lacking
 from pm.files import write_bytes
 from pm.tasks import Task, batches
 
-Values = dict[str, list[Measured] | str]  # by metric, of each trial in order
+Finished = Callable[[Entry, Known, Mapping[str, str]], None]  # the values, and why there are none in a column
 
 
 class RowPlan:
     """The pieces of one row."""
 
-    def __init__(self, store: Store, entry: Entry, batch_size: int, finished: Callable[[Entry, Values], None]) -> None:
-        """`finished`: called with what was measured when all of the row is done."""
+    def __init__(self, store: Store, entry: Entry, batch_size: int, known: Known, finished: Finished) -> None:
+        """
+        Args:
+            store: where everything is.
+            entry: the row.
+            batch_size: of the sampler.
+            known: values that need not be measured again.
+            finished: called with what was measured when all of the row is done.
+        """
         self.store, self.entry, self._finished = store, entry, finished
         self._missing = store.missing(entry.key)
         self._batches = [b for b in batches(store.items(), batch_size) if self._missing.intersection(b)]
         asked = len(store.items())
         self._line = Line(entry.label, asked, asked - len(self._missing))
         self._tunes = entry.choice is not None and entry.choice.tunes_per_person
-        self._measured: dict[int, dict[str, Any]] = {}
+        self._known = {name: list(of) for name, of in known.items()}
+        self._why: dict[str, str] = {}  # of metrics that a worker cannot have
+        self._open = 0  # pieces to measure
 
     def tasks(self) -> list[Task]:
         making = self._personal() + self._making()
@@ -72,18 +82,20 @@ class RowPlan:
         return tasks
 
     def _measuring(self, after: frozenset[str]) -> list[Task]:
-        people: dict[str, list[int]] = defaultdict(list)
-        for t, trial in enumerate(self.store.trials):
-            people[trial.person].append(t)
+        """The same columns of the same person in one piece."""
+        pieces: dict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
+        for t, columns in lacking(self.store, self._known).items():
+            pieces[self.store.trials[t].person, tuple(sorted(columns))].append(t)
+        self._open = len(pieces)
         return [
             Task(
-                f"{self.entry.label}, measuring {person}",
+                f"{self.entry.label}, measuring {', '.join(columns)} of {person}",
                 "measure",
-                functools.partial(self._pictures, trials),
+                functools.partial(self._pictures, trials, frozenset(columns)),
                 functools.partial(self._keep_values, trials),
                 after,
             )
-            for person, trials in people.items()
+            for (person, columns), trials in pieces.items()
         ]
 
     def _personal_key(self, person: str) -> str:
@@ -97,8 +109,8 @@ class RowPlan:
         people = {self.store.trials[t].person for t, _ in what}
         return (*common, {p: self.store.state_path(self.entry.key, p).read_bytes() for p in people})
 
-    def _pictures(self, trials: Sequence[int]) -> tuple:
-        return trials, pngs_of(self.store, self.entry.key, trials)
+    def _pictures(self, trials: Sequence[int], columns: frozenset[str]) -> tuple:
+        return trials, columns, pngs_of(self.store, self.entry.key, trials)
 
     def _keep_state(self, person: str, made: Made) -> None:
         write_bytes(self.store.state_path(self.entry.key, person), made.files[0])
@@ -114,21 +126,16 @@ class RowPlan:
         self.store.note_cost(self.entry.key, pictures=len(batch), seconds=made.seconds, peak=made.peak)
         self._line.add(new)
 
-    def _keep_values(self, trials: Sequence[int], values: Values) -> None:
-        for i, t in enumerate(trials):
-            self._measured[t] = {name: v if isinstance(v, str) else v[i] for name, v in values.items()}
-        if len(self._measured) == len(self.store.trials):
-            self._finished(self.entry, in_order([self._measured[t] for t in range(len(self.store.trials))]))
-
-
-def in_order(trials: Sequence[dict[str, Any]]) -> Values:
-    """What was measured of each trial, by metric."""
-    result: Values = {}
-    for name in trials[0] if trials else ():
-        found = [trial[name] for trial in trials]
-        why = next((value for value in found if isinstance(value, str)), None)
-        result[name] = found if why is None else why
-    return result
+    def _keep_values(self, trials: Sequence[int], values: Mapping[str, Sequence[Measured] | str]) -> None:
+        for name, found in values.items():
+            if isinstance(found, str):
+                self._why[name] = found
+                continue
+            for t, measured in zip(trials, found, strict=True):
+                self._known[name][t] = measured
+        self._open -= 1
+        if not self._open:
+            self._finished(self.entry, self._known, self._why)
 
 
 def pngs_of(store: Store, key: str, trials: Sequence[int]) -> list[list[bytes]]:

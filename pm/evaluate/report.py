@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pm.evaluate import tables
+from pm.evaluate.columns import settings_of
 from pm.evaluate.config import EvaluateConfig
 from pm.evaluate.metrics.base import MetricChoice
 from pm.evaluate.pages.blind import write_blind
@@ -39,7 +40,7 @@ class Report:
 
 
 def columns_of(metrics: Sequence[MetricChoice]) -> dict[str, tables.Column]:
-    return {m.name: tables.Column(m.head, m.percent, m.higher_is_better) for m in metrics}
+    return {m.key: tables.Column(m.head, m.percent, m.higher_is_better, m.name) for m in metrics}
 
 
 def write_report(report: Report) -> str:
@@ -216,7 +217,7 @@ def _pairs_table(pairs: Pairs, columns: tables.Columns) -> Table:
 def _models(metrics: Sequence[MetricChoice], rows: Sequence[ReportRow]) -> Table:
     body = []
     for metric in metrics:
-        scores = [row.scores[metric.name] for row in rows]
+        scores = [row.scores[metric.key] for row in rows]
         model = next((s.model for s in scores if s.model is not None), None)
         why = next((s.why for s in scores if s.why and s.interval is None), "")
         body.append([metric.head, model.name if model else "–", model.fingerprint if model else "–", why])
@@ -238,6 +239,7 @@ def _json(
         result["adapter"] = _row(headline(rows))
     columns = columns_of(config.metrics)
     result["metrics"] = {name: dataclasses.asdict(column) for name, column in columns.items()}
+    result["metric_settings"] = {metric.key: settings_of(metric) for metric in config.metrics}
     result |= {"protocol": dataclasses.asdict(config.protocol), "sampler": dataclasses.asdict(config.sampler)}
     result["base"] = {"path": config.base.path, "fingerprint": report.base}
     result["without_held_out"] = report.without_held_out

@@ -2,25 +2,23 @@
 
 import functools
 import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pm.choice import import_modules
 from pm.errors import ConfigError
-from pm.evaluate import values
 from pm.evaluate.config import EvaluateConfig
 from pm.evaluate.maker import Maker, Setup
-from pm.evaluate.plan import RowPlan, Values, cost_of, in_order, plain, pngs_of
+from pm.evaluate.plan import RowPlan, cost_of, plain, pngs_of
 from pm.evaluate.record import record
 from pm.evaluate.report import Report, write_report
 from pm.evaluate.rows import Entry, entries_of, unique_keys
 from pm.evaluate.scores import ReportRow, load_metrics, scored
 from pm.evaluate.store import Store
 from pm.evaluate.suites.base import Given
+from pm.evaluate.values import Known, keep_values, known_values, lacking
 from pm.files import check_place, locked, writing
-from pm.methods.trial import Photo, Trial
 from pm.model.base import load_base
 from pm.sample.adapters import find_adapter
 from pm.workers import run_tasks
@@ -45,8 +43,9 @@ def evaluate(config: EvaluateConfig) -> str:
         with locked(config.output, f"evaluation {config.output}"), writing(config.output, "output="):
             run.make()
     rows = run.rows()
+    text = run.report(rows)
     record(config.tracker, Path(config.output), rows)
-    return run.report(rows)
+    return text
 
 
 class _Run:
@@ -92,28 +91,37 @@ class _Run:
                 print(f"note: {entry.label}: pictures of other settings or weights were there; they are made anew")
             if given is not None:
                 self._take(entry, given)
-            kept = values.read(self.store, entry.key, self.config.metrics, self.metrics)
-            if kept is not None and not self.store.missing(entry.key):
-                self._rows[entry.key] = self._row(entry, range(len(self.trials)), kept)
+            known = self._known(entry)
+            if not self.store.missing(entry.key) and not lacking(self.store, known):
+                self._rows[entry.key] = self._row(entry, range(len(self.trials)), known, {})
                 print(f"{entry.label}: made and measured already", flush=True)
                 continue
-            tasks += RowPlan(self.store, entry, self.config.sampler.batch_size, self._finished).tasks()
+            tasks += RowPlan(self.store, entry, self.config.sampler.batch_size, known, self._finished).tasks()
         run_tasks(self.maker(), tasks, self.config.workers)
 
     def report_only(self) -> None:
-        """From what is there, while another process may still be making pictures; nothing of it is changed but the
-        report."""
+        """From what is there, while another process may still be making pictures; only what nobody has measured yet is
+        measured, and nothing changes but the report and the values."""
         maker = self.maker()()
         for entry, given in [*((e, None) for e in self.entries), *zip(self.others, self.given, strict=True)]:
             if not self.store.same(entry.key, self.made_with(entry, given)):
                 continue
             missing = {t for t, _ in self.store.missing(entry.key)}
             there = [t for t in range(len(self.trials)) if t not in missing]
-            found: Values = {}
-            if there:
-                parts = [maker.measure([t], pngs_of(self.store, entry.key, [t])) for t in there]
-                found = in_order([{k: v if isinstance(v, str) else v[0] for k, v in part.items()} for part in parts])
-            self._rows[entry.key] = self._row(entry, there, found)
+            known, why = self._known(entry), dict[str, str]()
+            new = {t: columns for t, columns in lacking(self.store, known).items() if t not in missing}
+            for t, columns in new.items():
+                for name, found in maker.measure([t], columns, pngs_of(self.store, entry.key, [t])).items():
+                    if isinstance(found, str):
+                        why[name] = found
+                    else:
+                        known[name][t] = found[0]
+            if new:
+                keep_values(self.store, entry.key, self.config.metrics, self.metrics, known)
+            self._rows[entry.key] = self._row(entry, there, known, why)
+
+    def _known(self, entry: Entry) -> Known:
+        return known_values(self.store, entry.key, self.config.metrics, self.metrics)
 
     def rows(self) -> list[ReportRow]:
         """Those that there are, in the order of the configuration."""
@@ -124,14 +132,15 @@ class _Run:
         missing = len({trial.person for trial in self.trials if not trial.held_out})
         return write_report(Report(self.config, self.trials, list(rows), asked, missing, self.fingerprint))
 
-    def _finished(self, entry: Entry, found: Values) -> None:
-        values.write(self.store, entry.key, self.config.metrics, self.metrics, found)
-        self._rows[entry.key] = self._row(entry, range(len(self.trials)), found)
+    def _finished(self, entry: Entry, known: Known, why: Mapping[str, str]) -> None:
+        keep_values(self.store, entry.key, self.config.metrics, self.metrics, known)
+        self._rows[entry.key] = self._row(entry, range(len(self.trials)), known, why)
         if len(self._rows) < len(self.entries) + len(self.others):
             self.report(self.rows())
 
-    def _row(self, entry: Entry, trials: Sequence[int], found: Values) -> ReportRow:
-        scores, attributes = scored([self.trials[t] for t in trials], found, self.metrics)
+    def _row(self, entry: Entry, trials: Sequence[int], known: Known, why: Mapping[str, str]) -> ReportRow:
+        found = {name: [m for t in trials if (m := of[t]) is not None] for name, of in known.items()} if trials else {}
+        scores, attributes = scored([self.trials[t] for t in trials], {**found, **why}, self.metrics)
         asked = len(self.store.items())
 
         def picture(trial: int, image: int) -> Any:
@@ -158,7 +167,7 @@ class _Run:
 
     def made_with(self, entry: Entry, given: Given | None) -> dict[str, Any]:
         """All that the pictures of a row depend on."""
-        trials = _digest(self.trials)
+        trials = self.store.made_of()
         if given is not None or entry.choice is None:
             return {"given": given.fingerprint if given else "", "trials": trials}
         config = self.config
@@ -178,19 +187,3 @@ def _file_digest(name: str) -> str:
     file = path if path.is_file() else find_adapter(name, None, "")
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
-
-
-def _digest(trials: Sequence[Trial]) -> str:
-    """Of everything that methods see."""
-    digest, seen = hashlib.sha256(), dict[int, str]()
-
-    def photo_digest(photo: Photo) -> str:
-        if id(photo) not in seen:
-            mask = b"" if photo.mask is None else photo.mask.tobytes()
-            seen[id(photo)] = hashlib.sha256(photo.image.tobytes() + mask).hexdigest()
-        return seen[id(photo)]
-
-    for trial in trials:
-        photos = [photo_digest(photo) for photo in trial.references]
-        digest.update(json.dumps([trial.person, trial.class_word, trial.template, trial.seeds, photos]).encode())
-    return digest.hexdigest()[:16]

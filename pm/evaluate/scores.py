@@ -30,7 +30,7 @@ class ReportRow:
 
     key: str  # its folder below `pictures`
     name: str
-    scores: Mapping[str, Scored]  # by metric, in the order of the configuration
+    scores: Mapping[str, Scored]  # by column, in the order of the configuration
     per_attribute: Mapping[str, float]
     picture: Callable[
         [int, int], np.ndarray | None
@@ -60,13 +60,13 @@ class ReportRow:
 
 
 def load_metrics(choices: Sequence[MetricChoice], device: str, tell: bool = True) -> dict[str, Metric | str]:
-    """The metrics by name, or why one cannot be had: the others are reported all the same."""
+    """The metrics by column, or why one cannot be had: the others are reported all the same."""
     found: dict[str, Metric | str] = {}
     for choice in choices:
         try:
-            found[choice.name] = choice.load(device)
+            found[choice.key] = choice.load(device)
         except (CheckpointError, ConfigError) as error:
-            found[choice.name] = str(error)
+            found[choice.key] = str(error)
             if tell:
                 print(f"note: {choice.head} is left out: {error}", flush=True)
     return found

@@ -7,6 +7,7 @@
 <output>/values/<row>/<metric>.json and .npz
 """
 
+import hashlib
 import json
 import shutil
 from collections import Counter
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from pm.errors import DataError
+from pm.evaluate.fingerprints import Fingerprints
 from pm.files import write_bytes, write_json
 from pm.methods.trial import Trial
 from pm.photo.pixels import read_photo
@@ -30,6 +32,7 @@ class Store:
     def __init__(self, output: str | Path, trials: Sequence[Trial]) -> None:
         """`trials`: of the suite, in their order."""
         self.output, self.trials = Path(output), trials
+        self._fingerprints = Fingerprints(trials)
         count: Counter[str] = Counter()
         self._numbers = []  # of each trial among those of its person
         for trial in trials:
@@ -71,6 +74,23 @@ class Store:
 
     def missing(self, key: str) -> set[Item]:
         return {item for item in self.items() if not self.path(key, item).is_file()}
+
+    def fingerprints(self, key: str) -> list[str | None]:
+        """Of each trial, what its values depend on: the pictures as they are, the photos and the prompt; None where a
+        picture is missing."""
+        found: list[str | None] = []
+        for t, trial in enumerate(self.trials):
+            try:
+                files = [self.path(key, (t, n)).read_bytes() for n in range(len(trial.seeds))]
+            except OSError:
+                found.append(None)
+                continue
+            found.append(self._fingerprints.of_values(t, [hashlib.sha256(file).digest() for file in files]))
+        return found
+
+    def made_of(self) -> str:
+        """Of all trials, what their pictures depend on beside the method."""
+        return self._fingerprints.of_pictures()
 
     def save(self, key: str, item: Item, png: bytes) -> None:
         write_bytes(self.path(key, item), png, sync=False)

@@ -26,6 +26,7 @@ class Column:
     head: str
     percent: bool = True
     higher_is_better: bool = True
+    metric: str = ""  # whose values it has, where its own name does not say so
 
     @property
     def arrowed(self) -> str:

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from support.evaluating import config, folder_of
+from support.evaluating import METRICS, config, folder_of
 
 from pm.errors import ConfigError, DataError
 from pm.evaluate.compare import compare
@@ -55,15 +55,39 @@ def calls(monkeypatch):
     return found
 
 
-def test_a_killed_run_makes_only_what_is_missing_and_ends_with_the_same_pictures(tiny_base, folder, whole, calls):
+@pytest.fixture
+def measured(monkeypatch):
+    """(trials, columns) of every piece that was measured."""
+    found, measure = [], Maker.measure
+
+    def counted(self, trials, columns, files):
+        found.append((tuple(trials), columns))
+        return measure(self, trials, columns, files)
+
+    monkeypatch.setattr(Maker, "measure", counted)
+    return found
+
+
+def rows_in(output):
+    report = json.loads((output / "report.json").read_text())
+    return [row["metrics"] for row in [report["floor"], *report["rows"], report["ceiling"]] if row]
+
+
+def test_a_killed_run_makes_only_what_is_missing_and_ends_with_the_same_pictures(
+    tiny_base, folder, whole, calls, measured
+):
     calls.limit.most = 3
     with pytest.raises(Killed):
         evaluate(asked(tiny_base, folder, "killed"))
     report = json.loads((folder / "killed" / "report.json").read_text())
     assert report["partial"] and report["floor"]["made"] == 4 and report["rows"] == []
     first = pixels(folder / "killed" / "pictures")
+    measured.clear()
     partial = evaluate(asked(tiny_base, folder, "killed", "report_only=true"))
     assert "one, 1 reference (3 of 4)" in partial
+    # The floor was measured; of the row that was cut short, the one of two prompts that has all its pictures.
+    assert measured == [((0,), frozenset(METRICS))] and "one, 2 references" not in partial
+    assert evaluate(asked(tiny_base, folder, "killed", "report_only=true")) == partial and len(measured) == 1
 
     calls.made.clear()
     calls.limit.most = None
@@ -77,6 +101,34 @@ def test_a_killed_run_makes_only_what_is_missing_and_ends_with_the_same_pictures
     calls.made.clear()
     evaluate(asked(tiny_base, folder, "killed"))
     assert not calls.made  # not one picture twice
+
+
+def test_nothing_is_measured_twice_and_what_changed_is(tiny_base, folder, whole, measured, monkeypatch):
+    shutil.copytree(whole, folder / "again")
+    told = evaluate(asked(tiny_base, folder, "again", "report_only=true"))
+    assert not measured and rows_in(folder / "again") == rows_in(whole)
+
+    probe = f"probe: {folder}/probe.safetensors"
+    more = (
+        f"metrics=[{', '.join(f'{{name: {n}, {probe}}}' for n in METRICS)}, {{name: identity, column: again, {probe}}}]"
+    )
+    assert evaluate(asked(tiny_base, folder, "again", "report_only=true", more)) != told
+    assert {columns for _, columns in measured} == {frozenset({"again"})}
+    for row in rows_in(folder / "again"):
+        assert row["again"]["per_person"] == row["identity"]["per_person"] and len(row) == 4
+    made = len(measured)
+    evaluate(asked(tiny_base, folder, "again", more))  # makes nothing, and measures nothing either
+    assert len(measured) == made
+
+    one, two = sorted((folder / "again" / "pictures" / "one-1-reference").rglob("00-*.png"))[:2]
+    one.write_bytes(two.read_bytes())
+    evaluate(asked(tiny_base, folder, "again", "report_only=true"))
+    assert measured[made:] == [((0,), frozenset(METRICS))]
+
+    values = folder / "again" / "values" / "one-1-reference" / "prompt.json"
+    values.write_text(values.read_text()[:-20])
+    evaluate(asked(tiny_base, folder, "again"))
+    assert {columns for _, columns in measured[made + 1 :]} == {frozenset({"prompt"})}
 
 
 def test_a_picture_that_was_lost_is_made_again_and_the_others_stay(tiny_base, folder, whole, calls):
@@ -106,6 +158,10 @@ def test_reports_of_one_protocol_are_compared_and_those_of_two_are_refused(tiny_
     assert text.count("one, 2 references") == 2 and "(second)" in text and text.count("(floor)") == 1
     with pytest.raises(ConfigError, match="images=2 and .*third.* has images=1; reports of different protocols"):
         compare([str(whole), str(folder / "third")])
+    evaluate(asked(tiny_base, folder, "against", "metrics=[{name: squeezenet_distance, against: held_out}]"))
+    evaluate(asked(tiny_base, folder, "shown", "metrics=[squeezenet_distance]"))
+    with pytest.raises(ConfigError, match="distance has against=held_out in .* and against=references in .*shown"):
+        compare([str(folder / "against"), str(folder / "shown")])
     with pytest.raises(DataError, match="is no report of evaluate"):
         compare([str(folder / "nowhere")])
     file = folder / "second" / "report.json"

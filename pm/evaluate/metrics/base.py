@@ -66,14 +66,21 @@ class MetricChoice(Choice, group="metric", package="pm.evaluate.metrics"):
     """A metric and its settings (`conf/metric/*.yaml`)."""
 
     name: str
+    # Of its column, where one metric has several with different settings; "": the metric's own name.
+    column: str = field(default="", kw_only=True)
 
     title: ClassVar[str] = ""  # the head of its column; "": the name
     higher_is_better: ClassVar[bool] = True
     percent: ClassVar[bool] = True  # values in [0, 1], shown times 100
 
     @property
+    def key(self) -> str:
+        """Of its column in reports, and of its files of values."""
+        return self.column or self.name
+
+    @property
     def head(self) -> str:
-        return self.title or self.name
+        return self.column or self.title or self.name
 
     def load(self, device: str) -> Metric:
         """The working object.

@@ -111,5 +111,7 @@ def _of(row: ReportRow, metric: str) -> Interval | None:
 
 
 def _first(wanted: Sequence[str], rows: Sequence[ReportRow], columns: Columns) -> str | None:
-    found = (name for name in wanted if name in columns and any(_of(row, name) is not None for row in rows))
-    return next(found, None)
+    """The first column of the wanted metrics that has values; of two of one metric, the one with its own name."""
+    named = [(name, key) for name in wanted for key, column in columns.items() if name in (key, column.metric)]
+    named.sort(key=lambda pair: (wanted.index(pair[0]), pair[0] != pair[1]))
+    return next((key for _, key in named if any(_of(row, key) is not None for row in rows)), None)

@@ -6,6 +6,7 @@ from support.evaluation import CONFIG, metric_of, row_of, trials_of, true_readin
 
 from pm.config import from_mapping
 from pm.errors import ConfigError
+from pm.evaluate.columns import check_columns
 from pm.evaluate.config import EvaluateConfig
 from pm.evaluate.metrics.base import Measured, MetricChoice, Pictures
 from pm.evaluate.metrics.identity import Identity
@@ -104,8 +105,41 @@ def test_a_metric_that_applies_to_no_picture_is_missing_and_not_zero():
 def test_a_metric_is_one_column():
     from serving.compose import composed
 
-    with pytest.raises(ConfigError, match="metrics names prompt twice"):
+    with pytest.raises(ConfigError, match=r"metrics names prompt twice; .*\{name: prompt, column: prompt_2, ...\}"):
         from_mapping(EvaluateConfig, composed("evaluate", ["metrics=[prompt,identity,prompt]"]))
+
+
+def columns(*metrics):
+    return [MetricChoice(name, column=column) for name, column in metrics]
+
+
+def test_a_metric_has_several_columns_with_names_of_their_own():
+    from serving.compose import composed
+
+    asked = "metrics=[toon_clip_i, {name: toon_clip_i, column: CLIP-I held out, against: held_out}]"
+    found = from_mapping(EvaluateConfig, composed("evaluate", [asked])).metrics
+    assert [(m.name, m.key, m.head, m.against) for m in found] == [
+        ("toon_clip_i", "toon_clip_i", "toon CLIP-I", "references"),
+        ("toon_clip_i", "CLIP-I held out", "CLIP-I held out", "held_out"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "metrics, why",
+    [
+        ([("prompt", ""), ("prompt", "prompt")], "metrics names prompt twice"),
+        ([("clip_i", "a"), ("dino", "A")], "metrics names A twice; .*name: dino, column: dino_2"),
+        ([("clip_i", "../x")], "column='../x' of metric clip_i is no name of a column"),
+        ([("clip_i", " ")], "column=' ' of metric clip_i is no name"),
+        ([("clip_i", "x" * 61)], "is no name of a column; use up to 60"),
+        ([("clip_i", "identity")], "column=identity of metric clip_i means something else in a report"),
+        ([("clip_i", "peak_gib")], "column=peak_gib of metric clip_i means something else .*clip_i_2"),
+        ([("clip_i", "mine.metric"), ("mine.metric", "")], "column=mine.metric of metric clip_i means something else"),
+    ],
+)
+def test_names_of_columns_that_mean_something_else_are_refused(metrics, why):
+    with pytest.raises(ConfigError, match=why):
+        check_columns(columns(*metrics))
 
 
 def test_unknown_metrics_name_those_there_are():

@@ -171,3 +171,14 @@ def test_the_axes_are_the_first_metrics_that_have_values(trials):
     assert (first.x_title, first.y_title) == ("prompt ↑", "identity ↑")
     assert (second.x_title, second.y_title) == ("copy-paste ↓", "identity ↑")
     assert pages.plots([], columns)[0][1] is None
+
+
+def test_a_column_with_a_name_of_its_own_is_an_axis_too(trials):
+    rows = rows_of(trials)
+    for row in rows:
+        row.scores["held out"] = row.scores.pop("identity")
+    columns = {"held out": Column("held out", metric="identity"), "prompt": HEADS["prompt"]}
+    assert plots(rows, columns)[0][1].y_title == "held out ↑"
+    for row in rows:
+        row.scores["identity"] = row.scores["held out"]
+    assert plots(rows, columns | {"identity": Column("identity")})[0][1].y_title == "identity ↑"
