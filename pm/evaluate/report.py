@@ -12,9 +12,10 @@ from pm.evaluate.config import EvaluateConfig
 from pm.evaluate.metrics.base import MetricChoice
 from pm.evaluate.pages.blind import write_blind
 from pm.evaluate.pages.page import Content, Section, write_page
+from pm.evaluate.pairs import Pair, against, all_pairs
 from pm.evaluate.picture import grid
 from pm.evaluate.scores import ReportRow, Scored
-from pm.evaluate.statistics import Interval, paired
+from pm.evaluate.statistics import Interval
 from pm.files import write_json, write_text, writing
 from pm.markdown import Table, table
 from pm.methods.trial import Trial
@@ -71,10 +72,13 @@ def write_report(report: Report) -> str:
         "Embedding composing choices (the form of the paper's Table 2a)": tables.composing_table(made, columns),
         "Data and stacking (the form of the paper's Table 2b)": tables.condition_table(made, columns),
     }
-    pairs = paired_differences(made or shown, floor)
+    first = headline(made or shown)
+    compared = [*(made or shown), *([floor] if floor and made else [])]
+    pairs = all_pairs([first, *(row for row in compared if row is not first)])
+    plain = {pair.label: {n: dataclasses.asdict(v) for n, v in pair.differences.items()} for pair in pairs}
     with writing(output, "output="):
-        write_json(output / "report.json", _json(report, made, floor, ceiling) | {"paired": _plain(pairs)}, indent=2)
-        write_text(output / "report.md", _document(report, main, extra, pairs, columns, shown))
+        write_json(output / "report.json", _json(report, made, floor, ceiling) | {"paired": plain}, indent=2)
+        write_text(output / "report.md", _document(report, main, extra, against(pairs, first.name), columns, shown))
         save_png(output / "grid.png", grid(report.trials, shown, config.grid_identities), {})
         write_page(output, _page(report, main, extra, pairs, columns, shown))
         if not report.partial:
@@ -88,27 +92,6 @@ def _framed(rows: Sequence[ReportRow]) -> tuple[ReportRow | None, ReportRow | No
     floor = next((row for row in rows if row.about.get("method") == "text_only"), None)
     rest = [row for row in rows if row is not floor and row is not ceiling]
     return dataclasses.replace(floor, name=FLOOR) if floor else None, ceiling, rest
-
-
-Pairs = dict[str, dict[str, Interval]]  # "a − b" → metric → difference
-
-
-def paired_differences(rows: Sequence[ReportRow], floor: ReportRow | None) -> Pairs:
-    """The headline row minus every other, person by person."""
-    if not rows:
-        return {}
-    first = headline(rows)
-    others = [row for row in (*rows, *([floor] if floor else [])) if row is not first]
-    result: Pairs = {}
-    for other in others:
-        found = {
-            name: difference
-            for name, score in first.scores.items()
-            if (difference := paired(score.per_person, other.scores[name].per_person)) is not None
-        }
-        if found:
-            result[f"{first.name} − {other.name}"] = found
-    return result
 
 
 def headline(rows: Sequence[ReportRow]) -> ReportRow:
@@ -129,7 +112,7 @@ def _document(
     report: Report,
     main: str,
     extra: Mapping[str, str | None],
-    pairs: Pairs,
+    pairs: Sequence[Pair],
     columns: tables.Columns,
     shown: Sequence[ReportRow],
 ) -> str:
@@ -170,14 +153,17 @@ def _page(
     report: Report,
     main: Table,
     extra: Mapping[str, Table | None],
-    pairs: Pairs,
+    pairs: Sequence[Pair],
     columns: tables.Columns,
     shown: Sequence[ReportRow],
 ) -> Content:
     attributes, config = tables.attribute_table(shown), report.config
     sections = [Section("All rows", main), *(Section(title, text) for title, text in extra.items() if text)]
     if pairs:
-        sections.append(Section("Paired differences", _pairs_table(pairs, columns), _PAIRED))
+        first = pairs[0].first
+        sections.append(
+            Section("Paired differences", _pairs_table(against(pairs, first), columns, pairs), _PAIRED, first)
+        )
     if attributes:
         sections.append(Section("Probe accuracy per attribute", attributes, "Percent."))
     sections.append(Section("The models that measured", _models(config.metrics, shown)))
@@ -187,7 +173,7 @@ def _page(
         settings["people without held-out photos"] = report.without_held_out
     return Content(
         config.suite.title(), _summary(report), _missing(report), sections, report.trials, shown, columns,
-        {key: str(value) for key, value in settings.items()},
+        {key: str(value) for key, value in settings.items()}, pairs,
     )  # fmt: skip
 
 
@@ -203,14 +189,16 @@ def _missing(report: Report) -> str:
 _PAIRED = "The same people with both, person by person; bold where the 95 % interval has no 0 in it."
 
 
-def _pairs_table(pairs: Pairs, columns: tables.Columns) -> Table:
-    names = list(dict.fromkeys(name for found in pairs.values() for name in found))
+def _pairs_table(pairs: Sequence[Pair], columns: tables.Columns, every: Sequence[Pair] = ()) -> Table:
+    """A line for each of `pairs`, with the columns that any of `every` has."""
+    found = {name for pair in every or pairs for name in pair.differences}
+    names = [name for name in columns if name in found]
 
     def cell(name: str, difference: Interval | None) -> str:
         text = columns[name].cell(difference)
         return f"**{text}**" if difference is not None and not difference.low <= 0 <= difference.high else text
 
-    body = [[label, *(cell(n, found.get(n)) for n in names)] for label, found in pairs.items()]
+    body = [[pair.label, *(cell(n, pair.differences.get(n)) for n in names)] for pair in pairs]
     return table(["", *(columns[n].head for n in names)], body)
 
 
@@ -262,7 +250,3 @@ def _details(score: Scored) -> dict[str, Any]:
     result["interval"] = None if score.interval is None else dataclasses.asdict(score.interval)
     result |= {"per_person": dict(score.per_person), "per_prompt": dict(score.per_prompt)}
     return result | ({"why": score.why} if score.why else {})
-
-
-def _plain(pairs: Pairs) -> dict[str, Any]:
-    return {label: {n: dataclasses.asdict(v) for n, v in found.items()} for label, found in pairs.items()}

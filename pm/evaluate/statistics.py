@@ -20,11 +20,16 @@ class Interval:
 
 def bootstrap(per_identity: Sequence[float], resamples: int = 2000, seed: int = 0) -> Interval:
     """Mean of one value per identity, with the percentile bootstrap over identities."""
+    low, high = np.percentile(resampled(per_identity, resamples, seed), [2.5, 97.5])
+    return Interval(float(np.mean(per_identity)), float(low), float(high))
+
+
+def resampled(per_identity: Sequence[float], resamples: int = 2000, seed: int = 0) -> np.ndarray:
+    """Means [resamples] of identities drawn with replacement; for as many identities, the same ones are drawn."""
     values = np.asarray(per_identity, dtype=np.float64)
     rng = np.random.default_rng(seed)
-    means = values[rng.integers(len(values), size=(resamples, len(values)))].mean(1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Interval(float(values.mean()), float(low), float(high))
+    means: np.ndarray = values[rng.integers(len(values), size=(resamples, len(values)))].mean(1)
+    return means
 
 
 def share_of_gap(value: float, floor: float, ceiling: float) -> float:

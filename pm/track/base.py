@@ -30,6 +30,9 @@ class Tracker:
     def picture(self, name: str, path: Path, step: int) -> None:
         """Record a picture file."""
 
+    def page(self, name: str, path: Path) -> None:
+        """Record an HTML file that needs no other."""
+
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Record a table."""
 
@@ -84,6 +87,10 @@ class _Guarded(Tracker):
     def picture(self, name: str, path: Path, step: int) -> None:
         with self._no_failure("log a picture"):
             self._inner.picture(name, path, step)
+
+    def page(self, name: str, path: Path) -> None:
+        with self._no_failure("log a page"):
+            self._inner.page(name, path)
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         with self._no_failure("log a table"):

@@ -84,6 +84,11 @@ class WandbTracker(Tracker):
 
         self._run.log({name: wandb.Image(str(path))}, step=step)
 
+    def page(self, name: str, path: Path) -> None:
+        import wandb
+
+        self._run.log({name: wandb.Html(str(path), inject=False)})  # as it is: it allows no style sheet from elsewhere
+
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         import wandb
 

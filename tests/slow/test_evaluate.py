@@ -35,7 +35,21 @@ def test_a_report_has_floor_ceiling_and_every_adapter_with_every_number_of_refer
         "report.md",
         "values",
     ]
+    assert len(report["paired"]) == 5 * 4 // 2 and "two, 1 reference − base alone (floor)" in report["paired"]
     assert not report["partial"] and report["paired"]["one, 2 references − two, 1 reference"]["prompt"]["low"] <= 1
+
+
+def test_what_is_recorded_is_the_final_report(tiny_base, folder, monkeypatch):
+    recorded = []
+
+    def noted(choice, output, rows):
+        recorded.append((json.loads((output / "report.json").read_text())["partial"], len(rows)))
+        assert (output / "report.html").is_file() and (output / "grid.png").is_file()
+
+    monkeypatch.setattr("pm.evaluate.run.record", noted)
+    more = ("methods=[text_only]", "adapters=[]", "protocol.identities=1", "protocol.images=1")
+    evaluate(config(tiny_base, folder, f"output={folder}/recorded", *more))
+    assert recorded == [(False, 2)]
 
 
 def test_a_base_of_photographs_is_refused_before_it_is_loaded(tiny_base, tiny_sd15, folder):

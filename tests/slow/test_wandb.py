@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import psutil
 import pytest
+from PIL import Image
+from support.evaluation import row_of, true_reading
 from support.loops import make_trainer
 from support.sweeps import finished
 
 from pm.errors import PmError
+from pm.evaluate.record import record
 from pm.track.base import RunInfo
 from pm.track.wandb import WandbChoice
 from pm.train.callbacks.base import Callback
@@ -51,6 +54,16 @@ def train_through_an_outage(folder):
     tracker = Tracked(options, folder, RunInfo("run", "train", {}), told.append)
     tracker.on_end(make_trainer(folder, [MetricsFile(folder), tracker, Kill()]).fit())
     (folder / "told.txt").write_text("\n".join(told))
+
+
+def test_weights_and_biases_gets_the_report_as_it_is(tmp_path):
+    page = "<!doctype html><title>an evaluation</title>"
+    (tmp_path / "report.html").write_text(page)
+    Image.new("RGB", (8, 8)).save(tmp_path / "grid.png")
+    record(WANDB, tmp_path, [row_of(true_reading, name="a")])
+    (media,) = tmp_path.glob("wandb/offline-run-*/files/media")
+    assert [file.read_text() for file in media.glob("html/*.html")] == [page]
+    assert len(list(media.glob("images/*.png"))) == len(list(media.glob("table/*.json"))) == 1
 
 
 def test_weights_and_biases_gets_the_table_in_the_sweeps_group(tmp_path, monkeypatch):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import jinja2
 
-from pm.evaluate.pages.pictures import EMBEDDED, browsing
+from pm.evaluate.pages.pictures import EMBEDDED, browsing, short
 from pm.evaluate.pages.scatter import Plot, scatter
+from pm.evaluate.pairs import Pair
 from pm.evaluate.scores import ReportRow
 from pm.evaluate.statistics import Interval
 from pm.evaluate.tables import Columns
@@ -37,6 +38,7 @@ class Section:
     title: str
     table: Table
     note: str = ""
+    reference: str = ""  # of a table of pairs: the row that stands first, of which a reader may choose another
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Content:
     rows: Sequence[ReportRow]
     columns: Columns
     settings: Mapping[str, str]
+    pairs: Sequence[Pair] = ()
 
 
 def environment() -> jinja2.Environment:
@@ -73,12 +76,19 @@ def write_page(output: Path, content: Content) -> Path:
     """
     data, inside = browsing(output, content.trials, content.rows, content.columns)
     names = [row.name for row in content.rows]
+    data["pairs"] = [
+        [names.index(pair.first), names.index(pair.second)]
+        + [{name: [short(v) for v in (d.mean, d.low, d.high)] for name, d in pair.differences.items()}]
+        for pair in content.pairs
+    ]
+    compared = [name for name in names if any(name in (pair.first, pair.second) for pair in content.pairs)]
     categories = [c for c in dict.fromkeys(trial.category for trial in content.trials) if c]
     text = environment().get_template("report.html.j2").render(
         content=content,
         plots=plots(content.rows, content.columns),
         names=names,
         categories=categories,
+        compared=compared,
         data=data,
         inside=inside,
         limit=EMBEDDED // 2**20,

@@ -80,7 +80,7 @@ def _there(store: Store, key: str, trial: int, asked: Trial) -> list[Path | None
 def _means(row: ReportRow, which: Sequence[tuple[str, str]]) -> list[dict[str, float]]:
     """Of each person or prompt its values by metric."""
     return [
-        {name: _short(found[key]) for name, score in row.scores.items() if key in (found := getattr(score, attribute))}
+        {name: short(found[key]) for name, score in row.scores.items() if key in (found := getattr(score, attribute))}
         for attribute, key in which
     ]
 
@@ -94,7 +94,7 @@ def _values(output: Path, row: ReportRow, trials: int) -> list[dict[str, list[fl
             continue
         for found, trial in zip(result, stored, strict=True):
             if trial["values"]:
-                found[name] = [_short(value) for value in trial["values"]]
+                found[name] = [short(value) for value in trial["values"]]
     return result
 
 
@@ -107,7 +107,8 @@ def _stored(file: Path, score: Scored) -> Sequence[Mapping[str, Any]]:
     return content["trials"] if content.get("model") == model and score.interval is not None else []
 
 
-def _short(value: float) -> float:
+def short(value: float) -> float:
+    """Of a page that has thousands."""
     return round(value, 5)
 
 

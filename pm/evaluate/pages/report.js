@@ -42,6 +42,30 @@ function references(person) {
   return make("div", { class: "references" }, ...images);
 }
 
+// Paired differences: the chosen row minus every other. Of two rows the page has one difference; the other way round it
+// is mirrored.
+const reference = document.getElementById("reference"), pairsBody = document.getElementById("pairs-body");
+const compared = metrics.filter(metric => data.pairs.some(([, , found]) => metric.name in found));
+function difference(metric, values) {
+  if (!values) return make("td", {}, "–");
+  const [mean, low, high] = values.map(value => shown(metric, value));
+  const parts = [`${mean} `, make("small", { class: "interval" }, `[${low}, ${high}]`)];
+  const clear = values[1] > 0 || values[2] < 0;
+  return make("td", {}, ...(clear ? [make("strong", {}, ...parts)] : parts));
+}
+function drawPairs() {
+  const first = Number(reference.value), turned = ([mean, low, high]) => [-mean, -high, -low];
+  const lines = data.pairs.filter(([a, b]) => a === first || b === first).map(([a, b, found]) => {
+    const cells = compared.map(metric => difference(metric, found[metric.name] && (a === first ? found[metric.name] : turned(found[metric.name]))));
+    return make("tr", {}, make("th", { scope: "row" }, `${rows[first].name} − ${rows[a === first ? b : a].name}`), ...cells);
+  });
+  pairsBody.replaceChildren(...lines);
+}
+if (reference) {
+  document.getElementById("reference-line").hidden = false;
+  reference.addEventListener("change", drawPairs);
+}
+
 // The picture grid: people × rows.
 const which = document.getElementById("which"), imageChoice = document.getElementById("image");
 const most = Math.max(0, ...trialsOfPerson.map(list => list.length));

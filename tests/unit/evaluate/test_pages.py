@@ -12,6 +12,7 @@ from support.pages import Page
 from pm.evaluate.pages import page as pages
 from pm.evaluate.pages.page import Content, Section, plots, write_page
 from pm.evaluate.pages.scatter import HEIGHT, LEFT, WIDTH, scatter, ticks
+from pm.evaluate.pairs import all_pairs
 from pm.evaluate.statistics import Interval
 from pm.evaluate.store import Store
 from pm.evaluate.tables import Column
@@ -80,6 +81,22 @@ def test_the_page_has_tables_plots_and_every_picture_with_its_values_and_fetches
     assert data["rows"][1]["people"][0]["identity"] == round(rows[1].scores["identity"].per_person[trials[0].person], 5)
     assert [person["name"] for person in data["people"]] == list(dict.fromkeys(t.person for t in trials))
     assert all(len(person["references"]) == 3 for person in data["people"])
+
+
+def test_a_reader_may_choose_which_row_is_compared_with_the_others(tmp_path, trials):
+    rows = rows_of(trials)
+    fill(tmp_path, trials, rows)
+    pairs = all_pairs(rows[::-1])
+    told = content(trials, rows)
+    section = Section("Paired differences", table(["", "identity"], [["row two − row one", "1"]]), "", "row two")
+    told = dataclasses.replace(told, sections=[*told.sections, section], pairs=pairs)
+    path = write_page(tmp_path, told)
+    ((first, second, found),) = data_of(path)["pairs"]
+    assert (first, second) == (1, 0) and found["identity"][0] == round(pairs[0].differences["identity"].mean, 5)
+    options = re.search(r'<select id="reference">(.*?)</select>', path.read_text())[1]
+    assert options == '<option value="0">row one</option><option value="1" selected>row two</option>'
+    assert path.read_text().count('<tbody id="pairs-body">') == 1
+    assert 'id="reference"' not in write_page(tmp_path, content(trials, rows)).read_text()
 
 
 def test_names_are_text_and_never_markup(tmp_path, trials):
