@@ -117,11 +117,15 @@ class Maker:
 
     def _loaded(self, choice: MethodChoice) -> Method:
         if self._method is None or self._choice != choice:
+            kept = None if self._method is None else self._method.pipeline  # the next one shares it
+            if self._method is not None:
+                self._method.close()
             self._method, self._states = None, {}  # room for the next
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             setup, dtype = self.setup, pick_dtype(self.setup.dtype, self.device)
             self._method, self._choice = choice.load(setup.base, setup.sampler, self.device, dtype), choice
+            del kept
         return self._method
 
     @staticmethod

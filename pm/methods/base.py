@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pm.choice import Choice
@@ -61,7 +60,11 @@ class MethodChoice(Choice, group="method", package="pm.methods"):
 
 
 class Method(ABC):
-    """A loaded method. All generate through the one sampler of `pipeline`, so requests of a batch may be mixed."""
+    """A loaded method. All generate through the one sampler of `pipeline`, so requests of a batch may be mixed.
+
+    Methods of one process share it (`pm.methods.pipeline`): requests name their adapter, or `BASE`, and what a method
+    trains it trains on a copy (`pm.model.shared`).
+    """
 
     pipeline: PhotoMakerPipeline
     about: Mapping[str, Any] = {}  # for the report: composer, merge, fingerprint of the weights, ...
@@ -90,19 +93,6 @@ class Method(ABC):
             references: how many of the person's photos count.
         """
 
-
-def load_pipeline(
-    base: BaseConfig,
-    sampler: SamplerConfig,
-    device: torch.device,
-    dtype: torch.dtype,
-    adapter: str | Path | None = None,
-) -> PhotoMakerPipeline:
-    """The base, and the adapter if there is one, ready to sample as the configuration says.
-
-    Raises:
-        CheckpointError: something is missing or damaged, or the adapter was trained on another base.
-    """
-    return PhotoMakerPipeline.from_pretrained(
-        base.path, adapter, base.vision_path, device, dtype, schedule=sampler.schedule, family=base.family
-    )
+    def close(self) -> None:
+        """Leave the pipeline, which others may share, as it was found; the method is not used any more."""
+        self.pipeline.plain_unet()

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pm.data.captioning.choice import CaptionChoice, Captioner
 from pm.data.records import Photo as Record
 from pm.errors import ConfigError, RequestError
-from pm.methods.base import Method, MethodChoice, load_pipeline
+from pm.methods.base import Method, MethodChoice
 from pm.methods.photos import check_photos
+from pm.methods.pipeline import load_pipeline
 from pm.methods.trial import Photo, Trial
 from pm.photo.pixels import encode_png
 from pm.sample.request import BASE, Request, request_of

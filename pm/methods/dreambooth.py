@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, MinLen
 
-from pm.methods.base import Method, MethodChoice, load_pipeline
+from pm.methods.base import Method, MethodChoice
+from pm.methods.pipeline import load_pipeline
 from pm.methods.trial import Photo, Trial
 from pm.methods.tuning import Tuning
 

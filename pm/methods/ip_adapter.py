@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge
 
-from pm.methods.base import Method, load_pipeline
+from pm.methods.base import Method
 from pm.methods.photomaker import PhotoMakerMethod, StackedId
+from pm.methods.pipeline import add_adapter, load_pipeline
 from pm.methods.trial import Trial
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.request import Request
@@ -32,7 +33,8 @@ class IPAdapterMethod(PhotoMakerMethod):
         return self.title
 
     def load(self, base: BaseConfig, sampler: SamplerConfig, device: torch.device, dtype: torch.dtype) -> Method:
-        return ImagePrompted(load_pipeline(base, sampler, device, dtype, self.adapter), sampler, self.scale)
+        pipeline = load_pipeline(base, sampler, device, dtype)
+        return ImagePrompted(pipeline, sampler, self.scale, add_adapter(pipeline, self.adapter))
 
 
 class ImagePrompted(StackedId):

@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from pm.errors import ConfigError
-from pm.methods.base import Method, MethodChoice, load_pipeline
+from pm.methods.base import Method, MethodChoice
 from pm.methods.photos import check_photos
+from pm.methods.pipeline import add_adapter, load_pipeline
 from pm.methods.trial import Photo, Trial
 from pm.model.adapter import check_adapter
 from pm.sample.adapters import find_adapter
@@ -57,7 +58,8 @@ class PhotoMakerMethod(MethodChoice):
             )
 
     def load(self, base: BaseConfig, sampler: SamplerConfig, device: torch.device, dtype: torch.dtype) -> Method:
-        return StackedId(load_pipeline(base, sampler, device, dtype, self.adapter), sampler)
+        pipeline = load_pipeline(base, sampler, device, dtype)
+        return StackedId(pipeline, sampler, add_adapter(pipeline, self.adapter))
 
 
 class StackedId(Method):
@@ -90,6 +92,10 @@ class StackedId(Method):
         masks = [None if p.mask is None else Image.fromarray(p.mask.astype(np.uint8) * 255) for p in references]
         shown = [Reference(image, mask) for image, mask in zip(images, masks, strict=True)]
         return {"id_embeds": self.pipeline.embed(shown, self._adapter)}
+
+    def close(self) -> None:
+        super().close()
+        self.pipeline.unload_photomaker_adapter(self._adapter)
 
     def requests(self, state: Any, trial: Trial, references: int) -> list[Request]:
         prompt = trial.prompt(f"{trial.subject} {self.pipeline.trigger_word_of(self._adapter)}")

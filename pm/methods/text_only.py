@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pm.methods.base import Method, MethodChoice, load_pipeline
+from pm.methods.base import Method, MethodChoice
+from pm.methods.pipeline import load_pipeline
 from pm.methods.trial import Trial
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.request import BASE, Request, request_of

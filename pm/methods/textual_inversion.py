@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, MinLen
 
 from pm.errors import ConfigError, RequestError
-from pm.methods.base import Method, MethodChoice, load_pipeline
+from pm.methods.base import Method, MethodChoice
+from pm.methods.pipeline import load_pipeline
 from pm.methods.trial import Photo, Trial
 from pm.methods.tuning import Tuning
 
