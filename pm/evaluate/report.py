@@ -32,7 +32,7 @@ class Report:
     trials: Sequence[Trial]
     rows: Sequence[ReportRow]  # as far as there are any
     asked: int  # rows that there will be
-    without_held_out: int  # people
+    without_held_out: Sequence[str]  # people
     base: str  # fingerprint; "" where nothing is made
 
     @property
@@ -131,9 +131,10 @@ def _document(
         parts += ["## Probe accuracy per attribute", attributes]
     parts += ["## The models that measured", _models(report.config.metrics, shown)]
     if report.without_held_out:
+        count, names = len(report.without_held_out), ", ".join(report.without_held_out[:5])
         parts.append(
-            f"{report.without_held_out} people have no photos beside their references: metrics that compare with such "
-            "photos say nothing of them."
+            f"{count} {'person has' if count == 1 else 'people have'} no photos beside the references ({names}"
+            f"{', ...' if count > 5 else ''}): metrics that compare with such photos say nothing of them."
         )
     parts.append("![references, then one picture of each row](grid.png)")
     return "\n\n".join(parts) + "\n"
@@ -170,7 +171,7 @@ def _page(
     settings = {**config.suite.about(), "base": config.base.path, "base's fingerprint": report.base}
     settings |= {f"sampler.{key}": value for key, value in dataclasses.asdict(config.sampler).items()}
     if report.without_held_out:
-        settings["people without held-out photos"] = report.without_held_out
+        settings["people without held-out photos"] = ", ".join(report.without_held_out)
     return Content(
         config.suite.title(), _summary(report), _missing(report), sections, report.trials, shown, columns,
         {key: str(value) for key, value in settings.items()}, pairs,
@@ -230,7 +231,7 @@ def _json(
     result["metric_settings"] = {metric.key: settings_of(metric) for metric in config.metrics}
     result |= {"protocol": dataclasses.asdict(config.protocol), "sampler": dataclasses.asdict(config.sampler)}
     result["base"] = {"path": config.base.path, "fingerprint": report.base}
-    result["without_held_out"] = report.without_held_out
+    result["without_held_out"] = len(report.without_held_out)
     return result
 
 

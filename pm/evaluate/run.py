@@ -129,7 +129,7 @@ class _Run:
 
     def report(self, rows: Sequence[ReportRow]) -> str:
         asked = len(self.entries) + len(self.others)
-        missing = len({trial.person for trial in self.trials if not trial.held_out})
+        missing = list(dict.fromkeys(trial.person for trial in self.trials if not trial.held_out))
         return write_report(Report(self.config, self.trials, list(rows), asked, missing, self.fingerprint))
 
     def _finished(self, entry: Entry, known: Known, why: Mapping[str, str]) -> None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from support.evaluating import config, folder_of
+from support.pages import Page
 from support.sampling import write_adapter
 
 from pm.errors import CheckpointError, ConfigError, WriteError
@@ -35,6 +36,11 @@ def test_a_report_has_floor_ceiling_and_every_adapter_with_every_number_of_refer
         "report.md",
         "values",
     ]
+    for name in ("report.html", "blind.html"):
+        page = Page(folder / "out" / name)
+        page.check(folder / "out")
+        assert page.data["data"] and len(page.scripts) == 1
+    assert len(Page(folder / "out" / "report.html").data["data"]["pairs"]) == len(report["paired"])
     assert len(report["paired"]) == 5 * 4 // 2 and "two, 1 reference − base alone (floor)" in report["paired"]
     assert not report["partial"] and report["paired"]["one, 2 references − two, 1 reference"]["prompt"]["low"] <= 1
 

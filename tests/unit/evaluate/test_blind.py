@@ -1,34 +1,23 @@
-import dataclasses
 import json
 import re
 
 import numpy as np
 import pytest
-from support.evaluation import CONFIG, row_of, trials_of, true_reading
+from support.evaluation import CONFIG, trials_of
 from support.pages import Page
+from support.reporting import blind_rows
 
 from pm.errors import ConfigError, DataError
 from pm.evaluate.pages.blind import KEY, PAGE, drawn, write_blind
 from pm.evaluate.votes import VotesConfig, ballots, count, preferences, shares, wilson
 
-METHODS = ("PhotoMaker", "DreamBooth", "IP-Adapter")
 PAIRS = 12
-
-
-def rows_of(names=METHODS):
-    rows = []
-    for i, name in enumerate(names):
-        pixels = [np.full((8, 8, 3), 20 * i + t, np.uint8) for t in range(20)]
-        row = row_of(true_reading, name=name)
-        picture = lambda t, n, pixels=pixels: pixels[2 * t + n]  # noqa: E731
-        rows.append(dataclasses.replace(row, key=name.lower(), picture=picture))
-    return rows
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A page with its key, and both read."""
-    folder, rows = tmp_path_factory.mktemp("blind"), rows_of()
+    folder, rows = tmp_path_factory.mktemp("blind"), blind_rows()
     page = write_blind(folder, trials_of(CONFIG), rows, rows[0], PAIRS)
     data = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)[1])
     return folder, data, json.loads((folder / KEY).read_text())
@@ -54,7 +43,7 @@ def saved(tmp_path, *contents):
 def test_the_page_names_no_method_and_needs_nothing_else(made):
     folder, data, key = made
     text, page = (folder / PAGE).read_text(), Page(folder / PAGE)
-    for row in rows_of():
+    for row in blind_rows():
         assert row.name not in text and row.key not in text
     assert key["salt"] not in text and not page.links
     assert not any(trial.person in text for trial in trials_of(CONFIG))
@@ -77,7 +66,7 @@ def test_the_key_tells_whose_every_picture_is(made):
 
 
 def test_the_same_pictures_keep_page_and_key_and_others_keep_the_old_key(tmp_path):
-    rows, trials = rows_of(), trials_of(CONFIG)
+    rows, trials = blind_rows(), trials_of(CONFIG)
     write_blind(tmp_path, trials, rows, rows[0], PAIRS)
     page, key = (tmp_path / PAGE).read_text(), json.loads((tmp_path / KEY).read_text())
     write_blind(tmp_path, trials, rows, rows[0], PAIRS)

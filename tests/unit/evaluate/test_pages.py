@@ -6,18 +6,16 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from support.evaluation import CONFIG, HEADS, row_of, trials_of, true_reading, worse_reading
+from support.evaluation import CONFIG, HEADS, trials_of
 from support.pages import Page
+from support.reporting import content, fill, pair_section, rows_of
 
 from pm.evaluate.pages import page as pages
-from pm.evaluate.pages.page import Content, Section, plots, write_page
+from pm.evaluate.pages.page import plots, write_page
 from pm.evaluate.pages.scatter import HEIGHT, LEFT, WIDTH, scatter, ticks
 from pm.evaluate.pairs import all_pairs
 from pm.evaluate.statistics import Interval
-from pm.evaluate.store import Store
 from pm.evaluate.tables import Column
-from pm.markdown import table
-from pm.photo.pixels import encode_png
 
 NASTY = "<script>alert(1)</script>"
 COPY = Column("copy-paste", higher_is_better=False)
@@ -30,35 +28,6 @@ def trials():
     return [dataclasses.replace(t, template=f"{{person}} {NASTY}") if t.person == found[0].person else t for t in found]
 
 
-def rows_of(trials, name="row"):
-    rows = []
-    for key, reading in (("one", true_reading), ("two", worse_reading)):
-        row = dataclasses.replace(row_of(reading, name=f"{name} {key}"), key=key)
-        rows.append(row)
-    return rows
-
-
-def content(trials, rows, missing=""):
-    tables = [Section("All rows", table(["", "identity"], [[row.name, "**1.0 [0.5, 1.5]**"] for row in rows]))]
-    return Content("Evaluation", "5 people", missing, tables, trials, rows, HEADS, {"base": "toon"})
-
-
-def fill(output, trials, rows, but=()):
-    """Pictures of every row, each of its own grey; and the values of a metric."""
-    store = Store(output, trials)
-    for r, row in enumerate(rows):
-        for i, item in enumerate(store.items()):
-            if (row.key, item) not in but:
-                store.save(row.key, item, encode_png(np.full((8, 8, 3), 40 * r + i, np.uint8)))
-        stored = [{"values": [0.25, 0.75]} for _ in trials]
-        (output / "values" / row.key).mkdir(parents=True)
-        model = dataclasses.asdict(row.scores["identity"].model)
-        file = output / "values" / row.key / "identity.json"
-        file.write_text(json.dumps({"model": model, "trials": stored}))
-        (file.parent / "prompt.json").write_text(json.dumps({"model": None, "trials": stored}))
-    return store
-
-
 def data_of(path):
     return json.loads(re.search(r'id="data">(.*?)</script>', path.read_text(), re.DOTALL)[1])
 
@@ -68,6 +37,8 @@ def test_the_page_has_tables_plots_and_every_picture_with_its_values_and_fetches
     fill(tmp_path, trials, rows)
     path = write_page(tmp_path, content(trials, rows))
     page, data = Page(path), data_of(path)
+    page.check(tmp_path)
+    assert page.data == {"data": data}
     assert all(link.startswith("#") for link in page.links) and "http" not in re.sub(r"data:\S+", "", page.text)
     assert "Identity against prompt" in page.text and path.read_text().count("<svg") == 1
     assert "copy_paste, toon_copy_paste" in page.text  # why the other plot is not there
@@ -87,9 +58,7 @@ def test_a_reader_may_choose_which_row_is_compared_with_the_others(tmp_path, tri
     rows = rows_of(trials)
     fill(tmp_path, trials, rows)
     pairs = all_pairs(rows[::-1])
-    told = content(trials, rows)
-    section = Section("Paired differences", table(["", "identity"], [["row two − row one", "1"]]), "", "row two")
-    told = dataclasses.replace(told, sections=[*told.sections, section], pairs=pairs)
+    told = content(trials, rows, more=[pair_section("row two")], pairs=pairs)
     path = write_page(tmp_path, told)
     ((first, second, found),) = data_of(path)["pairs"]
     assert (first, second) == (1, 0) and found["identity"][0] == round(pairs[0].differences["identity"].mean, 5)

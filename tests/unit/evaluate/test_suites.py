@@ -83,7 +83,10 @@ def test_a_person_without_held_out_photos_is_evaluated_and_named(tiny_base, fold
     out = folder / "photos"
     evaluate(photos(tiny_base, folder, "protocol.identities=9", f"output={out}", "protocol.references=[2]"))
     report = json.loads((out / "report.json").read_text())
-    assert report["without_held_out"] == 1 and "1 people have no photos beside" in (out / "report.md").read_text()
+    assert (
+        report["without_held_out"] == 1
+        and "1 person has no photos beside the references (bob_man)" in (out / "report.md").read_text()
+    )
     assert report["rows"][0]["made"] == 6 and report["about"]["suite"] == "photos"
 
 
