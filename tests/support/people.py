@@ -19,9 +19,9 @@ def write_people(root: Path) -> Path:
         for place in places[:2]:
             shutil.copytree(place, root / place.name)
         return root
-    photo = astronaut(320)
+    photo = astronaut(600)  # faces of less than 80 px are refused
     for person, pixels in {"ada_woman": photo, "ben_man": np.roll(photo[:, ::-1], 1, axis=2)}.items():
         (root / person).mkdir(parents=True)
-        for i, cut in enumerate((0, 12, 24)):
+        for i, cut in enumerate((0, 20, 40)):
             Image.fromarray(np.ascontiguousarray(pixels[cut:, cut:])).save(root / person / f"{i}.png")
     return root
