@@ -26,7 +26,9 @@ def check_columns(metrics: Sequence[MetricChoice]) -> None:
         ConfigError: names the column and what to write instead.
     """
     for metric in metrics:
-        if metric.column and not _NAME.fullmatch(metric.column):
+        if not metric.column:
+            continue
+        if not _NAME.fullmatch(metric.column):
             raise ConfigError(
                 f"column={metric.column!r} of metric {metric.name} is no name of a column; use up to 60 letters, "
                 "digits, spaces and _ . + -, for example clip_i_held_out"
