@@ -59,7 +59,7 @@ def killed_midway(asked: list[str], output: Path) -> None:
         command = [sys.executable, str(ROOT / "pipelines/evaluate.py"), *asked]
         driver = subprocess.Popen(command, env=os.environ | address, stdout=log, stderr=log, start_new_session=True)
         try:
-            end = time.monotonic() + 120
+            end = time.monotonic() + 300  # of patience: a busy machine needs minutes to start
             while len(list(output.glob("pictures/*/*/*.png"))) < PICTURES + BATCH and time.monotonic() < end:
                 assert driver.poll() is None, (output.parent / "log").read_text()
                 time.sleep(0.02)
