@@ -25,7 +25,7 @@ def compare(places: Sequence[str]) -> str:
     files = [Path(p) / "report.json" if Path(p).is_dir() else Path(p) for p in places]
     reports = [_read(file) for file in files]
     for file, report in zip(files[1:], reports[1:], strict=True):
-        for key in {*reports[0]["about"], *report["about"]}:
+        for key in dict.fromkeys([*reports[0]["about"], *report["about"]]):  # the suite comes first
             one, other = reports[0]["about"].get(key), report["about"].get(key)
             if one != other:
                 raise ConfigError(

@@ -165,18 +165,20 @@ def test_people_without_held_out_photos(tmp_path, without, told):
     assert report["without_held_out"] == len(without)
 
 
-def test_reports_of_different_protocols(tmp_path):
-    for name, images in (("a", 2), ("b", 1)):
+@pytest.mark.parametrize(
+    "more, told",
+    [
+        ({"images": 1}, ("images=2", "images=1")),
+        ({"suite": "photos", "prompts_file": "a"}, ("suite=toon", "suite=photos")),
+    ],
+)
+def test_reports_of_different_protocols(tmp_path, more, told):
+    about = {"suite": "toon", "images": 2}
+    for name, of in (("a", about), ("b", about | more)):
+        report = {"about": of, "rows": [], "metrics": {}, "floor": None, "ceiling": None}
         (tmp_path / name).mkdir()
-        report = {
-            "about": {"suite": "toon", "images": images},
-            "rows": [],
-            "metrics": {},
-            "floor": None,
-            "ceiling": None,
-        }
         (tmp_path / name / "report.json").write_text(json.dumps(report))
     assert said(ConfigError, compare, [str(tmp_path / "a"), str(tmp_path / "b")]) == (
-        f"{tmp_path}/a/report.json has images=2 and {tmp_path}/b/report.json has images=1; reports of different "
+        f"{tmp_path}/a/report.json has {told[0]} and {tmp_path}/b/report.json has {told[1]}; reports of different "
         "protocols are not compared: evaluate both with the same suite and protocol"
     )
