@@ -67,7 +67,7 @@ def test_convolutions_and_all_other_layers(tiny_base, tmp_path, form):
 
 @pytest.mark.parametrize("form", ["kohya", "stability"])
 def test_alphas_that_differ_between_layers(tiny_base, tmp_path, form):
-    """diffusers 0.42 warns and takes the most frequent one for all; with the alphas multiplied out it reads the same."""
+    """diffusers 0.42 warns and takes the most frequent for all; with the alphas multiplied out it reads the same."""
     pairs = random_pairs(load_base(tiny_base), mixed=True, text=TEXT)
     file = write(tmp_path / "alphas.safetensors", FORMS[form](pairs))
     multiplied = write(tmp_path / "multiplied.safetensors", as_peft(pairs))
