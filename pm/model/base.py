@@ -57,6 +57,11 @@ class BaseModel:
         return self.shapes.latent_channels
 
     @property
+    def extra_channels(self) -> int:
+        """Of an inpainting U-Net's input, beside the noise: mask [1] and masked picture [C]; 0 for all others."""
+        return self.shapes.extra_channels
+
+    @property
     def latent_size(self) -> int:
         return self.shapes.latent_size
 
@@ -209,13 +214,25 @@ def _group(family: Family, part: str) -> str:
     return "unet" if part == family.denoiser else "vae"
 
 
-def _check_channels(path: str | Path, family: Family, configs: dict[str, dict[str, Any]]) -> None:
-    """Refuse bases for inpainting, editing or upscaling: their U-Net sees a picture beside the noise."""
-    seen, made = configs[family.denoiser].get("in_channels"), configs["vae"].get("latent_channels")
-    if seen != made:
+def check_trainable(base: BaseModel) -> None:
+    """Refuse to train, or to make a dataset, for a base that sees a picture beside the noise.
+
+    Raises:
+        CheckpointError: its U-Net is one for inpainting.
+    """
+    if base.extra_channels:
         raise CheckpointError(
-            f"base {path} takes {seen} channels where its VAE makes {made}: it is one for inpainting, editing or "
-            "upscaling; give the text-to-image base"
+            f"base {base.path} is one for inpainting: it can be sampled, but not trained; give the text-to-image base"
+        )
+
+
+def _check_channels(path: str | Path, family: Family, configs: dict[str, dict[str, Any]]) -> None:
+    """Refuse bases for editing or upscaling: their U-Net sees a picture beside the noise. Inpainting is known."""
+    seen, made = configs[family.denoiser].get("in_channels"), configs["vae"].get("latent_channels")
+    if isinstance(made, int) and seen not in (made, 2 * made + 1):
+        raise CheckpointError(
+            f"base {path} takes {seen} channels where its VAE makes {made}: it is one for editing or upscaling; give "
+            "the text-to-image or the inpainting base"
         )
 
 

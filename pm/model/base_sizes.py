@@ -43,9 +43,10 @@ def base_sizes(config: BaseConfig) -> BaseSizes:
     Raises:
         CheckpointError: the base or the vision tower is missing or incomplete.
     """
-    from pm.model.base import load_base  # with torch: seconds, in workers that need only the sizes
+    from pm.model.base import check_trainable, load_base  # with torch: seconds, in workers that need only the sizes
 
     base = load_base(config.path, parts=(), vision_path=config.vision_path, family=config.family)
+    check_trainable(base)
     vision = read_json(resolve_folder(base.vision_path) / "config.json")
     vision = vision.get("vision_config", vision)  # a whole CLIP model keeps the tower's settings inside
     size, patch = int(vision.get("image_size", 224)), int(vision.get("patch_size", 32))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pm.errors import CheckpointError
-from pm.model.base import BaseModel, null_text
+from pm.model.base import BaseModel, check_trainable, null_text
 from pm.model.conditioner import Conditioner
 from pm.model.conditioning import Conditioning
 
@@ -29,8 +29,9 @@ class TrainedAdapter(Conditioner):
         """Take the base's U-Net, and its null text, inside.
 
         Raises:
-            CheckpointError: the base was loaded without it.
+            CheckpointError: the base was loaded without it, or is one for inpainting.
         """
+        check_trainable(base)
         if base.unet is None:
             raise CheckpointError(f"base {base.path} was loaded without its U-Net; add 'unet' to parts")
         self.base, self.unet = base, base.unet

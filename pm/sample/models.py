@@ -10,7 +10,7 @@ from torch import Tensor
 from pm.errors import CheckpointError, RequestError
 from pm.model.adapter import check_adapter
 from pm.model.adapter_file import AdapterMeta
-from pm.model.base import BaseModel, load_base, move_base
+from pm.model.base import BaseModel, check_trainable, load_base, move_base
 from pm.model.families.base import AUTO
 from pm.model.fused import LoraSwitch
 from pm.model.prompt import CLASS_WORDS
@@ -199,6 +199,7 @@ class LoadedModels(LoadedLoras):
         """
         if self._switch is None:
             raise CheckpointError("the U-Net of a model in training carries its LoRA; load the base by itself")
+        check_trainable(self.base)
         self._switch.use(None)
         return self.base.unet
 

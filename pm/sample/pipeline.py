@@ -19,6 +19,7 @@ from pm.sample.drawn import drawn_note
 from pm.sample.identity import AnyPhoto, prepare_all, preparer
 from pm.sample.loras import encoding_with
 from pm.sample.models import LoadedModels
+from pm.sample.pictures import first_step, size_of
 from pm.sample.prepare import IdPhoto, condition, embed_photos, negative_text, with_time_ids
 from pm.sample.preview import preview_image, preview_map
 from pm.sample.progress import bar
@@ -26,6 +27,7 @@ from pm.sample.published import PublishedInterface
 from pm.sample.references import Reference
 from pm.sample.request import Request
 from pm.sample.sampler import Row, Sampler
+from pm.sample.start import Starter
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
 
     def size(self, request: Request) -> tuple[int, int]:
         """Width and height of a request's image in pixels."""
-        return request.width or self.base.resolution, request.height or self.base.resolution
+        return size_of(request, self.base.shapes)
 
     def merge_step(self, request: Request) -> int:
         """First step of a request that sees the identity, whether it says so or not; 0 for adapters without a delay."""
@@ -136,7 +138,7 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         results: dict[int, Tensor] = {}
         owner: dict[int, int] = {}
         waiting, sampler = deque(range(len(requests))), self.sampler()
-        total = sum(request.steps for request in requests)
+        total = sum(request.steps - first_step(request) for request in requests)
         with bar("reading prompts and photos", progress, total, "step") as line:
             while waiting or len(sampler):
                 joining = [waiting.popleft() for _ in range(min(batch_size - len(sampler), len(waiting)))]
@@ -191,7 +193,7 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
             for i, value in zip(mine, made, strict=True):
                 conditioning[i], negatives[i] = value, away[requests[i].negative_prompt]
         nulls = {id(a): a.conditioner.null_image() if a else None for a in adapters}
-        factor, channels = self.base.vae_scale_factor, self.base.latent_channels
+        factor, channels, starter = self.base.vae_scale_factor, self.base.latent_channels, Starter(self.base)
         rows = []
         for i, (request, adapter) in enumerate(zip(requests, adapters, strict=True)):
             width, height = self.size(request)
@@ -209,8 +211,7 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
                     lora=adapter.lora if adapter else request.lora,
                     loras=loras[i].unet,
                     null_image=nulls[id(adapter)],
-                    noise=request.noise,
-                    generator=request.generator,
+                    **starter.fields(request, (width, height)),
                 )
             )
         return rows

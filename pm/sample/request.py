@@ -50,6 +50,10 @@ class Request:
     loras: Mapping[str, float] = field(
         default_factory=dict
     )  # names of the pipeline's LoRAs, and how strong: 1 is whole
+    image: Image.Image | None = field(default=None, compare=False)  # to change, instead of starting from noise
+    # White, or transparent, is drawn anew, the rest of `image` stays; None: the transparent parts of `image`, or all.
+    mask_image: Image.Image | None = field(default=None, compare=False)
+    strength: float | None = None  # how much of `image` is drawn anew: share of the steps; see `pm.sample.pictures`
     original_size: tuple[int, int] | None = None  # h, w that SDXL is told; None: the image's own
     crop_corner: tuple[int, int] = (0, 0)  # top, left that SDXL is told
     any_class_word: bool = False  # take whatever word stands before the trigger, as the published code does

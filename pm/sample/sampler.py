@@ -17,6 +17,7 @@ from pm.model.image_prompt import ImagePrompt
 from pm.model.loras.beside import RowLoras, added
 from pm.sample.schedule import advance, clean_estimate
 from pm.sample.schedules.base import INPUT_SCALE, NOISE, Plan
+from pm.sample.start import Start
 from pm.sample.together import padded_lines, past_of
 
 # Steps between two looks for NaN on a GPU: reading a flag stops its queue of work, and what is not finite stays so.
@@ -43,6 +44,7 @@ class Row:
     null_image: ImagePrompt | None = None
     noise: Tensor | None = None  # first latents [C, h, w] of unit variance, instead of the seed's
     generator: torch.Generator | None = None  # for the noise of later steps, instead of the seed's
+    start: Start = Start()  # at pure noise, unless it says otherwise
 
 
 @dataclass
@@ -52,7 +54,8 @@ class _Active:
     row: Row
     generator: torch.Generator  # its own, on the CPU: its image depends neither on other rows nor on the device
     latents: Tensor  # [C, h, w] float32
-    index: int = 0
+    noise: Tensor | None  # [C, h, w] that it began with, as long as some of a picture stays
+    index: int
     estimate: Tensor | None = None  # [C, h, w] float32, after the first step
     past: tuple[Tensor, ...] = ()  # the last estimates that its plan looks back at, newest first
 
@@ -70,7 +73,7 @@ class Advance:
     """One row's part in the last step."""
 
     key: int
-    index: int  # steps done before it
+    index: int  # steps that the row has done before it
     timestep: float
     latents: Tensor  # [C, h, w] float32 after it
     estimate: Tensor  # [C, h, w] float32, the current guess of the finished latents
@@ -109,8 +112,10 @@ class Sampler:
         conditioning = row.conditioning.to(self.unet.device, self.unet.dtype)
         negative = row.negative.to(self.unet.device, self.unet.dtype)
         null = None if row.null_image is None else row.null_image.to(self.unet.device, self.unet.dtype)
-        moved = replace(row, conditioning=conditioning, negative=negative, null_image=null)
-        self._active[key] = _Active(moved, generator, noise.to(self.unet.device) * row.plan.init_sigma)
+        start, noise = row.start.to(self.unet.device), noise.to(self.unet.device)
+        moved = replace(row, conditioning=conditioning, negative=negative, null_image=null, start=start)
+        kept = None if start.kept is None else noise
+        self._active[key] = _Active(moved, generator, start.first(row.plan, noise), kept, start.index)
         return key
 
     def remove(self, key: int) -> None:
@@ -119,9 +124,9 @@ class Sampler:
             rows.pop(key, None)
 
     def position(self, key: int) -> tuple[int, int]:
-        """Steps done and steps in all of an unfinished row."""
+        """Steps done and steps in all of an unfinished row, without those that its start left out."""
         active = self._active[key]
-        return active.index, active.row.plan.steps
+        return active.index - active.row.start.index, active.row.plan.steps - active.row.start.index
 
     def estimate(self, key: int) -> Tensor:
         """An unfinished row's current guess of its finished latents, [C, h, w] float32; noise before its first step."""
@@ -194,9 +199,12 @@ class Sampler:
             if i in broken:
                 self._fail(key, "became NaN or infinite; try float32, less guidance or another adapter")
                 continue
-            self._advanced.append(Advance(key, active.index, float(timesteps[i]), latents[i], estimates[i]))
             active.latents, active.estimate, active.index = latents[i], estimates[i], active.index + 1
             active.past = (estimates[i], *active.past)[: active.row.plan.history]
+            if active.noise is not None:
+                active.latents = active.row.start.put_back(active.row.plan, active.index, latents[i], active.noise)
+            done = active.index - active.row.start.index - 1
+            self._advanced.append(Advance(key, done, float(timesteps[i]), active.latents, estimates[i]))
             if active.index == active.row.plan.steps:
                 self._done[key] = active.latents
                 del self._active[key]
@@ -216,6 +224,9 @@ class Sampler:
         free = [i for i, active in enumerate(rows) if active.row.guidance != 1]
         conditioning = self._conditioning(group, keys, rows, free)
         pick = list(range(len(rows))) + free
+        seen = [active.row.start.seen for active in rows]
+        if seen[0] is not None:  # an inpainting U-Net: then it is there for all
+            noisy = torch.cat([noisy, torch.stack([each for each in seen if each is not None])], dim=1)
         noisy = noisy[pick].to(conditioning.embeds.dtype)  # the U-Net's, and asking it takes a walk over all modules
         with added(self.unet, [rows[i].row.loras for i in pick]):
             output = self.predict(noisy, timesteps[pick], conditioning).float()

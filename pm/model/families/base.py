@@ -36,6 +36,7 @@ class BaseShapes:
     pixels_per_latent: int  # along a side
     side_multiple: int  # px; the sides of an image must be multiples of this
     scaling_factor: float  # raw VAE latents times this have unit variance: the space the diffusion runs in
+    extra_channels: int = 0  # that the denoiser sees beside the noise; C + 1 for inpainting: mask and masked picture
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,12 @@ class Family(Choice, group="family", package="pm.model.families"):
             text_width=sum(int(configs[name]["hidden_size"]) for name in self.text_encoders),
             pooled_width=0,
             max_tokens=int(text["max_position_embeddings"]),
-            latent_channels=int(unet["in_channels"]),
+            latent_channels=int(vae["latent_channels"]),
             latent_size=int(unet["sample_size"]),
             pixels_per_latent=factor,
             side_multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
             scaling_factor=float(vae["scaling_factor"]),
+            extra_channels=int(unet["in_channels"]) - int(vae["latent_channels"]),
         )
 
     def load_part(self, folder: Path, part: str, dtype: torch.dtype) -> nn.Module:

@@ -81,12 +81,18 @@ def test_a_base_that_two_families_claim_is_a_choice_of_the_users(tiny_sd15, monk
     assert find_family(tiny_sd15, "sd15").name == "sd15"
 
 
-def test_a_base_for_inpainting_is_refused(tiny_sd15, tmp_path):
+def test_a_base_for_editing_is_refused_and_one_for_inpainting_is_sampled_only(tiny_sd15, tmp_path):
     shutil.copytree(tiny_sd15, tmp_path / "copy")
     file = tmp_path / "copy/unet/config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"in_channels": 9}))
-    with pytest.raises(CheckpointError, match="takes 9 channels where its VAE makes 4: .*give the text-to-image base"):
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"in_channels": 8}))
+    with pytest.raises(CheckpointError, match="takes 8 channels where its VAE makes 4: .*editing or upscaling"):
         load_base(tmp_path / "copy", ())
+    file.write_text(json.dumps(config | {"in_channels": 9}))
+    base = load_base(tmp_path / "copy", ())
+    assert (base.latent_channels, base.extra_channels) == (4, 5)
+    with pytest.raises(CheckpointError, match="one for inpainting: it can be sampled, but not trained"):
+        base_sizes(BaseConfig(str(tmp_path / "copy"), ""))
 
 
 def test_a_family_by_name_or_from_an_installed_package(changed, monkeypatch):
