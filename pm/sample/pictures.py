@@ -142,7 +142,7 @@ def check_pictures(request: "Request") -> None:
             sizes = [f"{image.width} x {image.height}" for image in (request.mask_image, request.image)]
             raise RequestError(f"mask_image has {sizes[0]} pixels, its image {sizes[1]}; give a mask of that size")
     picture = picture_of(request)
-    if picture is not None and picture.mask is not None and picture.mask.getextrema()[1] < 128:
+    if picture is not None and picture.mask is not None and np.asarray(picture.mask).max() < 128:
         raise RequestError(
             "mask_image is black and opaque: nothing would be drawn; what shall be drawn anew is white, or transparent"
         )
@@ -166,7 +166,7 @@ def check_share(name: str, value: Any) -> None:
     Raises:
         RequestError: it is none.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value <= 1:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) <= 1:
         raise RequestError(f"{name}={value!r} must be a number from 0 to 1")
 
 

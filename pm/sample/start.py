@@ -7,7 +7,7 @@ Lugmayr et al. 2022, without its jumps). An inpainting U-Net sees mask and maske
 Shapes: C x h x w latents of one row.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,8 +33,8 @@ class Start:
 
     def to(self, device: torch.device | str) -> "Start":
         """Move all tensors."""
-        names = ("picture", "kept", "mask", "seen")
-        return replace(self, **{name: None if (t := getattr(self, name)) is None else t.to(device) for name in names})
+        tensors = self.picture, self.kept, self.mask, self.seen
+        return Start(self.index, *(None if tensor is None else tensor.to(device) for tensor in tensors))
 
     def first(self, plan: Plan, noise: Tensor) -> Tensor:
         """The first latents [C, h, w], from noise of unit variance."""
