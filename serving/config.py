@@ -132,6 +132,7 @@ class ServeConfig:
     base: BaseConfig
     adapters: dict[str, str]  # name in the API -> adapter file; the first is the default
     check_base: bool
+    controls: dict[str, str]  # name in the API -> folder or Hub id of a ControlNet or T2I-Adapter
     sampler: SamplerConfig  # what a request does not say
     preprocess: Literal["auto", "none", "photo", "drawing"]  # as in `pm.sample`; auto: as the adapter was trained
     photo: Preparation  # of photographs, where an adapter's metadata does not say how its own were prepared

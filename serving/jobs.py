@@ -6,13 +6,27 @@ from typing import Any, Protocol
 
 import numpy as np
 
+IDENTITY, IMAGE, MASK, CONTROL, PROMPT = "identity", "image", "mask", "control", "prompt"  # what a photo is for
+
 
 @dataclass(frozen=True)
 class Photo:
     """One uploaded photo, checked and decoded."""
 
     digest: str  # SHA-256 of the file
-    pixels: np.ndarray  # uint8 RGB [H, W, 3]
+    pixels: np.ndarray  # uint8 RGB [H, W, 3]; of IMAGE and MASK with transparent parts RGBA [H, W, 4]
+    use: str = IDENTITY  # IMAGE: the picture to change; PROMPT: for an image prompt
+
+
+@dataclass(frozen=True)
+class ControlJob:
+    """What one control does; its picture is among the photos."""
+
+    name: str
+    scale: float
+    start: float
+    end: float
+    preprocess: str
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,10 @@ class Job:
     preprocess: str
     pick: str
     partials: int
+    strength: float | None = None  # of the picture to change; None: what is usual with or without a mask
+    controls: tuple[ControlJob, ...] = ()  # in the order of their photos
+    prompt_model: str | None = None  # the IP-Adapter that reads the photos of the image prompt; None: the only one
+    prompt_scale: float = 1.0
 
 
 class Backend(Protocol):

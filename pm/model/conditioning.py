@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pm.model.image_prompt import ImagePrompt
+from pm.model.residuals import Residuals
 
 _TENSORS = ("embeds", "mask", "pooled", "time_ids", "text_embeds", "text_pooled")  # of `Conditioning`, in order
 
@@ -49,6 +50,7 @@ class Conditioning:
     text_embeds: Tensor  # [B, L, D]
     text_pooled: Tensor  # [B, P]
     image: ImagePrompt | None = None  # attended to beside the text; None: no row has an image prompt
+    residuals: Residuals | None = None  # of one step alone, so neither selected nor stacked; None: no row has control
 
     def __len__(self) -> int:
         return self.embeds.shape[0]

@@ -14,6 +14,7 @@ from pm.model.compose.base import ComposeChoice
 from pm.model.kinds.base import AdapterChoice, kind_of
 from pm.model.prompt import Prompt, class_token_index, parse_prompt
 from pm.model.words import check_words, count_tokens
+from pm.sample.controls import check_controls
 from pm.sample.pictures import check_pictures
 from pm.sample.request import Request
 from pm.sample.schedule import Schedule
@@ -97,6 +98,7 @@ def check_request(
     most = terms.max_id_images if terms else None
     request.check(max_id_images=most, pixel_step=base.shapes.side_multiple, resolution=base.resolution)
     check_pictures(request)
+    check_controls(request.controls)
     if terms is not None:
         terms.check(request)
     if request.words:

@@ -13,6 +13,7 @@ from pm.photo.faces.detect import FaceChoice
 from pm.photo.masks.select import MaskChoice
 from pm.photo.stored import Preparation
 from pm.resources import resource
+from pm.sample.picture_config import ControlFile, PromptFiles
 from pm.sample.schedules.base import ScheduleChoice
 from pm.tasks import WorkersConfig
 
@@ -69,6 +70,11 @@ class GenerateConfig:
     id_images: tuple[str, ...]  # files, folders or glob patterns
     weights: tuple[float, ...] | None  # per image
     scale: Annotated[float | None, Ge(0)]  # of the image prompt, for adapters that have one (IP-Adapter)
+    image: str | None  # picture to change
+    mask_image: str | None  # what of it is drawn anew: white, or transparent
+    strength: Annotated[float | None, Interval(gt=0, le=1)]  # how much of it is drawn anew
+    controls: tuple[ControlFile, ...]  # ControlNets and T2I-Adapters, each with its picture
+    image_prompt: PromptFiles | None  # an IP-Adapter's pictures, beside the identity
     images: Annotated[int, Ge(1)]
     seed: int  # of the first image; the next have seed + 1, ...
     width: int | None  # pixels; None: what the base was trained for

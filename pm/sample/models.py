@@ -18,13 +18,14 @@ from pm.model.trained import TrainedAdapter
 from pm.photo.embedders.embed import EmbedderChoice
 from pm.sample.adapters import Adapter, find_adapter, read_adapter
 from pm.sample.config import usual_merge_fraction
+from pm.sample.loaded_controls import LoadedControls
 from pm.sample.loras import LoadedLoras, LoraStore
 from pm.sample.request import BASE
 from pm.sample.schedule import Schedule
 from pm.sample.schedules.base import ScheduleChoice
 
 
-class LoadedModels(LoadedLoras):
+class LoadedModels(LoadedLoras, LoadedControls):
     """A base with its schedule, and any number of adapters; the one loaded last is the default."""
 
     def __init__(
@@ -184,6 +185,7 @@ class LoadedModels(LoadedLoras):
             raise CheckpointError("a model in training is moved by its trainer")
         self._switch.use(None)
         move_base(self.base, device, dtype)
+        self._move_controls(device, dtype)
         self._loras.drop_weights()
         for adapter in self._adapters.values():
             adapter.conditioner.to(device, dtype)

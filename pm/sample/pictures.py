@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 USUAL_STRENGTH, USUAL_STRENGTH_MASKED = 0.6, 1.0
 _ASPECT_TOLERANCE = 0.02  # between a mask and its picture
 _LEAST_SIDE = 8  # px
+
+
+@dataclass(frozen=True, eq=False)
+class PromptImages:
+    """Pictures that a row attends to beside its text, through an IP-Adapter."""
+
+    images: Sequence[Image.Image]
+    scale: float = 1.0  # 0: as without; 1: as in the IP-Adapter's training
+    adapter: str | None = None  # by name; None: the only IP-Adapter that is loaded
 
 
 @dataclass(frozen=True)

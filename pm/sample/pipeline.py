@@ -17,6 +17,7 @@ from pm.sample.checks import check_request, parsed
 from pm.sample.config import first_merged
 from pm.sample.drawn import drawn_note
 from pm.sample.identity import AnyPhoto, prepare_all, preparer
+from pm.sample.image_prompts import Prompting, check_prompt_images
 from pm.sample.loras import encoding_with
 from pm.sample.models import LoadedModels
 from pm.sample.pictures import first_step, size_of
@@ -167,6 +168,9 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         """
         adapter = self.adapter(request.adapter)
         check_request(request, self.base, adapter.terms if adapter else None, self.schedule, self.class_words)
+        for control in request.controls:
+            self.control(control.name)
+        check_prompt_images(self, request)
         self._loras.check(request.loras)
 
     @torch.no_grad()
@@ -194,23 +198,27 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
                 conditioning[i], negatives[i] = value, away[requests[i].negative_prompt]
         nulls = {id(a): a.conditioner.null_image() if a else None for a in adapters}
         factor, channels, starter = self.base.vae_scale_factor, self.base.latent_channels, Starter(self.base)
+        prompting = Prompting(self)
         rows = []
         for i, (request, adapter) in enumerate(zip(requests, adapters, strict=True)):
             width, height = self.size(request)
+            plan = self.schedule.plan(request.steps, request.eta)
+            told_of, null_image = prompting.added(request, conditioning[i], nulls[id(adapter)])
             told = request.original_size or (height, width)
             time_ids = self.base.family.time_ids(told, request.crop_corner, (height, width))
             rows.append(
                 Row(
-                    conditioning=with_time_ids(conditioning[i], time_ids),
+                    conditioning=with_time_ids(told_of, time_ids),
                     negative=negatives[i],
-                    plan=self.schedule.plan(request.steps, request.eta),
+                    plan=plan,
                     guidance=request.guidance,
                     merge_step=self.merge_step(request),
                     seed=request.seed,
                     shape=(channels, height // factor, width // factor),
                     lora=adapter.lora if adapter else request.lora,
                     loras=loras[i].unet,
-                    null_image=nulls[id(adapter)],
+                    null_image=null_image,
+                    controls=self.row_controls(request, plan.steps),
                     **starter.fields(request, (width, height)),
                 )
             )

@@ -15,6 +15,8 @@ from pm.errors import RequestError
 from pm.model.fused import FusedLora
 from pm.model.words import LearnedWord
 from pm.sample.config import SamplerConfig
+from pm.sample.controls import ControlImage
+from pm.sample.pictures import PromptImages
 from pm.strengths import check_strength
 
 BASE = "base"  # the adapter name that stands for none: the base alone
@@ -53,6 +55,8 @@ class Request:
     image: Image.Image | None = field(default=None, compare=False)  # to change, instead of starting from noise
     # White, or transparent, is drawn anew, the rest of `image` stays; None: the transparent parts of `image`, or all.
     mask_image: Image.Image | None = field(default=None, compare=False)
+    controls: Sequence[ControlImage] = field(default=(), compare=False)  # pose, depth, edges ...: where things are
+    image_prompt: PromptImages | None = field(default=None, compare=False)  # through an IP-Adapter, beside the identity
     strength: float | None = None  # how much of `image` is drawn anew: share of the steps; see `pm.sample.pictures`
     original_size: tuple[int, int] | None = None  # h, w that SDXL is told; None: the image's own
     crop_corner: tuple[int, int] = (0, 0)  # top, left that SDXL is told

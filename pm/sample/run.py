@@ -19,6 +19,7 @@ from pm.sample.drawn import drawn_note
 from pm.sample.faces import face_embeds, reader_for
 from pm.sample.grid import GridRow, labelled_grid, save_png, wrapped
 from pm.sample.identity import load_references, preparer
+from pm.sample.picture_files import about_files, load_extras, picture_fields, picture_notes
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.progress import bar
 from pm.sample.references import Reference, find_references
@@ -55,6 +56,8 @@ def generate(config: GenerateConfig, progress: bool = True) -> Path:
         request_for(config, config.prompt or "", references, weights, config.seed + i) for i in range(config.images)
     ]
     schedule, terms = Schedule(config.sampler.schedule, base.scheduler_config), None if meta is None else Terms.of(meta)
+    for note in picture_notes(requests[0], base.shapes):
+        print(f"note: {note}")
     for request in requests:
         check_request(request, base, terms, schedule, class_words(config))
     with bar("loading the base and the adapter", progress):
@@ -72,7 +75,7 @@ def generate(config: GenerateConfig, progress: bool = True) -> Path:
 def load_pipeline(config: GenerateConfig) -> PhotoMakerPipeline:
     """The base and the adapter of the configuration."""
     device = pick_device(config.device)
-    return PhotoMakerPipeline.from_pretrained(
+    pipeline = PhotoMakerPipeline.from_pretrained(
         config.base.path,
         config.adapter,
         config.base.vision_path,
@@ -86,6 +89,8 @@ def load_pipeline(config: GenerateConfig) -> PhotoMakerPipeline:
         check_base=config.check_base,
         compile=config.compile,
     )
+    load_extras(pipeline, config)
+    return pipeline
 
 
 def class_words(config: GenerateConfig) -> frozenset[str]:
@@ -160,6 +165,7 @@ def request_for(
         seed=seed,
         width=config.width,
         height=config.height,
+        **picture_fields(config),
     )
 
 
@@ -176,6 +182,7 @@ def about(
         "id_images": ", ".join(photos),
         "weights": ", ".join(map(str, weights)) if weights else "1",
         **({} if config.scale is None else {"scale": config.scale}),
+        **about_files(config),
         "schedule": sampler.schedule.name,
         "steps": sampler.steps,
         "guidance": sampler.guidance,

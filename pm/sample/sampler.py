@@ -15,10 +15,12 @@ from pm.model.conditioning import Conditioning, TextFeatures
 from pm.model.fused import LoraSwitch, UnetChange
 from pm.model.image_prompt import ImagePrompt
 from pm.model.loras.beside import RowLoras, added
+from pm.sample.controls import RowControl
 from pm.sample.schedule import advance, clean_estimate
 from pm.sample.schedules.base import INPUT_SCALE, NOISE, Plan
 from pm.sample.start import Start
 from pm.sample.together import padded_lines, past_of
+from pm.sample.unet_input import with_pictures
 
 # Steps between two looks for NaN on a GPU: reading a flag stops its queue of work, and what is not finite stays so.
 _CHECK_EVERY = 5
@@ -45,6 +47,7 @@ class Row:
     noise: Tensor | None = None  # first latents [C, h, w] of unit variance, instead of the seed's
     generator: torch.Generator | None = None  # for the noise of later steps, instead of the seed's
     start: Start = Start()  # at pure noise, unless it says otherwise
+    controls: tuple[RowControl, ...] = ()  # what pictures say of where things are
 
 
 @dataclass
@@ -113,7 +116,10 @@ class Sampler:
         negative = row.negative.to(self.unet.device, self.unet.dtype)
         null = None if row.null_image is None else row.null_image.to(self.unet.device, self.unet.dtype)
         start, noise = row.start.to(self.unet.device), noise.to(self.unet.device)
-        moved = replace(row, conditioning=conditioning, negative=negative, null_image=null, start=start)
+        controls = tuple(control.to(self.unet.device) for control in row.controls)
+        moved = replace(
+            row, conditioning=conditioning, negative=negative, null_image=null, start=start, controls=controls
+        )
         kept = None if start.kept is None else noise
         self._active[key] = _Active(moved, generator, start.first(row.plan, noise), kept, start.index)
         return key
@@ -224,12 +230,13 @@ class Sampler:
         free = [i for i, active in enumerate(rows) if active.row.guidance != 1]
         conditioning = self._conditioning(group, keys, rows, free)
         pick = list(range(len(rows))) + free
-        seen = [active.row.start.seen for active in rows]
-        if seen[0] is not None:  # an inpainting U-Net: then it is there for all
-            noisy = torch.cat([noisy, torch.stack([each for each in seen if each is not None])], dim=1)
-        noisy = noisy[pick].to(conditioning.embeds.dtype)  # the U-Net's, and asking it takes a walk over all modules
+        # The dtype is the U-Net's, and asking it takes a walk over all modules.
+        noisy, timesteps = noisy[pick].to(conditioning.embeds.dtype), timesteps[pick]
+        acting = [[each for each in active.row.controls if each.acts[active.index]] for active in rows]
+        starts = [active.row.start for active in rows]
+        noisy, conditioning = with_pictures(starts, acting, pick, noisy, timesteps, conditioning)
         with added(self.unet, [rows[i].row.loras for i in pick]):
-            output = self.predict(noisy, timesteps[pick], conditioning).float()
+            output = self.predict(noisy, timesteps, conditioning).float()
         conditional = output[: len(rows)]
         if not free:
             return conditional
@@ -262,13 +269,13 @@ def _noise(rows: list[_Active], wanted: Tensor, like: Tensor) -> Tensor:
 
 def _text_only(row: Row) -> Conditioning:
     twin = TextFeatures(row.conditioning.text_embeds, row.conditioning.text_pooled)
-    return Conditioning.from_text(twin, row.conditioning.time_ids)
+    return Conditioning.from_text(twin, row.conditioning.time_ids).with_image(row.conditioning.image)
 
 
 def _unconditional(active: _Active) -> Conditioning:
-    """What guidance moves away from; without the image for as long as the row itself is without it."""
+    """What guidance moves away from. An image prompt is not the identity, and acts from the first step on."""
     row = active.row
     found = Conditioning.from_text(row.negative, row.conditioning.time_ids)
-    if row.null_image is None or row.conditioning.image is None or not active.merged:
+    if row.null_image is None or row.conditioning.image is None:
         return found
     return found.with_image(replace(row.null_image, scale=row.conditioning.image.scale))

@@ -25,8 +25,9 @@ from pm.startup import collect_rarely
 from serving.config import ServeConfig, check_adapters
 from serving.engine.cache import TenantCache
 from serving.engine.loop import Batcher, Ticket
+from serving.engine.pictures import about_pictures, pictures_of, sized
 from serving.errors import EngineStopped
-from serving.jobs import Job, Photo
+from serving.jobs import IDENTITY, Job, Photo
 from serving.metrics import Recorder
 
 logger = logging.getLogger("ray.serve")
@@ -61,6 +62,8 @@ class Engine:
             embedder=config.embedder,
             compile=config.engine.compile,
         )
+        for name, place in config.controls.items():
+            self.pipeline.load_control(place, name)
         self.adapters: dict[str, tuple] = {}  # name -> which file, and as of when
         self._swap(config.adapters)
         self.cache: TenantCache[Tensor] = TenantCache(config.cache.photos, config.cache.tenants, config.cache.ttl_s)
@@ -116,7 +119,7 @@ class Engine:
                     png = await asyncio.to_thread(png_bytes, rest[0], {})
                     yield {"type": "preview", "index": rest[1], "png": png, "size": rest[0].size}
                 elif kind == "image":
-                    png = await asyncio.to_thread(png_bytes, rest[0], self._about(job))
+                    png = await asyncio.to_thread(png_bytes, rest[0], self._about(job) | about_pictures(job, photos))
                     yield {"type": "image", "png": png, "size": rest[0].size, "notes": ticket.notes}
                     return
                 elif kind == "error":
@@ -135,9 +138,10 @@ class Engine:
         Raises:
             RequestError: the job cannot be served.
         """
+        people = [photo for photo in photos if photo.use == IDENTITY]
         request = Request(
             prompt=job.prompt,
-            id_images=[Image.fromarray(photo.pixels) for photo in photos],
+            id_images=[Image.fromarray(photo.pixels) for photo in people],
             weights=job.weights,
             seed=job.seed,
             steps=job.steps,
@@ -147,16 +151,18 @@ class Engine:
             width=job.width,
             height=job.height,
             adapter=job.model,
+            **pictures_of(job, photos),
         )
         for name, side in (("width", job.width), ("height", job.height)):
             if side is not None:
                 base, most = self.pipeline.base, self.config.limits.size
                 check_side(f"size: {name}", side, self.pipeline.pixel_step, base.resolution, most)
         self.pipeline.check(request)
-        ticket = Ticket(request, job.tenant, job.partials, emit)
-        if photos:
+        request, notes = sized(request, self.pipeline.base.shapes, self.config.limits.size)
+        ticket = Ticket(request, job.tenant, job.partials, emit, notes=notes)
+        if people:
             version = self.pipeline.digest_of(job.model)
-            ticket.keys = [(photo.digest, job.preprocess, job.pick, job.model, version) for photo in photos]
+            ticket.keys = [(photo.digest, job.preprocess, job.pick, job.model, version) for photo in people]
             ticket.embeds = [self.cache.get(job.tenant, key) for key in ticket.keys]
             for embedding in ticket.embeds:
                 self.recorder.record("pm_identity_cache_total", result="miss" if embedding is None else "hit")
@@ -190,7 +196,7 @@ class Engine:
         ticket.request = replace(request, id_images=[request.id_images[i] for i in kept], weights=weights)
         ticket.keys, ticket.embeds = [ticket.keys[i] for i in kept], [ticket.embeds[i] for i in kept]
         ticket.references = list(references)
-        ticket.notes = list(dict.fromkeys(note for reference in references for note in reference.notes))
+        ticket.notes += dict.fromkeys(note for reference in references for note in reference.notes)
 
     def _swap(self, adapters: Mapping[str, str]) -> None:
         for name, file in adapters.items():

@@ -13,7 +13,7 @@ from pm.errors import install_hint, reason
 from pm.photo.pixels import flatten, is_heif, register_heif, upright
 from serving.config import LimitsConfig
 from serving.errors import ApiError, invalid
-from serving.jobs import Photo
+from serving.jobs import IDENTITY, IMAGE, MASK, Photo
 
 logger = logging.getLogger("ray.serve")
 _LEAST_SIDE = 16
@@ -32,34 +32,42 @@ _READ = "PNG, JPEG, WebP or HEIC photo"
 _BROKEN = (OSError, SyntaxError, EOFError, ValueError, struct.error, zlib.error, OverflowError)
 
 
-def decode(data: bytes, limits: LimitsConfig, index: int) -> Photo:
+def decode(data: bytes, limits: LimitsConfig, index: int, name: str | None = None, use: str = IDENTITY) -> Photo:
     """Check the format and the size, then decode upright as RGB, reduced to `limits.photo_side`.
 
+    Args:
+        data: the file.
+        limits: of the service.
+        index: of an ID photo, from 0.
+        name: of another picture, for messages.
+        use: what it is for; of a picture to change, or a mask, the transparent parts are kept.
+
     Raises:
-        ApiError: not a PNG, JPEG, WebP or HEIC, too large or too small, or damaged. `index` counts the photos from 0.
+        ApiError: not a PNG, JPEG, WebP or HEIC, too large or too small, or damaged.
     """
-    name, kind = f"image[{index}]", sniff(data)
+    name, kind = name or f"image[{index}]", sniff(data)
+    field = name.partition("[")[0]
     if kind is None:
-        raise invalid(f"{name} is {_guess(data)}; send a {_READ}", "image", code="invalid_image_format")
+        raise invalid(f"{name} is {_guess(data)}; send a {_READ}", field, code="invalid_image_format")
     if kind == "HEIF" and not register_heif():
         logger.warning("a HEIC photo was refused; reading them needs pillow-heif: %s", install_hint("photos"))
         message = f"{name} is a HEIC photo, which this server cannot read; send a PNG, JPEG or WebP photo"
-        raise invalid(message, "image", code="invalid_image_format")
+        raise invalid(message, field, code="invalid_image_format")
     try:
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
             width, height = image.size
             if width * height > limits.photo_pixels:
-                raise _too_large(name, f"{width}x{height}", limits)
+                raise _too_large(name, f"{width}x{height}", limits, field)
             if min(width, height) < _LEAST_SIDE:
-                raise invalid(f"{name} has {width}x{height} pixels; send at least {_LEAST_SIDE} a side", "image")
-            pixels = np.asarray(_decoded(image, limits.photo_side))
+                raise invalid(f"{name} has {width}x{height} pixels; send at least {_LEAST_SIDE} a side", field)
+            pixels = np.asarray(_decoded(image, limits.photo_side, clear=use in (IMAGE, MASK)))
     except Image.DecompressionBombError:  # Pillow's own limit, far above ours
-        raise _too_large(name, "far too many", limits) from None
+        raise _too_large(name, "far too many", limits, field) from None
     except _BROKEN as error:
         # Pillow would name the buffer.
         said = "no header" if isinstance(error, UnidentifiedImageError) else reason(error)[:120]
-        raise invalid(f"{name} is damaged or cut short ({said})", "image", code="invalid_image") from None
-    return Photo(hashlib.sha256(data).hexdigest(), pixels)
+        raise invalid(f"{name} is damaged or cut short ({said})", field, code="invalid_image") from None
+    return Photo(hashlib.sha256(data).hexdigest(), pixels, use)
 
 
 def sniff(data: bytes) -> str | None:
@@ -71,18 +79,20 @@ def sniff(data: bytes) -> str | None:
     return next((kind for kind, magic in _FORMATS.items() if data.startswith(magic)), None)
 
 
-def _decoded(image: Image.Image, side: int) -> Image.Image:
+def _decoded(image: Image.Image, side: int, clear: bool = False) -> Image.Image:
     # A JPEG decodes at an eighth to the whole of its size; less than we keep is never asked for.
     image.draft("RGB", (side, side))
     if max(image.size) > side:
         # Also loads, and so finds what is cut short, before any copy is made.
         image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    if clear and ("A" in image.mode or "transparency" in image.info):
+        return upright(image).convert("RGBA")
     return flatten(upright(image))
 
 
-def _too_large(name: str, size: str, limits: LimitsConfig) -> ApiError:
+def _too_large(name: str, size: str, limits: LimitsConfig, field: str) -> ApiError:
     message = f"{name} has {size} pixels, at most {limits.photo_pixels} are read; send a smaller one"
-    return ApiError(413, message, code="image_too_large", param="image")
+    return ApiError(413, message, code="image_too_large", param=field)
 
 
 def _guess(data: bytes) -> str:

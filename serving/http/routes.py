@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from serving.config import BASE
 from serving.errors import ApiError
 from serving.http.docs import add_docs
+from serving.http.pictures import ABOUT, FILES
 from serving.http.schema import ImageRequest
 from serving.http.service import Service, answer_headers, request_id_of
 
@@ -96,7 +97,14 @@ def _body(kind: str) -> dict[str, Any]:
     """The request body for /docs; bodies are read by `serving.http.upload`, within limits."""
     schema = ImageRequest.model_json_schema()
     if kind.startswith("multipart"):
-        photos = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1, "maxItems": 16}
+        file = {"type": "string", "format": "binary"}
+        photos = {"type": "array", "items": file, "minItems": 1, "maxItems": 16}
+        others = {name: file | {"description": text} for name, text in ABOUT.items() if FILES[name][0] == 1}
+        several = [(name, FILES[name][0], text) for name, text in ABOUT.items() if FILES[name][0] > 1]
+        others |= {
+            f"{name}[]": {"type": "array", "items": file, "maxItems": most, "description": text}
+            for name, most, text in several
+        }
         schema["properties"] = {"image[]": photos | {"description": "Photos of the person."}} | schema["properties"]
-        schema["required"] = ["image[]", *schema["required"]]
+        schema["properties"] |= others
     return {"requestBody": {"required": True, "content": {kind: {"schema": schema}}}}

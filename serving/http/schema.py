@@ -7,14 +7,15 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from serving.config import BASE, ServeConfig
 from serving.errors import ApiError, invalid
+from serving.http.pictures import LISTS, PictureFields
 from serving.jobs import Job
 
 
-class ImageRequest(BaseModel):
+class ImageRequest(PictureFields):
     """The fields of `/v1/images/generations` (JSON) and, beside `image[]`, of `/v1/images/edits` (multipart)."""
 
     model_config = ConfigDict(extra="forbid")
@@ -159,7 +160,7 @@ def fields_of(form: Sequence[tuple[str, str]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for raw, value in form:
         name = raw.removesuffix("[]")
-        if name == "id_weights":
+        if name in ("id_weights", *LISTS):
             found.setdefault(name, []).extend(value.split(","))
         elif name in found:
             raise invalid(f"{name[:60]} is given twice", name[:60])

@@ -8,22 +8,24 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pm.errors import ConfigError
-from serving.config import ServeConfig
+from serving.config import BASE, ServeConfig
 from serving.errors import ApiError, invalid, overloaded
 from serving.http.answers import EventStream, as_error_event, as_event, as_json, run
 from serving.http.keys import ANONYMOUS, Key, KeyFile
 from serving.http.photos import decode
+from serving.http.pictures import picture_fields, sorted_out
 from serving.http.quota import Quotas
 from serving.http.schema import ImageRequest, fields_of, jobs, parse
 from serving.http.upload import Budget, Upload
-from serving.jobs import Backend, Job, Photo
+from serving.jobs import IDENTITY, Backend, Job, Photo
 from serving.metrics import Recorder
 
 # A child, so that its line of every request is seen where Serve's own are silenced.
@@ -127,19 +129,20 @@ class Service:
         if call.route == "edits":
             await upload.read_form(request)
             wanted = parse(fields_of(upload.fields))
-            if not upload.photos:
-                raise invalid(
-                    f"no photo; send 1 to {self.limits.photos} as image[]", "image", code="missing_required_parameter"
-                )
+            uploaded = sorted_out(upload.photos, upload.files, wanted.model == BASE)
         else:
-            wanted = parse(await upload.read_json(request))
-        todo = jobs(wanted, len(upload.photos), self.config, self.adapters, request_id=call.request_id, tenant=call.key)
-        call.facts |= {"model": todo[0].model, "n": len(todo), "photos": len(upload.photos), "size": wanted.size}
+            wanted, uploaded = parse(await upload.read_json(request)), []
+        people = sum(picture.use == IDENTITY for picture in uploaded)
+        todo = jobs(wanted, people, self.config, self.adapters, request_id=call.request_id, tenant=call.key)
+        pictures = picture_fields(wanted, uploaded, self.config.controls, self.adapters)
+        todo = [replace(job, **pictures) for job in todo]
+        call.facts |= {"model": todo[0].model, "n": len(todo), "photos": people, "size": wanted.size}
         if self.config.log_prompts:
             call.facts["prompt"] = repr(wanted.prompt)
         loop, photos = asyncio.get_running_loop(), []
-        for i, data in enumerate(upload.photos):
-            photos.append(await loop.run_in_executor(self._decoder, decode, data, self.limits, i))
+        for i, picture in enumerate(uploaded):
+            work = partial(decode, picture.data, self.limits, i, picture.name, picture.use)
+            photos.append(await loop.run_in_executor(self._decoder, work))
         upload.hold(sum(photo.pixels.nbytes for photo in photos))
         return wanted, todo, photos
 

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from serving.config import LimitsConfig
 from serving.errors import ApiError, invalid, overloaded
+from serving.http.pictures import FILES
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -37,12 +38,13 @@ class Upload:
     budget: Budget
     fields: list[tuple[str, str]] = field(default_factory=list)
     photos: list[bytes] = field(default_factory=list)
+    files: dict[str, list[bytes]] = field(default_factory=dict)  # of the other fields of `serving.http.pictures.FILES`
     size: int = 0
 
     def release(self) -> None:
         self.budget.used -= self.size
         self.size = 0
-        self.photos = []
+        self.photos, self.files = [], {}
 
     def hold(self, size: int) -> None:
         """From now on this many bytes are held, in place of the body.
@@ -57,7 +59,7 @@ class Upload:
         self.budget.used += size
 
     async def read_form(self, request: Request) -> None:
-        """Read `multipart/form-data`: fields and the photos of `image` or `image[]`.
+        """Read `multipart/form-data`: fields, the photos of `image` or `image[]`, and the other pictures.
 
         Raises:
             ApiError: another content type, malformed, too large, too many photos, or too slow.
@@ -143,7 +145,7 @@ class _Parts:
         }
 
     def _begin(self) -> None:
-        self._name, self._photo, self._content = "", False, bytearray()
+        self._name, self._file, self._photo, self._content = "", "", False, bytearray()
 
     def _header_end(self) -> None:
         if bytes(self._header).lower() == b"content-disposition":
@@ -155,24 +157,33 @@ class _Parts:
     def _headers_finished(self) -> None:
         limits = self.upload.limits
         # A file name is never looked at: nothing of a client's becomes a path.
-        self._photo = self._name in _PHOTO_FIELDS
-        if self._name in ("mask", "markup"):
-            raise invalid(f"{self._name} is not supported; the prompt says what to draw around the person", self._name)
-        if self._photo and len(self.upload.photos) == limits.photos:
+        self._file = self._name.removesuffix("[]")
+        self._photo = self._name in _PHOTO_FIELDS or self._file in FILES
+        if self._name == "markup":
+            raise invalid("markup is not supported; send a mask of what shall be drawn anew", "markup")
+        if self._name in _PHOTO_FIELDS and len(self.upload.photos) == limits.photos:
             raise invalid(
                 f"more than {limits.photos} photos; send 1 to {limits.photos}", "image", code="too_many_images"
             )
+        most = FILES[self._file][0] if self._file in FILES else 0
+        if most and len(self.upload.files.get(self._file, ())) == most:
+            raise invalid(f"more than {most} {self._file}; send up to {most}", self._file, code="too_many_images")
         if not self._photo and len(self.upload.fields) == _FIELDS:
             raise invalid(f"more than {_FIELDS} fields", code="invalid_body")
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         most = self.upload.limits.photo_bytes if self._photo else _FIELD_BYTES
         if len(self._content) + end - start > most:
-            name = f"image[{len(self.upload.photos)}]" if self._photo else f"field {self._name[:60]!r}"
-            raise _too_large(name, most, "image" if self._photo else self._name[:60])
+            photo = self._name in _PHOTO_FIELDS
+            name = f"image[{len(self.upload.photos)}]" if photo else f"field {self._name[:60]!r}"
+            raise _too_large(name, most, "image" if photo else self._name[:60])
         self._content += data[start:end]
 
     def _end(self) -> None:
+        if self._file in FILES:
+            if self._content:  # clients send empty fields for what is not set
+                self.upload.files.setdefault(self._file, []).append(bytes(self._content))
+            return
         if self._photo:
             self.upload.photos.append(bytes(self._content))
             return

@@ -16,6 +16,7 @@ from serving.http.service import request_id_of
 
 EDITS, GENERATIONS = "/v1/images/edits", "/v1/images/generations"
 PART = b'--x\r\nContent-Disposition: form-data; name="%b"\r\n\r\n'
+_TEXT = PART % b"prompt" + b"a man img\r\n"
 GOOD = {"prompt": PROMPT, "seed": "1"}
 
 
@@ -100,7 +101,13 @@ def _nothing_kept(service):
         ("multipart/form-data", b"", 415, "boundary"),
         ("multipart/form-data; boundary=x", b"", 400, "ends before"),
         ("multipart/form-data; boundary=x", PART % b"prompt" + b"a man img\r\n--x--", 400, "no photo"),
-        ("multipart/form-data; boundary=x", PART % b"mask" + b"m\r\n--x--", 400, "mask is not supported"),
+        (
+            "multipart/form-data; boundary=x",
+            _TEXT + PART % b"mask" + b"m\r\n--x--",
+            400,
+            "mask is given without a picture",
+        ),
+        ("multipart/form-data; boundary=x", _TEXT + PART % b"markup" + b"m\r\n--x--", 400, "send a mask"),
         ("multipart/form-data; boundary=x", (PART % b"n" + b"1\r\n") * 2 + b"--x--", 400, "twice"),
         ("multipart/form-data; boundary=x", b"--y\r\n", 400, "malformed"),
         ("multipart/form-data; boundary=x", b"--x\r\nno colon\r\n\r\n", 400, "malformed"),

@@ -40,3 +40,29 @@ def write_inpainting(base: Path, path: Path) -> Path:
     shutil.rmtree(path / "unet")
     UNet2DConditionModel.from_config(config).save_pretrained(path / "unet")
     return path
+
+
+def write_controlnet(base: Path, path: Path, seed: int = 0) -> Path:
+    """A ControlNet of random weights that does change the picture."""
+    from diffusers import ControlNetModel, UNet2DConditionModel
+
+    torch.manual_seed(seed)
+    net = ControlNetModel.from_unet(
+        UNet2DConditionModel.from_pretrained(base / "unet"), conditioning_embedding_out_channels=(16, 32, 96)
+    )
+    silent = [net.controlnet_cond_embedding.conv_out, *net.controlnet_down_blocks, net.controlnet_mid_block]
+    for layer in silent:  # zeros before training
+        torch.nn.init.normal_(layer.weight, std=0.2)
+    net.save_pretrained(path)
+    return path
+
+
+def write_t2i_adapter(base: Path, path: Path, seed: int = 0, grey: bool = False) -> Path:
+    """Likewise a T2I-Adapter, of the kind for SDXL: the tiny U-Nets' first block has no attention either."""
+    from diffusers import T2IAdapter
+
+    torch.manual_seed(seed)
+    channels = json.loads((base / "unet/config.json").read_text())["block_out_channels"]
+    adapter = T2IAdapter(1 if grey else 3, channels, 1, 8, "full_adapter_xl")
+    adapter.save_pretrained(path)
+    return path

@@ -156,6 +156,7 @@ class Family(Choice, group="family", package="pm.model.families"):
         """
         masked = conditioning.embeds.shape[1] > max_tokens
         image = {} if conditioning.image is None else conditioning.image.arguments
+        control = {} if conditioning.residuals is None else conditioning.residuals.arguments
         output: Tensor = unet(
             noisy,
             timesteps,
@@ -164,6 +165,7 @@ class Family(Choice, group="family", package="pm.model.families"):
             added_cond_kwargs=self.added_conditioning(conditioning),
             return_dict=False,
             **image,
+            **control,
         )[0]
         return output
 
