@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class ControlJob:
     scale: float
     start: float
     end: float
-    preprocess: str
+    preprocess: Literal["none", "canny"]
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class Conditioning:
     def rows(self, index: Any) -> "Conditioning":
         """Select rows by a slice, a list of integers or an index tensor; the batch axis and the padding stay."""
         image = None if self.image is None else self.image.rows(index)
-        return Conditioning(**{name: getattr(self, name)[index] for name in _TENSORS}, image=image)
+        return Conditioning(**{name: getattr(self, name)[index] for name in _TENSORS}, image=image, residuals=None)
 
     def trimmed(self) -> "Conditioning":
         """Drop the columns that no row attends to. Padding is always at the end, so this is a slice."""
@@ -85,7 +85,7 @@ class Conditioning:
         padded = [item.padded(length) for item in items]
         image = ImagePrompt.concat([item.image for item in items], [len(item) for item in items])
         stacked = {name: torch.cat([getattr(item, name) for item in padded]) for name in _TENSORS}
-        return Conditioning(**stacked, image=image)
+        return Conditioning(**stacked, image=image, residuals=None)
 
     def padded(self, length: int) -> "Conditioning":
         """Pad T to `length` with masked zeros."""
