@@ -70,11 +70,11 @@ def test_one_call_of_each_network_for_the_rows_that_want_it(pipeline):
 
 def test_an_image_prompt_acts_from_the_first_step_and_the_identity_from_its_own(pipeline):
     style = PromptImages([picture(20)])
-    never, late = (request(PHOTOS[:1], merge_step=step) for step in (5, 4))
-    styled = [Request(**vars(each) | {"image_prompt": style}) for each in (never, late)]
+    never, early = (request(PHOTOS[:1], merge_step=step) for step in (5, 1))
+    styled = [Request(**vars(each) | {"image_prompt": style}) for each in (never, early)]
     made = pipeline.latents([never, *styled])
     assert (made[1] - made[0]).abs().max() > 1e-2  # also where the identity never acts
-    assert (made[2] - made[1]).abs().max() > 1e-3
+    assert (made[2] - made[1]).abs().max() > 1e-4
 
 
 def test_scale_zero_and_a_window_without_steps_change_nothing(pipeline):
