@@ -11,7 +11,7 @@ from pm.model.image_prompt import ImagePrompt
 from pm.model.ip_adapter import ImagePrompter
 from pm.sample.adapters import Adapter
 from pm.sample.pictures import check_image
-from pm.sample.prepare import embed_photos
+from pm.sample.prepare import IdPhoto, embed_photos
 
 if TYPE_CHECKING:
     from pm.sample.models import LoadedModels
@@ -75,7 +75,7 @@ class Prompting:
         conditioner: Any = adapter.conditioner
         key = (adapter.name, *map(id, prompt.images))
         if key not in self._made:
-            tokens = embed_photos(adapter, [(image, None) for image in prompt.images])
+            tokens = embed_photos(adapter, [IdPhoto(image, None, ()) for image in prompt.images])
             self._made[key] = conditioner.prompt(tokens, torch.tensor([len(prompt.images)], device=tokens.device))
         made = self._made[key]
         scaled = replace(made, scale=torch.full_like(made.scale, prompt.scale))
