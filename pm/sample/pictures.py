@@ -80,18 +80,18 @@ def size_of(request: "Request", shapes: "BaseShapes", most: int | None = None) -
         most: px along a side that a service draws; None: twice what the base was trained for.
     """
     own, step = shapes.latent_size * shapes.pixels_per_latent, shapes.side_multiple
-    if request.image is None or (request.width and request.height):
-        return request.width or own, request.height or own
+    if request.image is None or (request.width is not None and request.height is not None):
+        return own if request.width is None else request.width, own if request.height is None else request.height
     aspect = request.image.width / request.image.height
-    if request.width:
+    if request.width is not None:
         width, height = float(request.width), request.width / aspect
-    elif request.height:
+    elif request.height is not None:
         width, height = request.height * aspect, float(request.height)
     else:
         width, height = own * math.sqrt(aspect), own / math.sqrt(aspect)
     limit = (most or 2 * own) // step * step
     sides = [min(limit, max(step, round(side / step) * step)) for side in (width, height)]
-    return request.width or sides[0], request.height or sides[1]
+    return sides[0] if request.width is None else request.width, sides[1] if request.height is None else request.height
 
 
 def fitted(picture: Picture, size: tuple[int, int]) -> Picture:

@@ -15,6 +15,7 @@ from pm.errors import ConfigError, RequestError
 from pm.model.base import decode_latents
 from pm.model.prompt import CLASS_WORDS, parse_prompt
 from pm.sample.published_photos import PromptPhotos, photos_of, weights_of, with_faces
+from pm.sample.published_pictures import pictures_of
 from pm.sample.request import Request, merge_step_of, whole
 from pm.sample.sampler import Sampler
 from pm.sample.schedule import Schedule
@@ -58,6 +59,8 @@ class PublishedInterface:
     batch_size: images sampled together at most.
     adapter: by name; default: the one loaded last; "base": plain text to image.
     return_dict: False gives a tuple.
+    image, mask_image, strength, control_image, controlnet_conditioning_scale, control_guidance_start,
+        control_guidance_end, ip_adapter_image, ip_adapter_scale: see `pm.sample.published_pictures.Pictures`.
     """
 
     _quiet = False
@@ -93,6 +96,7 @@ class PublishedInterface:
         batch_size: int = 8,
         adapter: str | None = None,
         return_dict: bool = True,
+        **pictures: Any,
     ) -> Any:
         """Images of prompts; returns diffusers' `StableDiffusionXLPipelineOutput`. Arguments: see the class.
 
@@ -107,12 +111,12 @@ class PublishedInterface:
         ready = partial(self.references, read_faces=id_embeds is None, **how)
         people = with_faces(photos_of(input_id_images, len(prompts), ready), id_embeds)
         each = self._each_prompt(prompts, people, negative_prompt, id_weights, class_word, adapter)
-        width, height = (self.base.resolution if side is None else side for side in (width, height))
-        settings: dict[str, Any] = {"steps": num_inference_steps, "guidance": guidance_scale, "eta": eta}
+        extra, width, height = pictures_of(self, pictures, width, height)
+        settings: dict[str, Any] = {"steps": num_inference_steps, "guidance": guidance_scale, "eta": eta} | extra
         settings |= {"width": width, "height": height, "crop_corner": crops_coords_top_left, "adapter": adapter}
         settings |= {"merge_step": merge_step_of(start_merge_step, num_inference_steps), "original_size": original_size}
         repeated = [fields for fields in each for _ in range(num_images_per_prompt)]
-        noise = self._noise(len(repeated), width, height, generator, seed, latents)
+        noise = self._noise(len(repeated), width, height, generator, seed, latents, later=extra["image"] is not None)
         requests = [Request(**settings, **own, **start) for own, start in zip(repeated, noise, strict=True)]
         on_step = self._on_step(callback, callback_steps, callback_on_step_end)
         images = self._output(self.latents(requests, batch_size, not self._quiet, on_step), output_type)
@@ -172,9 +176,19 @@ class PublishedInterface:
         return f"{parsed.text[:start]}{word} {trigger}{parsed.text[end:]}"
 
     def _noise(
-        self: Any, count: int, width: int, height: int, generator: Any, seed: int | None, latents: Tensor | None
+        self: Any,
+        count: int,
+        width: int,
+        height: int,
+        generator: Any,
+        seed: int | None,
+        latents: Tensor | None,
+        later: bool = False,
     ) -> list[dict[str, Any]]:
-        """Where each image's noise comes from: fields of `Request`. Drawn as diffusers draws it, unless by seed."""
+        """Where each image's noise comes from: fields of `Request`. Drawn as diffusers draws it, unless by seed.
+
+        `later`: each image's own, after the latents of the picture that it starts from.
+        """
         if seed is not None:
             if generator is not None or latents is not None:
                 raise RequestError("seed is given beside generator or latents; give one of them")
@@ -191,6 +205,8 @@ class PublishedInterface:
         latents = None if latents is None else torch.as_tensor(latents)
         if (many and len(generator) != count) or (latents is not None and latents.shape != (count, *shape)):
             raise RequestError(f"generator and latents must be given for {count} images, latents as {(count, *shape)}")
+        if latents is None and later:
+            return [{"generator": each} for each in (generator if many else [generator] * count)]
         if latents is None and many:
             latents = torch.cat(
                 [torch.randn((1, *shape), generator=g, device=g.device, dtype=dtype) for g in generator]

@@ -62,7 +62,7 @@ def test_one_call_of_each_network_for_the_rows_that_want_it(pipeline):
     for row in pipeline.prepare(mixed()[:4]):
         sampler.add(row)
     sampler.step()
-    # Two images of the third row, which has no guidance; both halves of the second. The base alone is a call of its own.
+    # Two images of the third row, which has no guidance; both halves of the second. The base is a call of its own.
     assert sorted(calls) == [("net0", 4), ("net1", 1), ("unet", 2), ("unet", 5)]
     for hook in hooks:
         hook.remove()
