@@ -99,7 +99,9 @@ def _body(kind: str) -> dict[str, Any]:
     if kind.startswith("multipart"):
         file = {"type": "string", "format": "binary"}
         photos = {"type": "array", "items": file, "minItems": 1, "maxItems": 16}
-        others: dict[str, Any] = {name: file | {"description": text} for name, text in ABOUT.items() if FILES[name][0] == 1}
+        others: dict[str, Any] = {
+            name: file | {"description": text} for name, text in ABOUT.items() if FILES[name][0] == 1
+        }
         several = [(name, FILES[name][0], text) for name, text in ABOUT.items() if FILES[name][0] > 1]
         others |= {
             f"{name}[]": {"type": "array", "items": file, "maxItems": most, "description": text}
