@@ -6,6 +6,7 @@ import dataclasses
 import io
 
 import numpy as np
+import openai
 import pytest
 from PIL import Image
 from support.api import PROMPT
@@ -53,6 +54,22 @@ def pixels(answer) -> np.ndarray:
     assert answer.status_code == 200, answer.text
     image = Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][0]["b64_json"])))
     return np.asarray(image).astype(int)
+
+
+def test_openai_s_own_client_sends_a_mask(make_client):
+    async def go():
+        async with make_client() as http:
+            api = openai.AsyncOpenAI(base_url="http://test/v1", api_key="none", max_retries=0, http_client=http)
+            return await api.images.edit(
+                image=png(picture(1)),
+                mask=png(clear_right(picture(1))),
+                prompt=PROMPT,
+                extra_body={"seed": 1, "steps": 3},
+            )
+
+    made = Image.open(io.BytesIO(base64.b64decode(asyncio.run(go()).data[0].b64_json)))
+    ours = ask(make_client, [("image[]", picture(1)), ("init_image", picture(1)), ("mask", half())])
+    assert np.array_equal(np.asarray(made), pixels(ours)) and made.text["masked"] == "True"
 
 
 def test_openai_s_mask_changes_the_first_image_and_shows_its_person(make_client):
