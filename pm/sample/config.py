@@ -15,6 +15,7 @@ from pm.photo.stored import Preparation
 from pm.resources import resource
 from pm.sample.picture_config import ControlFile, PromptFiles
 from pm.sample.schedules.base import ScheduleChoice
+from pm.strengths import strengths
 from pm.tasks import WorkersConfig
 
 
@@ -75,6 +76,7 @@ class GenerateConfig:
     strength: Annotated[float | None, Interval(gt=0, le=1)]  # how much of it is drawn anew
     controls: tuple[ControlFile, ...]  # ControlNets and T2I-Adapters, each with its picture
     image_prompt: PromptFiles | None  # an IP-Adapter's pictures, beside the identity
+    loras: tuple[str, ...]  # style LoRAs with their strengths, `style.safetensors:0.8`; see `pm.strengths`
     images: Annotated[int, Ge(1)]
     seed: int  # of the first image; the next have seed + 1, ...
     width: int | None  # pixels; None: what the base was trained for
@@ -96,7 +98,13 @@ class GenerateConfig:
     skip_bad_rows: bool  # of the manifest; False: nothing is made while one is wrong
     workers: WorkersConfig  # for the manifest
 
+    @property
+    def strengths(self) -> dict[str, float]:
+        """All LoRAs of these settings, by their places."""
+        return strengths(self.loras)
+
     def __post_init__(self) -> None:
+        strengths(self.loras)
         if self.manifest is not None:
             given = [n for n in ("prompt", "id_images", "weights") if getattr(self, n)]
             if given:

@@ -20,6 +20,7 @@ from pm.sample.checks import Terms, check_request
 from pm.sample.config import GenerateConfig
 from pm.sample.drawn import drawn_note
 from pm.sample.grid import png_bytes
+from pm.sample.lora_files import LoraFiles
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.references import find_references
 from pm.sample.request import Request
@@ -66,6 +67,8 @@ class Portraitist:
         """PNG files, each with its text entries."""
         if self._pipeline is None:
             self._pipeline = load_pipeline(self._config)
+        for request in requests:
+            self._pipeline.load_loras(request.loras)
         images = self._pipeline.generate(requests, batch_size=len(requests))
         return [png_bytes(image, text) for image, text in zip(images, texts, strict=True)]
 
@@ -82,6 +85,8 @@ class _Work:
 
     def _checked(self) -> list[ManifestRow]:
         rows, wrong = read_manifest(str(self.config.manifest))
+        files = LoraFiles(self.base)
+        files.check(self.config.strengths)
         schedule = Schedule(self.config.sampler.schedule, self.base.scheduler_config)
         terms, good, notes = None if self.meta is None else Terms.of(self.meta), [], dict[str, int]()
         for row in rows:
@@ -94,6 +99,7 @@ class _Work:
                         pixel_step=self.base.shapes.side_multiple,
                         resolution=self.base.resolution,
                     )
+                files.check(row.loras)
                 good.append(row)
                 for note in said:
                     notes.setdefault(note, row.number)
@@ -122,7 +128,11 @@ class _Work:
         found = references_of(config, self.meta, find_references(row.photos)) if row.photos else []
         drawn = drawn_note(self.base, found)
         notes = [note for reference in found for note in reference.notes] + ([drawn] if drawn else [])
-        return request_for(config, row.prompt, found, None, row.seeds[0]), notes
+        request = request_for(config, row.prompt, found, None, row.seeds[0])
+        return replace(request, loras=self._loras(row)), notes
+
+    def _loras(self, row: ManifestRow) -> dict[str, float]:
+        return self.config.strengths | dict(row.loras)
 
     def make(self) -> tuple[int, int]:
         items = [(row, seed) for row in self.rows for seed in row.seeds]
@@ -160,7 +170,8 @@ class _Work:
 
     def _text(self, row: ManifestRow, seed: int) -> dict[str, object]:
         names = [Path(place).name for place in row.photos]
-        return about(self.config, row.prompt, names, None) | {"seed": seed, "weights_sha256": self.digest}
+        said = about(self.config, row.prompt, names, None, self._loras(row))
+        return said | {"seed": seed, "weights_sha256": self.digest}
 
     def _path(self, row: ManifestRow, seed: int) -> Path:
         return Path(self.config.output) / row.file(seed)

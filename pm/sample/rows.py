@@ -1,12 +1,14 @@
 """A manifest of pictures to make: a row each with photos, prompt, seeds and a name. Reading only."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pm.errors import RequestError
 from pm.manifest import manifest_rows
+from pm.strengths import strengths
 
 _SEEDS = re.compile(r"(\d+)(?:-(\d+))?")
 _NAME = re.compile(r"[^\s/\\.][^/\\\x00]*")
@@ -22,6 +24,7 @@ class ManifestRow:
     prompt: str
     seeds: tuple[int, ...]
     name: str  # of the pictures' files, without suffix
+    loras: Mapping[str, float] = field(default_factory=dict)  # by their places, besides those of the settings
 
     def file(self, seed: int) -> str:
         """`<name>.png`, or `<name>-<seed>.png` where there are several."""
@@ -32,7 +35,8 @@ def read_manifest(path: str | Path) -> tuple[list[ManifestRow], dict[int, str]]:
     """The rows of a CSV or JSONL file with `photos`, `prompt`, `seeds` (or `seed`) and `output`.
 
     Several photos are separated by semicolons (in JSONL: a list), and are relative to the manifest; seeds are like
-    `0-3` or `1;5;7`.
+    `0-3` or `1;5;7`. A column `loras` may name LoRAs with strengths, `style.safetensors:0.8;other.safetensors`: where
+    there is such a file beside the manifest, it is meant.
 
     Returns:
         The rows that can be read, and what is wrong with each of the others.
@@ -68,7 +72,14 @@ def _row(number: int, values: dict[str, Any], folder: Path) -> ManifestRow:
     if not _NAME.fullmatch(name):
         raise RequestError(f"output={name!r} is no name of a file; give one without folders, for example anna_red")
     seeds = values.get("seeds", values.get("seed"))
-    return ManifestRow(number, tuple(places), prompt, _seeds(seeds), name)
+    return ManifestRow(number, tuple(places), prompt, _seeds(seeds), name, _loras(values.get("loras"), folder))
+
+
+def _loras(value: Any, folder: Path) -> dict[str, float]:
+    if isinstance(value, str):
+        value = [item for item in value.split(";") if item.strip()]
+    beside = {name: folder / Path(name).expanduser() for name in strengths(value)}
+    return {str(beside[name] if beside[name].exists() else name): s for name, s in strengths(value).items()}
 
 
 def _seeds(value: Any) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """From a configuration to portraits on disk."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from pm.sample.faces import face_embeds, reader_for
 from pm.sample.grid import GridRow, labelled_grid, save_png, wrapped
 from pm.sample.identity import load_references, preparer
 from pm.sample.picture_files import about_files, load_extras, picture_fields, picture_notes
+from pm.sample.lora_files import LoraFiles, loras_said
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.progress import bar
 from pm.sample.references import Reference, find_references
@@ -43,6 +44,7 @@ def generate(config: GenerateConfig, progress: bool = True) -> Path:
     base = load_base(config.base.path, (), vision_path=config.base.vision_path, family=config.base.family)
     file = None if config.adapter is None else find_adapter(config.adapter, None, "")
     meta = None if file is None else check_adapter(file, base, check_base=config.check_base)
+    LoraFiles(base).check(config.strengths)
     pick_dtype(config.dtype, pick_device(config.device))
     with bar("preparing the photos", progress):
         references = references_of(config, meta, paths)
@@ -73,7 +75,7 @@ def generate(config: GenerateConfig, progress: bool = True) -> Path:
 
 
 def load_pipeline(config: GenerateConfig) -> PhotoMakerPipeline:
-    """The base and the adapter of the configuration."""
+    """The base, the adapter and the LoRAs of the configuration."""
     device = pick_device(config.device)
     pipeline = PhotoMakerPipeline.from_pretrained(
         config.base.path,
@@ -90,6 +92,7 @@ def load_pipeline(config: GenerateConfig) -> PhotoMakerPipeline:
         compile=config.compile,
     )
     load_extras(pipeline, config)
+    pipeline.load_loras(config.strengths)
     return pipeline
 
 
@@ -166,13 +169,18 @@ def request_for(
         width=config.width,
         height=config.height,
         **picture_fields(config),
+        loras=config.strengths,
     )
 
 
 def about(
-    config: GenerateConfig, prompt: str | None, photos: Sequence[str], weights: list[float] | None
+    config: GenerateConfig,
+    prompt: str | None,
+    photos: Sequence[str],
+    weights: list[float] | None,
+    loras: Mapping[str, float] | None = None,
 ) -> dict[str, object]:
-    """What a picture's file says of how it was made."""
+    """What a picture's file says of how it was made. `loras`: None: those of the configuration."""
     sampler = config.sampler
     return {
         "prompt": prompt,
@@ -183,6 +191,7 @@ def about(
         "weights": ", ".join(map(str, weights)) if weights else "1",
         **({} if config.scale is None else {"scale": config.scale}),
         **about_files(config),
+        **loras_said(config.strengths if loras is None else loras),
         "schedule": sampler.schedule.name,
         "steps": sampler.steps,
         "guidance": sampler.guidance,

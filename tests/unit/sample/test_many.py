@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from support.sampling import write_adapter
+from support.loras import as_peft, random_pairs, write
+from support.sampling import worst, write_adapter
 
 from pm.config import from_mapping
 from pm.errors import ConfigError, RequestError
+from pm.model.base import load_base
 from pm.sample.config import GenerateConfig
 from pm.sample.many import Portraitist, generate_all
 from pm.sample.rows import read_manifest
@@ -108,3 +110,27 @@ def test_a_manifest_that_is_none_and_settings_that_contradict_it(tiny_base, fold
         read_manifest(folder / "empty.jsonl")
     with pytest.raises(ConfigError, match="has photos and prompts; leave out prompt"):
         config(tiny_base, folder, "x.csv", "prompt=a man img")
+
+
+def test_rows_have_loras_of_their_own(tiny_base, folder):
+    write(folder / "ink.safetensors", as_peft(random_pairs(load_base(tiny_base), 1)))
+    manifest = folder / "styles.jsonl"
+    rows = [
+        {"output": "plain"},
+        {"output": "inked", "loras": ["ink.safetensors:0.8"]},
+        {"output": "wrong", "loras": "oil.safetensors"},
+        {"output": "odd", "loras": {"ink.safetensors": "much"}},
+    ]
+    common = {"photos": ["ann"], "prompt": "a woman img at sea"}
+    manifest.write_text("\n".join(json.dumps(row | common) for row in rows))
+    out = f"output={folder / 'styled'}"
+    with pytest.raises(
+        RequestError, match=r"row 3: LoRA oil\.safetensors does not exist.*row 4: .*'much' must be a num"
+    ):
+        generate_all(config(tiny_base, folder, manifest, out))
+    assert generate_all(config(tiny_base, folder, manifest, out, "skip_bad_rows=true")) == (2, 2)
+    plain, inked = (Image.open(folder / "styled" / f"{name}.png") for name in ("plain", "inked"))
+    assert worst(plain, inked) > 8
+    assert inked.text["loras"] == f"{folder / 'ink.safetensors'}:0.8" and "loras" not in plain.text
+    write(folder / "ink.safetensors", as_peft(random_pairs(load_base(tiny_base), 2)))  # another one of that name
+    assert generate_all(config(tiny_base, folder, manifest, out, "skip_bad_rows=true")) == (1, 2)

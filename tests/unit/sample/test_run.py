@@ -3,12 +3,14 @@
 import dataclasses
 import errno
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.loras import TEXT, as_kohya, as_peft, random_pairs, write
 from support.sampling import worst, write_adapter, write_ip_adapter
 
 from pm.errors import CheckpointError, ConfigError, PmError, RequestError, WriteError
@@ -19,12 +21,14 @@ from pm.model.compose.average import Average
 from pm.model.config import AdapterConfig, BaseConfig
 from pm.model.photomaker import PhotoMaker
 from pm.photo.defaults import shipped_preparation
+from pm.sample import run
 from pm.sample.config import GenerateConfig, SamplerConfig
 from pm.sample.identity import PHOTOGRAPHS
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.run import generate, pick_device, pick_dtype
 from pm.sample.schedules.euler import Euler
 from pm.tasks import WorkersConfig
+from pm.weights import fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +61,7 @@ def config(tiny_base, adapter, tmp_path) -> GenerateConfig:
         strength=None,
         controls=(),
         image_prompt=None,
+        loras=(),
         images=3,
         seed=5,
         width=None,
@@ -235,3 +240,34 @@ def test_scale_is_that_of_an_image_prompt(config, tiny_base, tmp_path):
         folder = generate(dataclasses.replace(config, prompt="a man in a red shirt", **changes), progress=False)
         pictures.append(Image.open(next(p for p in folder.glob("*.png") if p.name != "grid.png")))
     assert worst(*pictures) > 3
+
+
+def test_loras_are_applied_and_told(config, tiny_base, tmp_path):
+    base = load_base(tiny_base)
+    odd = write(tmp_path / "ink: wash (2).safetensors", as_peft(random_pairs(base, 1)))
+    other = write(tmp_path / "oil.safetensors", as_kohya(random_pairs(base, 2, text=TEXT)))
+    one = replace(config, images=1)
+    plain = Image.open(generate(one, progress=False) / "0000.png")
+    styled = replace(one, loras=(f"{odd}:0.8", str(other)), output=str(tmp_path / "styled"))
+    image = Image.open(generate(styled, progress=False) / "0000.png")
+    assert worst(image, plain) > 8
+    assert image.text["loras"] == f"{odd}:0.8, {other}:1"
+    assert image.text["loras_sha256"] == f"{fingerprint(odd)}, {fingerprint(other)}"
+    assert "loras" not in plain.text
+
+
+@pytest.mark.parametrize(
+    ("lora", "message"),
+    [
+        ("missing.safetensors:0.5", r"LoRA missing\.safetensors does not exist"),
+        ("PLACE/a.safetensors", r"is no LoRA but a PhotoMaker adapter"),
+        ("PLACE/0.png", r"not a safetensors file"),
+        ("PLACE", r"a\.safetensors is no LoRA"),  # the only file of the folder
+    ],
+)
+def test_wrong_loras_are_refused_before_anything_is_loaded(config, monkeypatch, tmp_path, lora, message):
+    monkeypatch.setattr(run, "load_pipeline", None)  # not reached
+    with pytest.raises(CheckpointError, match=message):
+        generate(replace(config, loras=(lora.replace("PLACE", str(tmp_path)),)), progress=False)
+    with pytest.raises(RequestError, match="strength nan"):
+        replace(config, loras=("a:nan",))
