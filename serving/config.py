@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval
@@ -58,6 +59,7 @@ class LimitsConfig:
     prompt_chars: Count
     images: Count  # n
     steps: Count
+    loras: Whole  # beside one identity
     size: Count  # most pixels along a side of an image
     body_s: Positive  # for sending the body
     request_s: Positive  # for all of a request; no header of a client extends it
@@ -83,6 +85,7 @@ class CacheConfig:
     photos: Whole  # of one tenant
     tenants: Count
     ttl_s: Positive
+    lora_bytes: Whole  # weights of LoRAs that an engine keeps ready, the ones used last
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class ServeConfig:
     http: HttpConfig
     base: BaseConfig
     adapters: dict[str, str]  # name in the API -> adapter file; the first is the default
+    loras: str | None  # folder of LoRAs: requests name its files without suffix; None: there are none
     check_base: bool
     controls: dict[str, str]  # name in the API -> folder or Hub id of a ControlNet or T2I-Adapter
     sampler: SamplerConfig  # what a request does not say
@@ -153,6 +157,8 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         check_adapters(self.adapters)
+        if self.loras is not None and not Path(self.loras).expanduser().is_dir():
+            raise ConfigError(f"loras={self.loras} is no folder; give one that holds .safetensors files, or null")
 
     def check_exposure(self) -> None:
         """A service that other machines reach needs keys, unless it is said that it does not.

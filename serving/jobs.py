@@ -53,6 +53,7 @@ class Job:
     controls: tuple[ControlJob, ...] = ()  # in the order of their photos
     prompt_model: str | None = None  # the IP-Adapter that reads the photos of the image prompt; None: the only one
     prompt_scale: float = 1.0
+    loras: tuple[tuple[str, float], ...] = ()  # names and strengths
 
 
 class Backend(Protocol):

@@ -178,6 +178,18 @@ class LoadedLoras:
             if place not in self.loras:
                 self.load_lora(place, place)
 
+    def offer_lora(self, source: Source, name: str) -> None:
+        """Know a LoRA whose weights are read when a request names it.
+
+        Raises:
+            CheckpointError: it cannot be used.
+        """
+        self._loras.add(name, source)
+
+    def keep_loras(self, budget: int) -> None:
+        """How many bytes of weights stay ready for the next requests."""
+        self._loras.budget = budget
+
     def unload_lora(self, name: str) -> None:
         """Forget a LoRA; rows that already sample keep it. Unknown names are ignored."""
         self._loras.remove(name)

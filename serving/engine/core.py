@@ -22,12 +22,15 @@ from pm.sample.request import check_side, merge_step_of
 from pm.sample.run import pick_device, pick_dtype
 from pm.sample.usable import values_kept
 from pm.startup import collect_rarely
+from pm.strengths import written
 from serving.config import ServeConfig, check_adapters
 from serving.engine.cache import TenantCache
 from serving.engine.loop import Batcher, Ticket
+from serving.engine.loras import ServedLoras
 from serving.engine.pictures import about_pictures, pictures_of, sized
 from serving.errors import EngineStopped
 from serving.jobs import IDENTITY, Job, Photo
+from serving.loras import LoraFolder
 from serving.metrics import Recorder
 
 logger = logging.getLogger("ray.serve")
@@ -66,6 +69,8 @@ class Engine:
             self.pipeline.load_control(place, name)
         self.adapters: dict[str, tuple] = {}  # name -> which file, and as of when
         self._swap(config.adapters)
+        self.pipeline.keep_loras(config.cache.lora_bytes)
+        self.loras = ServedLoras(self.pipeline, LoraFolder(config.loras))
         self.cache: TenantCache[Tensor] = TenantCache(config.cache.photos, config.cache.tenants, config.cache.ttl_s)
         self.batcher = Batcher(self.pipeline, config.engine, self.cache, recorder)
         self._preparing: dict[tuple, asyncio.Future] = {}
@@ -152,11 +157,14 @@ class Engine:
             height=job.height,
             adapter=job.model,
             **pictures_of(job, photos),
+            loras=dict(job.loras),
         )
         for name, side in (("width", job.width), ("height", job.height)):
             if side is not None:
                 base, most = self.pipeline.base, self.config.limits.size
                 check_side(f"size: {name}", side, self.pipeline.pixel_step, base.resolution, most)
+        if request.loras:
+            await asyncio.wrap_future(self.batcher.call(lambda: self.loras.offer(request.loras)))
         self.pipeline.check(request)
         request, notes = sized(request, self.pipeline.base.shapes, self.config.limits.size)
         ticket = Ticket(request, job.tenant, job.partials, emit, notes=notes)
@@ -228,6 +236,7 @@ class Engine:
             "merge_step": self._merge_step(job),
             "weights": "1" if job.weights is None else ", ".join(map(str, job.weights)),
             "schedule": self.config.sampler.schedule.name,
+            **({"loras": written(dict(job.loras))} if job.loras else {}),
             "request_id": job.request_id,
         }
 

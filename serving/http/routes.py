@@ -38,6 +38,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_api_route("/v1/images/edits", edits, methods=["POST"], openapi_extra=_body("multipart/form-data"))
     app.add_api_route("/v1/images/generations", generations, methods=["POST"], openapi_extra=_body("application/json"))
     _add_models(app, service)
+    _add_loras(app, service)
     _add_probes(app, service)
     _add_errors(app)
     add_docs(app)
@@ -61,6 +62,14 @@ def _add_models(app: FastAPI, service: Service) -> None:
         if name != BASE and name not in service.adapters:
             raise ApiError(404, f"model {name[:60]!r} is not here", code="model_not_found", param="model")
         return described(name)
+
+
+def _add_loras(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/loras")
+    async def loras(request: Request) -> dict[str, Any]:
+        """Style LoRAs by name, for the field `loras`."""
+        service.authenticate(request)
+        return {"object": "list", "data": [{"id": name, "object": "lora"} for name in service.loras.files()]}
 
 
 def _add_probes(app: FastAPI, service: Service) -> None:

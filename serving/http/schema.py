@@ -4,7 +4,7 @@ import difflib
 import math
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator
@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator
 from serving.config import BASE, ServeConfig
 from serving.errors import ApiError, invalid
 from serving.http.pictures import LISTS, PictureFields
+from serving.http.loras import check_loras, read_loras
 from serving.jobs import Job
 
 
@@ -32,6 +33,9 @@ class ImageRequest(PictureFields):
     guidance_scale: float | None = Field(None, ge=0, le=100, allow_inf_nan=False, description="1: off.")
     start_merge_step: int | None = Field(
         None, ge=-1, description="The last step that sees the text only, from 0; -1: none (the published meaning)."
+    )
+    loras: dict[str, float] | None = Field(
+        None, description="Style LoRAs of /v1/loras and their strengths; in a form also ink:0.8,oil."
     )
     id_weights: list[float] | None = Field(None, description="One per photo: 0 the word alone, 1 the photo, or beyond.")
     seed: int | None = Field(None, ge=0, lt=2**63 - 64, description="The same seed gives the same image.")
@@ -58,6 +62,11 @@ class ImageRequest(PictureFields):
     @classmethod
     def _split_weights(cls, value: Any) -> Any:
         return value.split(",") if isinstance(value, str) else value
+
+    @field_validator("loras", mode="before")
+    @classmethod
+    def _read_loras(cls, value: Any) -> Any:
+        return read_loras(value)
 
     @field_validator("id_weights")
     @classmethod
@@ -97,6 +106,7 @@ def jobs(
     photos: int,
     config: ServeConfig,
     adapters: Mapping[str, str],
+    loras: Collection[str] = (),
     *,
     request_id: str,
     tenant: str,
@@ -106,6 +116,7 @@ def jobs(
     Args:
         photos: how many came with it.
         adapters: those served at present.
+        loras: names of the LoRAs served at present.
 
     Raises:
         ApiError: 400, or 404 for a model that is not there.
@@ -124,6 +135,7 @@ def jobs(
         )
     if request.partial_images and not request.stream:
         raise invalid("partial_images needs stream=true", "partial_images")
+    check_loras(request.loras or {}, loras, limits.loras)
     width, height = _size(request.size)
     model = _model(request.model, photos, adapters)
     seed = secrets.randbelow(2**32) if request.seed is None else request.seed
@@ -146,6 +158,7 @@ def jobs(
             preprocess=request.preprocess or config.preprocess,
             pick=request.pick or config.pick,
             partials=request.partial_images,
+            loras=tuple((request.loras or {}).items()),
         )
         for i in range(request.n)
     ]
@@ -162,6 +175,8 @@ def fields_of(form: Sequence[tuple[str, str]]) -> dict[str, Any]:
         name = raw.removesuffix("[]")
         if name in ("id_weights", *LISTS):
             found.setdefault(name, []).extend(value.split(","))
+        elif name == "loras":
+            found.setdefault(name, []).append(value)
         elif name in found:
             raise invalid(f"{name[:60]} is given twice", name[:60])
         else:

@@ -26,6 +26,7 @@ from serving.http.quota import Quotas
 from serving.http.schema import ImageRequest, fields_of, jobs, parse
 from serving.http.upload import Budget, Upload
 from serving.jobs import IDENTITY, Backend, Job, Photo
+from serving.loras import LoraFolder
 from serving.metrics import Recorder
 
 # A child, so that its line of every request is seen where Serve's own are silenced.
@@ -55,6 +56,7 @@ class Service:
         self.config, self.limits, self.backend = config, config.limits, backend
         self.recorder, self.quotas, self.keys = recorder, quotas, keys
         self.adapters: Mapping[str, str] = config.adapters
+        self.loras = LoraFolder(config.loras)
         self.in_flight = 0
         self.uploads = Budget(config.limits.in_flight_bytes)
         # One photo at a time, since a decoded 48-megapixel photo takes 144 MB; and always in the same thread, since
@@ -133,7 +135,8 @@ class Service:
         else:
             wanted, uploaded = parse(await upload.read_json(request)), []
         people = sum(picture.use == IDENTITY for picture in uploaded)
-        todo = jobs(wanted, people, self.config, self.adapters, request_id=call.request_id, tenant=call.key)
+        names = {"request_id": call.request_id, "tenant": call.key}
+        todo = jobs(wanted, people, self.config, self.adapters, self.loras.files(), **names)
         pictures = picture_fields(wanted, uploaded, self.config.controls, self.adapters)
         todo = [replace(job, **pictures) for job in todo]
         call.facts |= {"model": todo[0].model, "n": len(todo), "photos": people, "size": wanted.size}
