@@ -12,7 +12,7 @@ class LoraFolder:
 
     def __init__(self, folder: str | None, clock: Callable[[], float] = time.monotonic) -> None:
         """`folder`: None: there are no LoRAs."""
-        self.folder = None if folder is None else Path(folder).expanduser()
+        self.folder = None if folder is None else Path(folder).expanduser().absolute()
         self._clock = clock
         self._seen, self._files = -_FRESH_S, dict[str, Path]()
 

@@ -138,7 +138,10 @@ def _opened(source: str | Path | Mapping[str, Tensor]) -> tuple[str, tuple[Mappi
         raise CheckpointError(f"LoRA {source} is a pickle, which can run code; get it as .safetensors")
     if file.is_dir():
         raise CheckpointError(f"LoRA {source} is a folder; name the .safetensors file in it")
-    check_weights(file)
+    try:
+        check_weights(file)
+    except CheckpointError as error:  # which begins with the file
+        raise CheckpointError(f"LoRA {error}") from None
     try:
         with safe_open(file, framework="pt", device="cpu") as opened:
             state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
