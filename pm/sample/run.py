@@ -19,8 +19,8 @@ from pm.sample.drawn import drawn_note
 from pm.sample.faces import face_embeds, reader_for
 from pm.sample.grid import GridRow, labelled_grid, save_png, wrapped
 from pm.sample.identity import load_references, preparer
-from pm.sample.picture_files import about_files, load_extras, picture_fields, picture_notes
 from pm.sample.lora_files import LoraFiles, loras_said
+from pm.sample.picture_files import about_files, load_extras, picture_fields, picture_notes
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.progress import bar
 from pm.sample.references import Reference, find_references

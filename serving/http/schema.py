@@ -11,8 +11,8 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from serving.config import BASE, ServeConfig
 from serving.errors import ApiError, invalid
-from serving.http.pictures import LISTS, PictureFields
 from serving.http.loras import check_loras, read_loras
+from serving.http.pictures import LISTS, PictureFields
 from serving.jobs import Job
 
 
