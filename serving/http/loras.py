@@ -25,12 +25,13 @@ def read_loras(value: Any) -> dict[str, float] | None:
         raise ValueError(str(error)) from None
 
 
-def check_loras(loras: Mapping[str, float], names: Collection[str], most: int) -> None:
-    """Refuse names that this service does not have, and more LoRAs than it takes.
+def known_loras(loras: Mapping[str, float] | None, names: Collection[str], most: int) -> tuple[tuple[str, float], ...]:
+    """Names and strengths, of LoRAs that this service has, and no more than it takes.
 
     Raises:
         ApiError: 404 for a name, else 400.
     """
+    loras = loras or {}
     if len(loras) > most:
         raise invalid(f"{len(loras)} loras are given; this service takes up to {most} for an image", "loras")
     for name in loras:
@@ -42,6 +43,7 @@ def check_loras(loras: Mapping[str, float], names: Collection[str], most: int) -
             raise ApiError(
                 404, f"lora {shown} is not here{near or ';'} {way_out}", code="lora_not_found", param="loras"
             )
+    return tuple(loras.items())
 
 
 def _items(value: Any) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from serving.config import BASE, ServeConfig
 from serving.errors import ApiError, invalid
-from serving.http.loras import check_loras, read_loras
+from serving.http.loras import known_loras, read_loras
 from serving.http.pictures import LISTS, PictureFields
 from serving.jobs import Job
 
@@ -135,7 +135,6 @@ def jobs(
         )
     if request.partial_images and not request.stream:
         raise invalid("partial_images needs stream=true", "partial_images")
-    check_loras(request.loras or {}, loras, limits.loras)
     width, height = _size(request.size)
     model = _model(request.model, photos, adapters)
     seed = secrets.randbelow(2**32) if request.seed is None else request.seed
@@ -158,7 +157,7 @@ def jobs(
             preprocess=request.preprocess or config.preprocess,
             pick=request.pick or config.pick,
             partials=request.partial_images,
-            loras=tuple((request.loras or {}).items()),
+            loras=known_loras(request.loras, loras, limits.loras),
         )
         for i in range(request.n)
     ]
