@@ -17,7 +17,7 @@ from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 
 from pm.sample import BASE, PhotoMakerPipeline, Request
-from pm.sample.run import pick_device, pick_dtype
+from pm.sample.devices import pick_device, pick_dtype
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets" / "toon"
 PLAIN, PERSON = "a woman in a red hoodie", "a woman img in a red hoodie"

@@ -54,6 +54,8 @@ class Job:
     prompt_model: str | None = None  # the IP-Adapter that reads the photos of the image prompt; None: the only one
     prompt_scale: float = 1.0
     loras: tuple[tuple[str, float], ...] = ()  # names and strengths
+    guidance_rescale: float = 0.0
+    clip_skip: int = 0
 
 
 class Backend(Protocol):

@@ -19,7 +19,7 @@ from pm.methods.trial import Trial
 from pm.model.config import BaseConfig
 from pm.photo.pixels import encode_png
 from pm.sample.config import SamplerConfig
-from pm.sample.run import pick_device, pick_dtype
+from pm.sample.devices import pick_device, pick_dtype
 
 
 @dataclass(frozen=True)

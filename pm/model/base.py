@@ -1,5 +1,6 @@
 """The frozen parts of a base model in the diffusers folder layout: text encoders, VAE and U-Net, of any family."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,13 +143,15 @@ def load_base(
 
 
 @torch.no_grad()
-def encode_text(base: BaseModel, input_ids: tuple[Tensor, ...]) -> TextFeatures:
-    """Encode token ids, one [B, L] int64 tensor for each text encoder."""
+def encode_text(base: BaseModel, input_ids: tuple[Tensor, ...], clip_skip: Sequence[int] | None = None) -> TextFeatures:
+    """Encode token ids, one [B, L] int64 tensor for each text encoder; `clip_skip`: as in `Family.encode`."""
     if base.text_encoders is None:
         raise CheckpointError(
             f"base {base.path} was loaded without its text encoders; load it with parts=('text', ...)"
         )
-    return base.family.encode(base.text_encoders, input_ids)
+    if not any(clip_skip or ()):
+        return base.family.encode(base.text_encoders, input_ids)
+    return base.family.encode(base.text_encoders, input_ids, clip_skip)
 
 
 @torch.no_grad()

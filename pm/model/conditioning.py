@@ -82,7 +82,8 @@ class Conditioning:
     def concat(items: "Sequence[Conditioning]") -> "Conditioning":
         """Stack along the batch axis; shorter ones are padded with zeros that the mask hides."""
         length = max(item.embeds.shape[1] for item in items)
-        padded = [item.padded(length) for item in items]
+        plain = max(item.text_embeds.shape[1] for item in items)
+        padded = [item.padded(length)._plain_padded(plain) for item in items]
         image = ImagePrompt.concat([item.image for item in items], [len(item) for item in items])
         stacked = {name: torch.cat([getattr(item, name) for item in padded]) for name in _TENSORS}
         return Conditioning(**stacked, image=image, residuals=None)
@@ -95,6 +96,11 @@ class Conditioning:
         return replace(
             self, embeds=F.pad(self.embeds, (0, 0, 0, extra)), mask=F.pad(self.mask, (0, extra), value=False)
         )
+
+    def _plain_padded(self, length: int) -> "Conditioning":
+        # Stacked only to be of one shape: who shows the twin to a U-Net takes it from the row itself.
+        extra = length - self.text_embeds.shape[1]
+        return self if extra == 0 else replace(self, text_embeds=F.pad(self.text_embeds, (0, 0, 0, extra)))
 
     @staticmethod
     def from_text(text: TextFeatures, time_ids: Tensor) -> "Conditioning":

@@ -4,7 +4,8 @@ A fused U-Net is as fast as the plain one. Each adapter keeps its own copy of th
 copies nothing, adding up rounding errors is impossible, and the base alone stays at hand.
 """
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -32,12 +33,21 @@ class FusedLora(UnetChange):
         Raises:
             CheckpointError: a matrix is missing, left over, not linear, or of another shape than the U-Net's.
         """
+        self.strength = 1.0
         self.state = {name.removeprefix(prefix): value.float() for name, value in state.items()}
         self.layers = _checked_layers(unet, prefix, state)
 
     def delta(self, layer: str) -> Tensor:
-        """B A, [out, in] float32 on the CPU (alpha = rank, so the scale is 1)."""
-        return self.state[f"{layer}.lora_B.weight"] @ self.state[f"{layer}.lora_A.weight"]
+        """s B A, [out, in] float32 on the CPU (alpha = rank, so that is no further scale)."""
+        return self.strength * (self.state[f"{layer}.lora_B.weight"] @ self.state[f"{layer}.lora_A.weight"])
+
+    def scaled(self, strength: float) -> "FusedLora":
+        """The same with another strength, 1 as it was trained; itself where it has that already."""
+        if strength == self.strength:
+            return self
+        other = copy.copy(self)
+        other.strength, other.fused = strength, None
+        return other
 
     def weights(self, unet: nn.Module) -> dict[str, Tensor]:
         return {f"{layer}.weight": self._fuse(unet, layer) for layer in self.layers}
@@ -83,12 +93,15 @@ class LoraSwitch:
     def __init__(self, unet: nn.Module) -> None:
         self.unet = unet
         self.active: UnetChange | None = None
+        self.before: Callable[[], None] | None = None  # called before matrices are exchanged
         self._own: dict[str, Tensor] = {}  # the base's matrices that some adapter has replaced
 
     def use(self, change: UnetChange | None) -> None:
         """Let the U-Net compute with this adapter; None: the base alone."""
         if change is self.active:
             return
+        if self.before is not None:
+            self.before()
         self._restore()
         if change is not None:
             if change.fused is None:

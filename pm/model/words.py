@@ -87,20 +87,23 @@ def tokenize_words(
     return ids, tuple(torch.cat(list(column)) for column in columns)
 
 
-def encode_prompts(base: BaseModel, texts: Sequence[str], words: Sequence[Words] = ()) -> TextFeatures:
+def encode_prompts(
+    base: BaseModel, texts: Sequence[str], words: Sequence[Words] = (), clip_skip: Sequence[int] | None = None
+) -> TextFeatures:
     """Text features of prompts, each with its own learned words; with gradients to those that have them.
 
     Args:
         texts: B prompts.
         words: for each of them; (): none has any.
+        clip_skip: for each of them; as in `Family.encode`.
     """
     if not any(words):
-        return encode_text(base, tokenize(base.tokenizers, texts))
+        return encode_text(base, tokenize(base.tokenizers, texts), clip_skip)
     ids, tables = tokenize_words(base.tokenizers, texts, words)
     if not tables:
-        return encode_text(base, ids)
+        return encode_text(base, ids, clip_skip)
     encoders = [with_learned(e, table) for e, table in zip(_encoders(base), tables, strict=True)]
-    return base.family.encode(encoders, ids)
+    return base.family.encode(encoders, ids, *([clip_skip] if any(clip_skip or ()) else []))
 
 
 def with_learned(encoder: Any, table: Tensor) -> Any:

@@ -15,6 +15,8 @@ from pm.model.kinds.base import AdapterChoice, kind_of
 from pm.model.prompt import Prompt, class_token_index, parse_prompt
 from pm.model.words import check_words, count_tokens
 from pm.sample.controls import check_controls
+from pm.sample.fine import check_fine_for, plan_for
+from pm.sample.given import check_given, stands_for_prompt
 from pm.sample.pictures import check_pictures
 from pm.sample.request import Request
 from pm.sample.schedule import Schedule
@@ -103,13 +105,16 @@ def check_request(
         terms.check(request)
     if request.words:
         check_words(base, request.words)
-    schedule.plan(request.steps, request.eta)
+    check_fine_for(request, base)
+    check_given(request, base, terms)
+    plan_for(schedule, request)
     prompt = parsed(request, base, terms, class_words)
     extra = terms.repeats(request.references) - 1 if terms else 0
-    negative = request.negative_prompt or ""
     for name, text, words, more in (
         ("prompt", prompt.text, request.words, extra),
-        ("negative prompt", negative, {}, 0),
+        ("prompt_2", second_text(request, prompt, base, terms) or "", {}, extra),
+        ("negative prompt", request.negative_prompt or "", {}, 0),
+        ("negative_prompt_2", request.negative_prompt_2 or "", {}, 0),
     ):
         count = max(count_tokens(tokenizer, text, words) for tokenizer in base.tokenizers) + more
         if count > base.max_tokens:
@@ -122,8 +127,33 @@ def parsed(request: Request, base: BaseModel, terms: Terms | None, class_words: 
     Raises:
         RequestError: no trigger word, no class word before it, or one too far back.
     """
+    if stands_for_prompt(request):
+        return Prompt("", "", (0, 0))
     if terms is None or not (terms.kind.marks_class_word or terms.marked(request.prompt)):
         return Prompt(request.prompt, "", (0, 0))
     prompt = parse_prompt(request.prompt, terms.trigger_word, None if request.any_class_word else class_words)
     class_token_index(base.tokenizers[0], prompt)  # raises when the word is too far back
     return prompt
+
+
+def second_text(request: Request, prompt: Prompt, base: BaseModel, terms: Terms | None) -> str | None:
+    """What the second text encoder is given instead of the prompt's text; None: the same.
+
+    The identity takes the class word's place in both encoders' features at once, so that must be one place.
+
+    Raises:
+        RequestError: the class word is missing in it, or elsewhere than in the prompt.
+    """
+    if request.prompt_2 is None or terms is None or not prompt.class_word:
+        return request.prompt_2
+    try:
+        second = parse_prompt(request.prompt_2, terms.trigger_word, None)
+    except RequestError as error:
+        raise RequestError(f"prompt_2: {error}") from None
+    first, other = (class_token_index(base.tokenizers[0], each) for each in (prompt, second))
+    if first != other:
+        raise RequestError(
+            f"{second.class_word!r} is token {other} of prompt_2, and {prompt.class_word!r} token {first} of the prompt"
+            "; let both begin alike up to the class word"
+        )
+    return second.text

@@ -77,6 +77,8 @@ class GenerateConfig:
     controls: tuple[ControlFile, ...]  # ControlNets and T2I-Adapters, each with its picture
     image_prompt: PromptFiles | None  # an IP-Adapter's pictures, beside the identity
     loras: tuple[str, ...]  # style LoRAs with their strengths, `style.safetensors:0.8`; see `pm.strengths`
+    guidance_rescale: Annotated[float, Interval(ge=0, le=1)]  # share of the rescaled guidance; 0: none
+    clip_skip: Annotated[int, Ge(0)]  # last layers of the text encoders that the prompt leaves out beyond the base's
     images: Annotated[int, Ge(1)]
     seed: int  # of the first image; the next have seed + 1, ...
     width: int | None  # pixels; None: what the base was trained for
@@ -94,6 +96,8 @@ class GenerateConfig:
     device: str  # cpu, cuda, cuda:1, ..., or auto
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     compile: bool  # torch.compile for the U-Net
+    offload: Literal["none", "model", "sequential"]  # of weights to the CPU's memory, see `pm.model.offload`
+    vae_tiling: bool  # decode pictures in tiles
     manifest: str | None  # CSV or JSONL with photos, prompt, seeds and output of each row, instead of one prompt
     skip_bad_rows: bool  # of the manifest; False: nothing is made while one is wrong
     workers: WorkersConfig  # for the manifest

@@ -18,6 +18,7 @@ from pm.model.base import load_base
 from pm.sample.adapters import find_adapter
 from pm.sample.checks import Terms, check_request
 from pm.sample.config import GenerateConfig
+from pm.sample.devices import pick_device, pick_dtype
 from pm.sample.drawn import drawn_note
 from pm.sample.grid import png_bytes
 from pm.sample.lora_files import LoraFiles
@@ -25,7 +26,7 @@ from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.references import find_references
 from pm.sample.request import Request
 from pm.sample.rows import ManifestRow, read_manifest
-from pm.sample.run import about, class_words, load_pipeline, pick_device, pick_dtype, references_of, request_for
+from pm.sample.run import about, class_words, load_pipeline, references_of, request_for
 from pm.sample.schedule import Schedule
 from pm.tasks import Task, batches
 from pm.workers import run_tasks

@@ -10,14 +10,16 @@ from torch import Tensor
 from pm.errors import CheckpointError, RequestError
 from pm.model.adapter import check_adapter
 from pm.model.adapter_file import AdapterMeta
-from pm.model.base import BaseModel, check_trainable, load_base, move_base
+from pm.model.base import BaseModel, check_trainable, load_base
 from pm.model.families.base import AUTO
 from pm.model.fused import LoraSwitch
+from pm.model.offload import Offload
 from pm.model.prompt import CLASS_WORDS
 from pm.model.trained import TrainedAdapter
 from pm.photo.embedders.embed import EmbedderChoice
 from pm.sample.adapters import Adapter, find_adapter, read_adapter
 from pm.sample.config import usual_merge_fraction
+from pm.sample.devices import Placed
 from pm.sample.loaded_controls import LoadedControls
 from pm.sample.loras import LoadedLoras, LoraStore
 from pm.sample.request import BASE
@@ -25,7 +27,7 @@ from pm.sample.schedule import Schedule
 from pm.sample.schedules.base import ScheduleChoice
 
 
-class LoadedModels(LoadedLoras, LoadedControls):
+class LoadedModels(LoadedLoras, LoadedControls, Placed):
     """A base with its schedule, and any number of adapters; the one loaded last is the default."""
 
     def __init__(
@@ -77,17 +79,16 @@ class LoadedModels(LoadedLoras, LoadedControls):
         family: str = AUTO,
         check_base: bool = True,
         compile: bool = False,
+        offload: Offload = "none",
+        vae_tiling: bool = False,
         torch_dtype: torch.dtype | None = None,
         use_safetensors: bool = True,
         variant: str | None = None,
     ) -> Self:
-        """Load a base, a folder in the diffusers layout or a Hub id, and, if given, an adapter (ours or published).
-
-        The adapter holds the whole id encoder, so the vision tower's own weights are not needed. Pickled weights are
-        never read, and `variant` is found by itself.
+        """Load a base and, if given, an adapter, which holds the whole id encoder: the vision tower is not needed.
 
         Args:
-            base: folder or Hub id.
+            base: folder in the diffusers layout, or Hub id.
             adapter: what `find_adapter` finds; None: the base alone.
             vision_path: as in `load_base`.
             device: as in `load_base`.
@@ -99,6 +100,8 @@ class LoadedModels(LoadedLoras, LoadedControls):
             family: as in `load_base`.
             check_base: False puts the adapter on another base of the same shape, such as a fine-tuned one.
             compile: compile the U-Net on its first use: minutes once, then faster steps.
+            offload: weights rest on the CPU and visit `device`: "model" or "sequential", see `pm.model.offload`.
+            vae_tiling: decode pictures in tiles.
             torch_dtype: diffusers' name for `dtype`.
             use_safetensors: diffusers' argument, which must be True.
             variant: diffusers' argument, which is not needed.
@@ -108,19 +111,17 @@ class LoadedModels(LoadedLoras, LoadedControls):
         """
         if not use_safetensors:
             raise CheckpointError("use_safetensors=False would read pickled weights, which can run code; convert them")
-        file = None if adapter is None else find_adapter(adapter, None, "")  # a wrong file shall not cost minutes
-        if file is not None:
-            known = load_base(base, (), vision_path=vision_path, family=family)
-            check_adapter(file, known, check_base=check_base)
-        loaded = load_base(base, vision_path=vision_path, family=family, device=device, dtype=torch_dtype or dtype)
-        for module in (loaded.unet, loaded.vae):
-            module.to(memory_format=torch.channels_last)
+        how: dict[str, Any] = {"vision_path": vision_path, "family": family}
+        file = None if adapter is None else _checked_adapter(adapter, base, check_base, **how)
+        where = "cpu" if offload != "none" else device
+        loaded = _channels_last(load_base(base, **how, device=where, dtype=torch_dtype or dtype))
         own: dict[str, Any] = {"merge_fraction": merge_fraction, "class_words": class_words, "embedder": embedder}
         pipeline = cls(loaded, schedule=schedule, **own)
         if file is not None:
             pipeline.load_photomaker_adapter(file, check_base=check_base)
         if compile:
             loaded.unet.compile(dynamic=True)
+        pipeline.save_memory(offload, vae_tiling, torch.device(device))
         return pipeline
 
     def load_photomaker_adapter(
@@ -174,24 +175,9 @@ class LoadedModels(LoadedLoras, LoadedControls):
         version = "v2" if adapter.terms.kind.sees_faces else "v1"
         if pm_version is not None and pm_version != version:
             raise CheckpointError(f"pm_version={pm_version} is asked for, this adapter is {version}; leave it out")
+        self._offload_adapter(adapter)
         # The last loaded is the default. Replaced at once: other threads may be looking names up.
         self._adapters = {k: v for k, v in self._adapters.items() if k != adapter_name} | {adapter_name: adapter}
-
-    def to(self, *where: str | torch.device | torch.dtype) -> Self:
-        """Move and cast everything, as diffusers' pipelines do: `to("cuda")`, `to("cuda", torch.bfloat16)`."""
-        dtype = next((value for value in where if isinstance(value, torch.dtype)), self.base.unet.dtype)
-        device = next((value for value in where if not isinstance(value, torch.dtype)), self.base.unet.device)
-        if self._switch is None:
-            raise CheckpointError("a model in training is moved by its trainer")
-        self._switch.use(None)
-        move_base(self.base, device, dtype)
-        self._move_controls(device, dtype)
-        self._loras.drop_weights()
-        for adapter in self._adapters.values():
-            adapter.conditioner.to(device, dtype)
-            if adapter.lora is not None:
-                adapter.lora.fused = None
-        return self
 
     def plain_unet(self) -> Any:
         """The U-Net with the base's own matrices, whatever adapter was sampled with last.
@@ -267,3 +253,16 @@ class LoadedModels(LoadedLoras, LoadedControls):
     def pixel_step(self) -> int:
         """Width and height must be multiples of this."""
         return self.base.shapes.side_multiple
+
+
+def _channels_last(base: BaseModel) -> BaseModel:
+    for module in (base.unet, base.vae):
+        module.to(memory_format=torch.channels_last)
+    return base
+
+
+def _checked_adapter(adapter: str | Path, base: str | Path, check_base: bool, **how: Any) -> Path:
+    """An adapter's file, once it is known to fit: a wrong one shall not cost minutes of loading."""
+    file = find_adapter(adapter, None, "")
+    check_adapter(file, load_base(base, (), **how), check_base=check_base)
+    return file

@@ -16,12 +16,13 @@ from pm.photo.stored import Preparation
 from pm.sample.checks import check_request, parsed
 from pm.sample.config import first_merged
 from pm.sample.drawn import drawn_note
+from pm.sample.fine import plan_for, told
 from pm.sample.identity import AnyPhoto, prepare_all, preparer
 from pm.sample.image_prompts import Prompting, check_prompt_images
 from pm.sample.loras import encoding_with
 from pm.sample.models import LoadedModels
 from pm.sample.pictures import first_step, size_of
-from pm.sample.prepare import IdPhoto, condition, embed_photos, negative_text, with_time_ids
+from pm.sample.prepare import IdPhoto, condition, embed_photos, negative_texts, with_time_ids
 from pm.sample.preview import preview_image, preview_map
 from pm.sample.progress import bar
 from pm.sample.published import PublishedInterface
@@ -125,11 +126,13 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         batch_size: int = 8,
         progress: bool = False,
         on_step: Callable[[Sampler], None] | None = None,
+        stopped: Callable[[], bool] | None = None,
     ) -> list[Tensor]:
         """Latents [C, h, w] float32 in the order of the requests.
 
         Up to `batch_size` rows are sampled together; the next request joins as soon as a row is done. An image depends
-        on its own request only. `on_step` is called after each step and may look at `sampler.advanced()`.
+        on its own request only. `on_step` is called after each step and may look at `sampler.advanced()`. `stopped` is
+        asked before each step: True ends all rows as they are then.
 
         Raises:
             RequestError: a request cannot be served, and nothing is sampled then; or an image became NaN.
@@ -146,10 +149,12 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
                 for i, row in zip(joining, self.prepare([requests[i] for i in joining]), strict=True):
                     owner[sampler.add(row)] = i
                 line.set_description("sampling", refresh=False)
+                if stopped is not None and stopped():
+                    sampler.stop()
                 line.update(sampler.step())
                 for error in sampler.failed().values():
                     raise error
-                if on_step is not None:
+                if on_step is not None and sampler.advanced():
                     on_step(sampler)
                 for key, latents in sampler.finished().items():
                     results[owner[key]] = latents
@@ -193,25 +198,26 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
             prompts = [parsed(requests[i], self.base, terms, self.class_words) for i in mine]
             with encoding_with(self.base, text):
                 made = condition(self.base, adapter, prompts, [requests[i] for i in mine])
-                away = {said: negative_text(self.base, said) for said in {requests[i].negative_prompt for i in mine}}
-            for i, value in zip(mine, made, strict=True):
-                conditioning[i], negatives[i] = value, away[requests[i].negative_prompt]
+                away = negative_texts(self.base, [requests[i] for i in mine])
+            for i, value, other in zip(mine, made, away, strict=True):
+                conditioning[i], negatives[i] = value, other
         nulls = {id(a): a.conditioner.null_image() if a else None for a in adapters}
         factor, channels, starter = self.base.vae_scale_factor, self.base.latent_channels, Starter(self.base)
         prompting = Prompting(self)
         rows = []
         for i, (request, adapter) in enumerate(zip(requests, adapters, strict=True)):
             width, height = self.size(request)
-            plan = self.schedule.plan(request.steps, request.eta)
+            plan = plan_for(self.schedule, request)
             told_of, null_image = prompting.added(request, conditioning[i], nulls[id(adapter)])
-            told = request.original_size or (height, width)
-            time_ids = self.base.family.time_ids(told, request.crop_corner, (height, width))
+            time_ids, negative_ids = told(request, self.base, width, height)
             rows.append(
                 Row(
                     conditioning=with_time_ids(told_of, time_ids),
                     negative=negatives[i],
+                    negative_time_ids=None if negative_ids is None else torch.tensor([negative_ids]),
                     plan=plan,
                     guidance=request.guidance,
+                    guidance_rescale=request.guidance_rescale,
                     merge_step=self.merge_step(request),
                     seed=request.seed,
                     shape=(channels, height // factor, width // factor),

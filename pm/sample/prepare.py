@@ -16,6 +16,8 @@ from pm.model.images import masks_to_bool, noise_fill, to_clip, to_uint8
 from pm.model.prompt import Prompt, class_token_index, tokenize
 from pm.model.words import encode_prompts
 from pm.sample.adapters import Adapter
+from pm.sample.checks import parsed, second_text
+from pm.sample.given import stands_for_prompt
 from pm.sample.references import Reference
 from pm.sample.request import Request
 
@@ -34,11 +36,40 @@ def condition(
     """
     keys = [_key(prompt, request) for prompt, request in zip(prompts, requests, strict=True)]
     first = {key: i for i, key in reversed(list(enumerate(keys)))}
-    order = {key: i for i, key in enumerate(first)}
-    chosen = list(first.values())
-    merged = _condition(base, adapter, [prompts[i] for i in chosen], [requests[i] for i in chosen])
-    rows = [merged.rows(slice(i, i + 1)).trimmed() for i in range(len(chosen))]
-    return [rows[order[key]] for key in keys]
+    made: dict[tuple, Conditioning] = {}
+    encoded = {key: i for key, i in first.items() if not stands_for_prompt(requests[i])}
+    if encoded:
+        merged = _condition(
+            base, adapter, [prompts[i] for i in encoded.values()], [requests[i] for i in encoded.values()]
+        )
+        made = {key: merged.rows(slice(j, j + 1)).trimmed() for j, key in enumerate(encoded)}
+    for key, i in first.items():  # those of the caller have lengths of their own
+        given, row = requests[i].text, made.get(key) or _given(base, adapter, requests[i]).trimmed()
+        twin = given.plain.to(row.embeds.device, row.embeds.dtype) if given and given.plain else None
+        made[key] = replace(row, text_embeds=twin.embeds, text_pooled=twin.pooled) if twin else row
+    return [made[key] for key in keys]
+
+
+def plain_text(base: BaseModel, text: str, second: str | None, clip_skip: int) -> TextFeatures:
+    """A prompt without a person; `second`: for the second encoder, None: the same."""
+    return encode_text(base, tokenize_pairs(base, [text], [second]), [clip_skip])
+
+
+def encode_for_place(
+    base: BaseModel, adapter: Adapter, request: Request, count: int
+) -> tuple[TextFeatures, tuple[int, ...]]:
+    """A request's prompt as the text encoders see it, and the tokens where the identity of `count` photos goes.
+
+    Raises:
+        RequestError: the prompt has no place for it.
+    """
+    prompt = parsed(request, base, adapter.terms, None)
+    ids = tokenize_pairs(base, [prompt.text], [second_text(request, prompt, base, adapter.terms)])
+    place = class_token_index(base.tokenizers[0], prompt) if prompt.class_word else 0
+    if adapter.conditioner.repeat:
+        ids = adapter.conditioner.repeat_ids(ids, torch.tensor([place]), torch.tensor([count]))
+    places = range(place, place + adapter.terms.repeats(count)) if prompt.class_word else range(0)
+    return encode_text(base, ids, [request.clip_skip]), tuple(places)
 
 
 def with_time_ids(conditioning: Conditioning, values: Sequence[float]) -> Conditioning:
@@ -46,9 +77,33 @@ def with_time_ids(conditioning: Conditioning, values: Sequence[float]) -> Condit
     return replace(conditioning, time_ids=torch.tensor([values], dtype=torch.float32))
 
 
-def negative_text(base: BaseModel, text: str | None) -> TextFeatures:
-    """What guidance moves away from; None: the base's null text."""
-    return null_text(base, 1) if text is None else encode_text(base, tokenize(base.tokenizers, [text]))
+def negative_texts(base: BaseModel, requests: Sequence[Request]) -> list[TextFeatures]:
+    """What guidance moves away from, B = 1 for each request; without a negative prompt the base's null text."""
+    made: dict[tuple[str | None, str | None], TextFeatures] = {}
+    found = []
+    for request in requests:
+        if request.negative_text is not None:
+            found.append(request.negative_text)
+            continue
+        key = request.negative_prompt, request.negative_prompt_2
+        if key not in made:
+            made[key] = negative_text(base, *key)
+        found.append(made[key])
+    return found
+
+
+def negative_text(base: BaseModel, text: str | None, second: str | None = None) -> TextFeatures:
+    """What guidance moves away from; None: the base's null text. `second`: for the second encoder, None: the same."""
+    return null_text(base, 1) if text is None else encode_text(base, tokenize_pairs(base, [text], [second]))
+
+
+def tokenize_pairs(base: BaseModel, texts: Sequence[str], seconds: Sequence[str | None]) -> tuple[Tensor, ...]:
+    """Token ids [B, L] of every tokenizer; the second one is given `seconds` where they are not None."""
+    ids = tokenize(base.tokenizers, texts)
+    if all(second is None for second in seconds):
+        return ids
+    others = [text if second is None else second for text, second in zip(texts, seconds, strict=True)]
+    return ids[0], *tokenize(base.tokenizers[1:], others)
 
 
 class IdPhoto(NamedTuple):
@@ -103,32 +158,61 @@ def _key(prompt: Prompt, request: Request) -> tuple:
     weights = None if request.weights is None else tuple(request.weights)
     masks = tuple(id(mask) for mask in request.masks or ())
     words = tuple((name, id(word)) for name, word in request.words.items())
-    return prompt, tuple(id(photo) for photo in photos), masks, weights, words, request.scale, id(request.face_embeds)
+    text = request.prompt_2, request.clip_skip, id(request.text), id(request.face_embeds)
+    return prompt, tuple(id(photo) for photo in photos), masks, weights, words, request.scale, text
 
 
 def _condition(
     base: BaseModel, adapter: Adapter | None, prompts: Sequence[Prompt], requests: Sequence[Request]
 ) -> Conditioning:
     time_ids = torch.zeros(len(requests), 0, device=base.unet.device)
-    texts = [prompt.text for prompt in prompts]
+    texts, skips = [prompt.text for prompt in prompts], [request.clip_skip for request in requests]
+    if adapter is None and any(request.words for request in requests):
+        return Conditioning.from_text(encode_prompts(base, texts, [r.words for r in requests], skips), time_ids)
+    terms = None if adapter is None else adapter.terms
+    seconds = [second_text(r, prompt, base, terms) for r, prompt in zip(requests, prompts, strict=True)]
+    ids = tokenize_pairs(base, texts, seconds)
+    plain = encode_text(base, ids, skips)
     if adapter is None:
-        return Conditioning.from_text(encode_prompts(base, texts, [r.words for r in requests]), time_ids)
-    ids = tokenize(base.tokenizers, texts)
-    plain = encode_text(base, ids)
+        return Conditioning.from_text(plain, time_ids)
     index = torch.tensor([class_token_index(base.tokenizers[0], p) if p.class_word else 0 for p in prompts])
     counts = torch.tensor([request.references for request in requests])
     text = plain
     if adapter.conditioner.repeat:
-        text = encode_text(base, adapter.conditioner.repeat_ids(ids, index, counts))
+        text = encode_text(base, adapter.conditioner.repeat_ids(ids, index, counts), skips)
+    return _merged(adapter, requests, text, plain, index, counts)
+
+
+def _given(base: BaseModel, adapter: Adapter | None, request: Request) -> Conditioning:
+    """Conditioning of one request whose text features the caller made."""
+    given: Any = request.text
+    device, dtype = base.unet.device, base.unet.dtype
+    text = given.text.to(device, dtype)
+    if adapter is None:
+        return Conditioning.from_text(text, torch.zeros(1, 0, device=device))
+    plain = text if given.plain is None else given.plain.to(device, dtype)
+    index = torch.tensor([given.class_tokens[0] if given.class_tokens else 0])
+    return _merged(adapter, [request], text, plain, index, torch.tensor([request.references]))
+
+
+def _merged(
+    adapter: Adapter,
+    requests: Sequence[Request],
+    text: TextFeatures,
+    plain: TextFeatures,
+    index: Tensor,
+    counts: Tensor,
+) -> Conditioning:
+    """Text of B requests with their identities; `index` [B] and `counts` [B] as `Conditioner.condition` takes them."""
     weights = [w for r in requests for w in (r.weights or [1.0] * r.references)]
     scales = [1.0 if request.scale is None else request.scale for request in requests]
-    device = base.unet.device
+    device = text.embeds.device
     return adapter.conditioner.condition(
         text,
         index.to(device),
         None,
         counts.to(device),
-        time_ids,
+        torch.zeros(len(requests), 0, device=device),
         weights=None if all(w == 1 for w in weights) else torch.tensor(weights, device=device),
         plain=plain,
         id_embeds=_embeds(adapter, requests, text.embeds),

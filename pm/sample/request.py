@@ -12,10 +12,13 @@ from PIL import Image
 from torch import Tensor
 
 from pm.errors import RequestError
+from pm.model.conditioning import TextFeatures
 from pm.model.fused import FusedLora
 from pm.model.words import LearnedWord
 from pm.sample.config import SamplerConfig
 from pm.sample.controls import ControlImage
+from pm.sample.fine import check_fine
+from pm.sample.given import GivenText
 from pm.sample.pictures import PromptImages
 from pm.strengths import check_strength
 
@@ -60,6 +63,20 @@ class Request:
     strength: float | None = None  # how much of `image` is drawn anew: share of the steps; see `pm.sample.pictures`
     original_size: tuple[int, int] | None = None  # h, w that SDXL is told; None: the image's own
     crop_corner: tuple[int, int] = (0, 0)  # top, left that SDXL is told
+    target_size: tuple[int, int] | None = None  # h, w that SDXL is told; None: the image's own
+    # What guidance moves away from is told: as the prompt where all are None, else what is usual for those that are.
+    negative_original_size: tuple[int, int] | None = None
+    negative_crop_corner: tuple[int, int] | None = None
+    negative_target_size: tuple[int, int] | None = None
+    prompt_2: str | None = None  # for the second text encoder; None: the prompt
+    negative_prompt_2: str | None = None
+    clip_skip: int = 0  # last layers of the text encoders that the prompt leaves out beyond what the base does
+    guidance_rescale: float = 0.0  # share of the rescaled guidance (Lin et al. 2024, section 3.4)
+    denoising_end: float | None = None  # share of the noise levels after which the steps end, for a refiner
+    timesteps: tuple[float, ...] | None = None  # instead of the schedule's own; as many as `steps`
+    sigmas: tuple[float, ...] | None = None  # likewise; one more than `steps`, the last is what remains
+    text: GivenText | None = field(default=None, compare=False)  # instead of the prompt
+    negative_text: TextFeatures | None = field(default=None, compare=False)  # [1, T, D], instead of negative_prompt
     any_class_word: bool = False  # take whatever word stands before the trigger, as the published code does
     noise: Tensor | None = field(default=None, compare=False)  # first latents [C, h, w], unit variance; not the seed's
     generator: torch.Generator | None = field(default=None, compare=False)  # for `eta`, instead of the seed's
@@ -93,6 +110,7 @@ class Request:
             raise RequestError(f"merge_step={self.merge_step} is out of range; use 0 to steps={self.steps}")
         for name, strength in self.loras.items():
             check_strength(name, strength)
+        check_fine(self)
         for name in ("width", "height"):
             value = getattr(self, name)
             if value is not None:

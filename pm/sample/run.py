@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 
 from pm.choice import import_modules
-from pm.errors import ConfigError
 from pm.files import check_place, writing
 from pm.model.adapter import check_adapter
 from pm.model.adapter_file import AdapterMeta
@@ -15,6 +14,7 @@ from pm.model.prompt import CLASS_WORDS
 from pm.sample.adapters import find_adapter
 from pm.sample.checks import Terms, check_request
 from pm.sample.config import GenerateConfig
+from pm.sample.devices import pick_device, pick_dtype
 from pm.sample.drawn import drawn_note
 from pm.sample.faces import face_embeds, reader_for
 from pm.sample.grid import GridRow, labelled_grid, save_png, wrapped
@@ -90,6 +90,8 @@ def load_pipeline(config: GenerateConfig) -> PhotoMakerPipeline:
         embedder=config.embedder,
         check_base=config.check_base,
         compile=config.compile,
+        offload=config.offload,
+        vae_tiling=config.vae_tiling,
     )
     load_extras(pipeline, config)
     pipeline.load_loras(config.strengths)
@@ -116,31 +118,6 @@ def references_of(config: GenerateConfig, meta: AdapterMeta | None, paths: list[
     )
 
 
-def pick_device(name: str) -> torch.device:
-    """`auto` is the GPU when there is one.
-
-    Raises:
-        ConfigError: not a device, or a GPU that is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"device={name!r} is not a device; use auto, cpu, cuda or cuda:<n>") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device={name} is not there ({torch.cuda.device_count()} GPUs); use device=cpu")
-    return device
-
-
-def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 on a GPU and float32 on the CPU, where half precision is slower."""
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    found: torch.dtype = getattr(torch, name)
-    return found
-
-
 def _note_masks(meta: AdapterMeta | None, references: list[Reference]) -> None:
     """Say so when photos are not prepared as the adapter knows them; it works all the same, less well."""
     bare = _names([reference for reference in references if reference.mask is None])
@@ -165,6 +142,8 @@ def request_for(
         face_embeds=None if faces is None else torch.tensor(faces),
         weights=weights,
         scale=config.scale,
+        guidance_rescale=config.guidance_rescale,
+        clip_skip=config.clip_skip,
         seed=seed,
         width=config.width,
         height=config.height,
@@ -192,6 +171,7 @@ def about(
         **({} if config.scale is None else {"scale": config.scale}),
         **about_files(config),
         **loras_said(config.strengths if loras is None else loras),
+        **{name: value for name in ("guidance_rescale", "clip_skip") if (value := getattr(config, name))},
         "schedule": sampler.schedule.name,
         "steps": sampler.steps,
         "guidance": sampler.guidance,

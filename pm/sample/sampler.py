@@ -16,9 +16,11 @@ from pm.model.fused import LoraSwitch, UnetChange
 from pm.model.image_prompt import ImagePrompt
 from pm.model.loras.beside import RowLoras, added
 from pm.sample.controls import RowControl
+from pm.sample.guidance import rescaled
 from pm.sample.schedule import advance, clean_estimate
 from pm.sample.schedules.base import INPUT_SCALE, NOISE, Plan
 from pm.sample.start import Start
+from pm.sample.steering import Steered
 from pm.sample.together import padded_lines, past_of
 from pm.sample.unet_input import with_pictures
 
@@ -44,6 +46,8 @@ class Row:
     loras: RowLoras | None = None  # beside that, for this row alone
     # What guidance moves away from beside the text, where the row has an image prompt; at the scale of that.
     null_image: ImagePrompt | None = None
+    negative_time_ids: Tensor | None = None  # [1, Q], of what guidance moves away from; None: the row's own
+    guidance_rescale: float = 0.0  # share of `rescaled` in the guided output
     noise: Tensor | None = None  # first latents [C, h, w] of unit variance, instead of the seed's
     generator: torch.Generator | None = None  # for the noise of later steps, instead of the seed's
     start: Start = Start()  # at pure noise, unless it says otherwise
@@ -80,9 +84,10 @@ class Advance:
     timestep: float
     latents: Tensor  # [C, h, w] float32 after it
     estimate: Tensor  # [C, h, w] float32, the current guess of the finished latents
+    row: Row  # what it was computed with
 
 
-class Sampler:
+class Sampler(Steered):
     """Rows that advance together, one U-Net call a step for all that have the same latent size and adapter."""
 
     def __init__(self, unet: Any, predict: Predict, switch: LoraSwitch | None = None, *, isolate: bool = True) -> None:
@@ -116,10 +121,15 @@ class Sampler:
         negative = row.negative.to(self.unet.device, self.unet.dtype)
         null = None if row.null_image is None else row.null_image.to(self.unet.device, self.unet.dtype)
         start, noise = row.start.to(self.unet.device), noise.to(self.unet.device)
+        told = None if row.negative_time_ids is None else row.negative_time_ids.to(self.unet.device)
         controls = tuple(control.to(self.unet.device) for control in row.controls)
-        moved = replace(
-            row, conditioning=conditioning, negative=negative, null_image=null, start=start, controls=controls
-        )
+        own: dict[str, Any] = {
+            "conditioning": conditioning,
+            "negative": negative,
+            "null_image": null,
+            "negative_time_ids": told,
+        }
+        moved = replace(row, start=start, controls=controls, **own)
         kept = None if start.kept is None else noise
         self._active[key] = _Active(moved, generator, start.first(row.plan, noise), kept, start.index)
         return key
@@ -210,7 +220,7 @@ class Sampler:
             if active.noise is not None:
                 active.latents = active.row.start.put_back(active.row.plan, active.index, latents[i], active.noise)
             done = active.index - active.row.start.index - 1
-            self._advanced.append(Advance(key, done, float(timesteps[i]), active.latents, estimates[i]))
+            self._advanced.append(Advance(key, done, float(timesteps[i]), active.latents, estimates[i], active.row))
             if active.index == active.row.plan.steps:
                 self._done[key] = active.latents
                 del self._active[key]
@@ -243,6 +253,9 @@ class Sampler:
         scale = conditional.new_tensor([rows[i].row.guidance for i in free]).view(-1, 1, 1, 1)
         unconditional = output[len(rows) :]
         guided = unconditional + scale * (conditional[free] - unconditional)
+        shares = [rows[i].row.guidance_rescale for i in free]
+        if any(shares):
+            guided = rescaled(guided, conditional[free], conditional.new_tensor(shares))
         return conditional.index_copy(0, torch.tensor(free, device=guided.device), guided)
 
     def _conditioning(self, group: _Group, keys: list[int], rows: list[_Active], free: list[int]) -> Conditioning:
@@ -275,7 +288,8 @@ def _text_only(row: Row) -> Conditioning:
 def _unconditional(active: _Active) -> Conditioning:
     """What guidance moves away from. An image prompt is not the identity, and acts from the first step on."""
     row = active.row
-    found = Conditioning.from_text(row.negative, row.conditioning.time_ids)
+    told = row.conditioning.time_ids if row.negative_time_ids is None else row.negative_time_ids
+    found = Conditioning.from_text(row.negative, told)
     if row.null_image is None or row.conditioning.image is None:
         return found
     return found.with_image(replace(row.null_image, scale=row.conditioning.image.scale))

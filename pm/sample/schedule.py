@@ -1,9 +1,11 @@
 """One schedule for one base: its plans, and the step that all rows take together."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from pm.config import from_mapping
@@ -21,6 +23,7 @@ from pm.sample.schedules.base import (
     ScheduleChoice,
     schedule_like,
 )
+from pm.sample.schedules.sigmas import timestep_of, trained_sigmas
 
 _UNSUPPORTED = (
     "clip_sample",
@@ -86,6 +89,33 @@ class Schedule:
         if eta > 0 and not self.choice.takes_eta:
             raise RequestError(f"eta={eta} needs schedule=ddim or tcd; {self.choice.name} takes none: set eta=0")
         return self.choice.plan(self.levels, steps, eta)
+
+    def custom(
+        self, timesteps: Sequence[float] | None, sigmas: Sequence[float] | None = None, eta: float = 0.0
+    ) -> Plan:
+        """The plan for steps of the caller's own.
+
+        Args:
+            timesteps: [S], descending.
+            sigmas: instead of them, [S + 1] noise levels as in Karras et al. 2022, descending; the last one remains.
+            eta: as in `plan`.
+
+        Raises:
+            RequestError: the schedule takes none, or they are out of its range.
+        """
+        name = "timesteps" if sigmas is None else "sigmas"
+        if not getattr(self.choice, f"takes_{name}"):
+            raise RequestError(f"{name} cannot be given with schedule={self.choice.name}; use euler, or steps alone")
+        self.plan(1, eta)  # raises where eta is not taken
+        total = len(self.levels.alpha_bar)
+        if sigmas is None:
+            given, levels = np.asarray(timesteps, dtype=np.float64), None
+            if given.max() >= total:
+                raise RequestError(f"timesteps start at {given.max():g}; this base knows 0 to {total - 1}")
+        else:
+            levels = np.asarray(sigmas, dtype=np.float64)
+            given = timestep_of(levels[:-1], trained_sigmas(self.levels))
+        return self.choice.plan(replace(self.levels, given=given, given_sigmas=levels), len(given), eta)
 
 
 def advance(

@@ -16,10 +16,10 @@ from pm.errors import PmError, RequestError
 from pm.model.prompt import CLASS_WORDS
 from pm.sample import PhotoMakerPipeline, Request
 from pm.sample.config import first_merged
+from pm.sample.devices import pick_device, pick_dtype
 from pm.sample.grid import png_bytes
 from pm.sample.references import Reference
 from pm.sample.request import check_side, merge_step_of
-from pm.sample.run import pick_device, pick_dtype
 from pm.sample.usable import values_kept
 from pm.startup import collect_rarely
 from pm.strengths import written
@@ -64,6 +64,8 @@ class Engine:
             class_words=CLASS_WORDS | {word.lower() for word in config.class_words},
             embedder=config.embedder,
             compile=config.engine.compile,
+            offload=config.engine.offload,
+            vae_tiling=config.engine.vae_tiling,
         )
         for name, place in config.controls.items():
             self.pipeline.load_control(place, name)
@@ -151,6 +153,8 @@ class Engine:
             seed=job.seed,
             steps=job.steps,
             guidance=job.guidance,
+            guidance_rescale=job.guidance_rescale,
+            clip_skip=job.clip_skip,
             merge_step=self._merge_step(job),
             negative_prompt=job.negative_prompt,
             width=job.width,
@@ -233,6 +237,7 @@ class Engine:
             "seed": job.seed,
             "steps": job.steps,
             "guidance": job.guidance,
+            **{name: value for name in ("guidance_rescale", "clip_skip") if (value := getattr(job, name))},
             "merge_step": self._merge_step(job),
             "weights": "1" if job.weights is None else ", ".join(map(str, job.weights)),
             "schedule": self.config.sampler.schedule.name,

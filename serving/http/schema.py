@@ -31,6 +31,8 @@ class ImageRequest(PictureFields):
 
     steps: int | None = Field(None, ge=1, description="Denoising steps.")
     guidance_scale: float | None = Field(None, ge=0, le=100, allow_inf_nan=False, description="1: off.")
+    guidance_rescale: float = Field(0.0, ge=0, le=1, allow_inf_nan=False, description="Against overexposure; 0: none.")
+    clip_skip: int = Field(0, ge=0, le=24, description="Last layers of the text encoders that the prompt leaves out.")
     start_merge_step: int | None = Field(
         None, ge=-1, description="The last step that sees the text only, from 0; -1: none (the published meaning)."
     )
@@ -130,9 +132,8 @@ def jobs(
     if steps > limits.steps:
         raise invalid(f"steps={steps} is out of range; use 1 to {limits.steps}", "steps")
     if request.id_weights is not None and len(request.id_weights) != photos:
-        raise invalid(
-            f"{len(request.id_weights)} id_weights given for {photos} photos; give one for each", "id_weights"
-        )
+        count = len(request.id_weights)
+        raise invalid(f"{count} id_weights given for {photos} photos; give one for each", "id_weights")
     if request.partial_images and not request.stream:
         raise invalid("partial_images needs stream=true", "partial_images")
     width, height = _size(request.size)
@@ -158,6 +159,7 @@ def jobs(
             pick=request.pick or config.pick,
             partials=request.partial_images,
             loras=known_loras(request.loras, loras, limits.loras),
+            **request.model_dump(include={"guidance_rescale", "clip_skip"}),
         )
         for i in range(request.n)
     ]

@@ -36,6 +36,7 @@ class BaseShapes:
     pixels_per_latent: int  # along a side
     side_multiple: int  # px; the sides of an image must be multiples of this
     scaling_factor: float  # raw VAE latents times this have unit variance: the space the diffusion runs in
+    text_layers: int  # of the text encoder that has fewest
     extra_channels: int = 0  # that the denoiser sees beside the noise; C + 1 for inpainting: mask and masked picture
 
 
@@ -56,6 +57,7 @@ class Family(Choice, group="family", package="pm.model.families"):
     text_encoders: ClassVar[tuple[str, ...]]  # those of `parts` that encode prompts
     tokenizers: ClassVar[tuple[str, ...]]  # folders, one for each text encoder
     denoiser: ClassVar[str] = "unet"  # the part that carries the LoRA
+    takes_clip_skip: ClassVar[bool] = False  # whether `encode` does
 
     @property
     def lora_prefix(self) -> str:
@@ -80,6 +82,7 @@ class Family(Choice, group="family", package="pm.model.families"):
             side_multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
             scaling_factor=float(vae["scaling_factor"]),
             extra_channels=int(unet["in_channels"]) - int(vae["latent_channels"]),
+            text_layers=min(int(configs[name]["num_hidden_layers"]) for name in self.text_encoders),
         )
 
     def load_part(self, folder: Path, part: str, dtype: torch.dtype) -> nn.Module:
@@ -114,8 +117,17 @@ class Family(Choice, group="family", package="pm.model.families"):
         except (OSError, ValueError, TypeError) as error:
             raise unreadable(folder, error) from error
 
-    def encode(self, encoders: Sequence[Any], input_ids: Sequence[Tensor]) -> TextFeatures:
-        """Text features of token ids, one [B, L] int64 tensor for each encoder."""
+    def encode(
+        self, encoders: Sequence[Any], input_ids: Sequence[Tensor], clip_skip: Sequence[int] | None = None
+    ) -> TextFeatures:
+        """Text features of token ids.
+
+        Args:
+            encoders: the text encoders.
+            input_ids: one [B, L] int64 tensor for each encoder.
+            clip_skip: last layers that each of the B rows leaves out beyond what the base itself does, where the family
+                `takes_clip_skip`; None: 0.
+        """
         raise NotImplementedError
 
     def null_is_zero(self, index: Mapping[str, Any]) -> bool:
@@ -168,6 +180,21 @@ class Family(Choice, group="family", package="pm.model.families"):
             **control,
         )[0]
         return output
+
+
+def states_before_end(states: Sequence[Tensor], back: int, clip_skip: Sequence[int] | None) -> Tensor:
+    """Hidden states [B, L, W] of an encoder, as many layers before its last as each row asks for.
+
+    Args:
+        states: of all layers, first to last, [B, L, W] each.
+        back: layers that every row leaves out.
+        clip_skip: those that row i leaves out beyond.
+    """
+    if not any(clip_skip or ()):
+        return states[-1 - back]
+    import torch
+
+    return torch.stack([states[-1 - back - skip][i] for i, skip in enumerate(clip_skip or ())])
 
 
 def find_family(folder: Path, name: str = AUTO) -> Family:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pm.model.families.base import Family, is_pipeline
+from pm.model.families.base import Family, is_pipeline, states_before_end
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,14 +29,22 @@ class StableDiffusion(Family):
     }
     text_encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
     tokenizers: ClassVar[tuple[str, ...]] = ("tokenizer",)
+    takes_clip_skip: ClassVar[bool] = True
 
     def claims(self, index: Mapping[str, Any]) -> bool:
         others = ("text_encoder_2", "text_encoder_3", "transformer", "prior", "image_normalizer", "controlnet")
         named = str(index.get("_class_name", "")).startswith("StableDiffusion")  # others have these parts, too
         return named and is_pipeline(index, has=(*self.parts, *self.tokenizers), lacks=others)
 
-    def encode(self, encoders: Sequence[Any], input_ids: Sequence[Tensor]) -> TextFeatures:
+    def encode(
+        self, encoders: Sequence[Any], input_ids: Sequence[Tensor], clip_skip: Sequence[int] | None = None
+    ) -> TextFeatures:
         from pm.model.conditioning import TextFeatures
 
-        states = encoders[0](input_ids[0].to(encoders[0].device)).last_hidden_state
+        encoder = encoders[0]
+        skips = any(clip_skip or ())
+        output = encoder(input_ids[0].to(encoder.device), output_hidden_states=skips)
+        states = output.last_hidden_state
+        if skips:
+            states = encoder.final_layer_norm(states_before_end(output.hidden_states, 0, clip_skip))
         return TextFeatures(states, states.new_zeros(states.shape[0], 0))

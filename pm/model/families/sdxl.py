@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pm.model.families.base import BaseShapes, Family, is_pipeline
+from pm.model.families.base import BaseShapes, Family, is_pipeline, states_before_end
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +28,7 @@ class StableDiffusionXL(Family):
     }
     text_encoders: ClassVar[tuple[str, ...]] = ("text_encoder", "text_encoder_2")
     tokenizers: ClassVar[tuple[str, ...]] = ("tokenizer", "tokenizer_2")
+    takes_clip_skip: ClassVar[bool] = True
 
     def claims(self, index: Mapping[str, Any]) -> bool:
         return is_pipeline(index, has=(*self.parts, *self.tokenizers), lacks=("text_encoder_3", "transformer", "prior"))
@@ -36,7 +37,9 @@ class StableDiffusionXL(Family):
         pooled = int(configs[self.text_encoders[1]]["projection_dim"])
         return replace(super().shapes(configs), pooled_width=pooled)
 
-    def encode(self, encoders: Sequence[Any], input_ids: Sequence[Tensor]) -> TextFeatures:
+    def encode(
+        self, encoders: Sequence[Any], input_ids: Sequence[Tensor], clip_skip: Sequence[int] | None = None
+    ) -> TextFeatures:
         import torch
 
         from pm.model.conditioning import TextFeatures
@@ -45,7 +48,8 @@ class StableDiffusionXL(Family):
             encoder(ids.to(encoder.device), output_hidden_states=True)
             for encoder, ids in zip(encoders, input_ids, strict=True)
         ]
-        return TextFeatures(torch.cat([o.hidden_states[-2] for o in outputs], dim=-1), outputs[-1].text_embeds)
+        states = [states_before_end(o.hidden_states, 1, clip_skip) for o in outputs]
+        return TextFeatures(torch.cat(states, dim=-1), outputs[-1].text_embeds)
 
     def null_is_zero(self, index: Mapping[str, Any]) -> bool:
         return bool(index.get("force_zeros_for_empty_prompt", True))

@@ -53,6 +53,12 @@ class Plan:
             return self.table[index]
         return self.young[known, index]
 
+    def first(self, steps: int) -> Plan:
+        """The same plan that ends after so many steps, with noise left."""
+        young = None if self.young is None else self.young[:, :steps]
+        kept = self.timesteps[:steps], self.table[:steps], self.init_sigma, self.levels[: steps + 1]
+        return Plan(*kept, young)
+
 
 @dataclass(frozen=True)
 class NoiseLevels:
@@ -61,9 +67,13 @@ class NoiseLevels:
     alpha_bar: np.ndarray  # [T] float64
     prediction: str  # of `pm.model.noise.PREDICTIONS`
     config: Mapping[str, Any]  # diffusers' scheduler_config.json: spacing, offset, ends
+    given: np.ndarray | None = None  # timesteps [S] of the caller, descending, instead of spaced ones
+    given_sigmas: np.ndarray | None = None  # noise levels [S + 1] of the caller, whose timesteps are `given`
 
     def timesteps(self, steps: int, spacing: str, rounded: bool) -> np.ndarray:
         """Descending timesteps, [S] float64 (Table 2 of Lin et al. 2024)."""
+        if self.given is not None:
+            return self.given
         total, offset = len(self.alpha_bar), int(self.config.get("steps_offset", 0))
         if spacing == "leading":
             return np.arange(steps)[::-1] * float(total // steps) + offset
@@ -87,6 +97,8 @@ class ScheduleChoice(Choice, group="schedule", package="pm.sample.schedules"):
 
     scheduler: ClassVar[str]  # diffusers' class with the same steps
     takes_eta: ClassVar[bool] = False  # whether it takes a share of noise on the way (eta above 0)
+    takes_timesteps: ClassVar[bool] = False  # whether `NoiseLevels.given` may be set
+    takes_sigmas: ClassVar[bool] = False  # likewise `given_sigmas`
 
     @classmethod
     def fits(cls, config: Mapping[str, Any]) -> bool:

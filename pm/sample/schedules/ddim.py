@@ -17,12 +17,13 @@ class Ddim(ScheduleChoice):
 
     scheduler: ClassVar[str] = "DDIMScheduler"
     takes_eta: ClassVar[bool] = True
+    takes_timesteps: ClassVar[bool] = True
 
     def plan(self, levels: NoiseLevels, steps: int, eta: float) -> Plan:
         total, config = len(levels.alpha_bar), levels.config
         t = levels.timesteps(steps, config.get("timestep_spacing", "leading"), rounded=True)
         index = t.astype(int).clip(max=total - 1)
-        before = index - total // steps
+        before = index - total // steps if levels.given is None else np.append(index[1:], -1)
         final = 1.0 if config.get("set_alpha_to_one", True) else levels.alpha_bar[0]
         a = levels.alpha_bar[index]
         b = np.where(before >= 0, levels.alpha_bar[before.clip(min=0)], final)

@@ -20,6 +20,8 @@ class DpmPp2M(ScheduleChoice):
     karras: bool | None = None  # noise levels of Karras et al. 2022, eq. 5; None: as the base says
 
     scheduler: ClassVar[str] = "DPMSolverMultistepScheduler"
+    takes_timesteps: ClassVar[bool] = True
+    takes_sigmas: ClassVar[bool] = True
     algorithms: ClassVar[tuple[str, ...]] = ("dpmsolver++", "deis")  # diffusers runs "deis" as the other
     stochastic: ClassVar[bool] = False
 

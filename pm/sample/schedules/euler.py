@@ -18,6 +18,8 @@ class Euler(ScheduleChoice):
     karras: bool | None = None  # noise levels of Karras et al., eq. 5; None: as the base says
 
     scheduler: ClassVar[str] = "EulerDiscreteScheduler"
+    takes_timesteps: ClassVar[bool] = True
+    takes_sigmas: ClassVar[bool] = True
 
     def plan(self, levels: NoiseLevels, steps: int, eta: float) -> Plan:
         config, trained = levels.config, trained_sigmas(levels)
@@ -28,11 +30,14 @@ class Euler(ScheduleChoice):
             )
         t = levels.timesteps(steps, config.get("timestep_spacing", "linspace"), rounded=False)
         sigma = np.interp(t, np.arange(len(trained)), trained)
-        if config.get("use_karras_sigmas"):
+        if config.get("use_karras_sigmas") and levels.given is None:
             largest, smallest = config.get("sigma_max") or sigma[0], config.get("sigma_min") or sigma[-1]
             sigma = karras(largest, smallest, steps)
             t = timestep_of(sigma, trained)
-        target = np.append(sigma[1:], 0.0 if ends_clean(levels) else trained[0])
+        last = 0.0 if ends_clean(levels) else trained[0]
+        if levels.given_sigmas is not None:
+            sigma, last = levels.given_sigmas[:-1], levels.given_sigmas[-1]
+        target = np.append(sigma[1:], last)
         return euler_plan(levels, t, sigma, target, np.zeros_like(sigma))
 
 

@@ -17,6 +17,7 @@ class EulerAncestral(ScheduleChoice):
     spacing: Spacing | None = None  # None: the base's own
 
     scheduler: ClassVar[str] = "EulerAncestralDiscreteScheduler"
+    takes_timesteps: ClassVar[bool] = True
 
     def plan(self, levels: NoiseLevels, steps: int, eta: float) -> Plan:
         trained = trained_sigmas(levels)

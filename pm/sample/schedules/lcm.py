@@ -16,6 +16,7 @@ class Lcm(ScheduleChoice):
     """Algorithm 3: the clean estimate with boundary conditions, noised anew for the next step."""
 
     scheduler: ClassVar[str] = "LCMScheduler"
+    takes_timesteps: ClassVar[bool] = True
 
     def plan(self, levels: NoiseLevels, steps: int, eta: float) -> Plan:
         t = distilled_timesteps(levels, steps, self.name)
@@ -35,6 +36,8 @@ def distilled_timesteps(levels: NoiseLevels, steps: int, schedule: str) -> np.nd
     Raises:
         RequestError: it was distilled at fewer.
     """
+    if levels.given is not None:
+        return levels.given.round().astype(int)
     total = len(levels.alpha_bar)
     most = min(int(levels.config.get("original_inference_steps", 50)), total)
     if steps > most:

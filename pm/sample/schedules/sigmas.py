@@ -35,6 +35,8 @@ def ends_clean(levels: NoiseLevels) -> bool:
     Raises:
         ConfigError: a `final_sigmas_type` that we do not know.
     """
+    if levels.given_sigmas is not None:
+        return bool(levels.given_sigmas[-1] == 0)
     kind = levels.config.get("final_sigmas_type", "zero")
     if kind not in ("zero", "sigma_min"):
         raise ConfigError(f"final_sigmas_type={kind!r} of the base's scheduler is not zero or sigma_min")
@@ -47,7 +49,12 @@ def solver_steps(levels: NoiseLevels, steps: int, rounded: bool = True) -> tuple
     `rounded`: timesteps of Karras' levels are rounded to the nearest, not down.
     """
     config, trained = levels.config, trained_sigmas(levels)
-    if config.get("use_karras_sigmas"):
+    if levels.given_sigmas is not None and levels.given is not None:
+        return levels.given.round(), levels.given_sigmas
+    if levels.given is not None:
+        t = levels.given.round()
+        sigma = trained[t.astype(int)]
+    elif config.get("use_karras_sigmas"):
         sigma = karras(trained[-1], trained[0], steps)
         t = timestep_of(sigma, trained)
         t = t.round() if rounded else np.floor(t)

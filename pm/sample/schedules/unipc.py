@@ -24,6 +24,8 @@ class UniPc(ScheduleChoice):
     karras: bool | None = None  # noise levels of Karras et al. 2022, eq. 5; None: as the base says
 
     scheduler: ClassVar[str] = "UniPCMultistepScheduler"
+    takes_timesteps: ClassVar[bool] = True
+    takes_sigmas: ClassVar[bool] = True
 
     def plan(self, levels: NoiseLevels, steps: int, eta: float) -> Plan:
         config = levels.config

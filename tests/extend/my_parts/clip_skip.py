@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ClipSkip(StableDiffusion):
     title: ClassVar[str] = "Stable Diffusion 1.x with clip skip 2"
+    takes_clip_skip: ClassVar[bool] = False  # it is decided here
 
     def claims(self, index: Mapping[str, Any]) -> bool:
         return False  # no file says so

@@ -22,8 +22,10 @@ def pipe(tiny_base, adapter_files) -> PhotoMakerPipeline:
     return pipe
 
 
-def _call(pipe, *args, **kwargs):
-    return pipe(*args, **{"num_inference_steps": 3, "start_merge_step": 0, "seed": 5} | kwargs).images
+def _call(pipe, prompt, photos=None, negative=None, images=1, **kwargs):
+    named = {"input_id_images": photos, "negative_prompt": negative, "num_images_per_prompt": images}
+    named |= {"num_inference_steps": 3, "start_merge_step": 0, "seed": 5}
+    return pipe(prompt, **named | kwargs).images
 
 
 def test_a_list_of_prompts_with_a_list_of_photo_sets(pipe, photos):
@@ -87,7 +89,7 @@ def test_kinds_of_output(pipe, photos):
     assert array.shape == (2, 32, 32, 3) and tensor.shape == (2, 3, 32, 32) and latent.shape == (2, 4, 8, 8)
     assert np.abs(array[1] * 255 - np.asarray(pil[1])).max() <= 0.51
     assert np.array_equal(tensor.permute(0, 2, 3, 1).numpy(), array)
-    assert isinstance(pipe(MAN, photos[:1], num_inference_steps=1, return_dict=False), tuple)
+    assert isinstance(pipe(MAN, input_id_images=photos[:1], num_inference_steps=1, return_dict=False), tuple)
 
 
 def test_generators_draw_as_in_diffusers(pipe, photos):

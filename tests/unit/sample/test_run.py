@@ -23,9 +23,10 @@ from pm.model.photomaker import PhotoMaker
 from pm.photo.defaults import shipped_preparation
 from pm.sample import run
 from pm.sample.config import GenerateConfig, SamplerConfig
+from pm.sample.devices import pick_device, pick_dtype
 from pm.sample.identity import PHOTOGRAPHS
 from pm.sample.pipeline import PhotoMakerPipeline
-from pm.sample.run import generate, pick_device, pick_dtype
+from pm.sample.run import generate
 from pm.sample.schedules.euler import Euler
 from pm.tasks import WorkersConfig
 from pm.weights import fingerprint
@@ -62,6 +63,8 @@ def config(tiny_base, adapter, tmp_path) -> GenerateConfig:
         controls=(),
         image_prompt=None,
         loras=(),
+        guidance_rescale=0.0,
+        clip_skip=0,
         images=3,
         seed=5,
         width=None,
@@ -79,6 +82,8 @@ def config(tiny_base, adapter, tmp_path) -> GenerateConfig:
         device="cpu",
         dtype="auto",
         compile=False,
+        offload="none",
+        vae_tiling=False,
         manifest=None,
         skip_bad_rows=False,
         workers=WorkersConfig(0, 1),
