@@ -84,6 +84,9 @@ def check_controls(controls: Sequence[ControlImage]) -> None:
     Raises:
         RequestError: names the first thing.
     """
+    listed: Any = controls
+    if not isinstance(listed, list | tuple) or not all(isinstance(each, ControlImage) for each in listed):
+        raise RequestError(f"controls must be a list of ControlImage, not {listed!r:.60}")
     for number, control in enumerate(controls, 1):
         name = f"control {number}" if control.name is None else f"control {control.name!r}"
         check_image(f"the picture of {name}", control.image)

@@ -10,7 +10,7 @@ from pm.model.conditioning import Conditioning
 from pm.model.image_prompt import ImagePrompt
 from pm.model.ip_adapter import ImagePrompter
 from pm.sample.adapters import Adapter
-from pm.sample.pictures import check_image
+from pm.sample.pictures import PromptImages, check_image
 from pm.sample.prepare import IdPhoto, embed_photos
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def check_prompt_images(models: "LoadedModels", request: "Request") -> None:
     prompt = request.image_prompt
     if prompt is None:
         return
+    if not isinstance(prompt, PromptImages):
+        raise RequestError(f"image_prompt must be PromptImages, not {prompt!r:.60}")
     own, adapter = models.adapter(request.adapter), prompter(models, prompt.adapter)
     if own is not None and _prompts(own):
         raise RequestError(f"adapter {own.name!r} is an image prompt itself; give all its pictures as id_images")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pm.errors import RequestError
 from pm.model.base import BaseModel
 from pm.sample.controls import RowControl, row_control
-from pm.sample.pictures import first_step, size_of
+from pm.sample.pictures import first_step, size_of, strength_of
 
 if TYPE_CHECKING:
     from pm.model.control import Control
@@ -77,8 +77,17 @@ class LoadedControls:
         return next(iter(self._controls.values())) if name is None else self._controls[name]
 
     def row_controls(self, request: "Request", steps: int) -> tuple[RowControl, ...]:
-        """A request's controls, ready for its row; `steps`: of its plan."""
+        """A request's controls, ready for its row; `steps`: of its plan.
+
+        Raises:
+            RequestError: the plan ends before the step that the row would begin with.
+        """
         size, first = size_of(request, self.base.shapes), first_step(request)
+        if first >= steps:
+            raise RequestError(
+                f"strength={strength_of(request):g} begins at step {first}, and the plan ends at step {steps}; "
+                "use more strength, or let it end later"
+            )
         acting = [control for control in request.controls if control.scale > 0]
         return tuple(row_control(self.control(control.name), control, size, first, steps) for control in acting)
 

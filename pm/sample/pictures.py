@@ -161,12 +161,16 @@ def check_image(name: str, image: Any) -> None:
     """Refuse what is no usable picture.
 
     Raises:
-        RequestError: no Pillow image, or smaller than 8 pixels.
+        RequestError: no Pillow image, smaller than 8 pixels, or cut short.
     """
     if not isinstance(image, Image.Image):
         raise RequestError(f"{name} is a {type(image).__name__}; give a Pillow image")
     if min(image.size) < _LEAST_SIDE:
         raise RequestError(f"{name} has {image.width} x {image.height} pixels; give {_LEAST_SIDE} a side at least")
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise RequestError(f"{name} cannot be read ({error}); give a whole picture") from error
 
 
 def check_share(name: str, value: Any) -> None:

@@ -49,9 +49,16 @@ def test_controls_that_cannot_be_are_refused(pipeline, control, message):
         pipeline.check(Request("a man", adapter="base", controls=[control]))
 
 
+@pytest.mark.parametrize("controls", [None, [None], [{"image": 1}], "pose.png", ControlImage(image=picture())])
+def test_controls_are_a_list_of_their_own_type(pipeline, controls):
+    with pytest.raises(RequestError, match="controls must be a list of ControlImage, not"):
+        pipeline.check(Request("a man", adapter="base", controls=controls))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"image_prompt": "style.png"}, "image_prompt must be PromptImages, not 'style.png'"),
         ({"image_prompt": PromptImages([])}, "image_prompt has 0 pictures; this IP-Adapter takes 1 to 4"),
         ({"image_prompt": PromptImages([picture()], -1)}, "scale=-1 of image_prompt"),
         ({"image_prompt": PromptImages(["a.png"])}, "picture 1 of image_prompt is a str"),
@@ -77,6 +84,13 @@ def test_a_window_is_of_the_steps_that_the_row_does(pipeline):
     assert acts(0.2, 0.5, 0) == "..xxx....."
     assert acts(0, 0.5, 6) == "......xx.."
     assert acts(0.6, 0.61, 0) == "." * 10
+
+
+def test_a_plan_that_ends_before_the_row_begins_is_refused(pipeline):
+    own = Request("a man", adapter="base", image=picture(), strength=0.2, steps=10)
+    assert pipeline.row_controls(own, 9) == ()
+    with pytest.raises(RequestError, match="strength=0.2 begins at step 8, and the plan ends at step 8"):
+        pipeline.row_controls(own, 8)
 
 
 def test_edges_are_white_on_black_where_a_picture_changes():

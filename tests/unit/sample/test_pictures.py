@@ -112,6 +112,13 @@ def test_what_cannot_be_is_refused(pipeline, changes, message):
         pipeline.check(request(**changes))
 
 
+def test_a_picture_that_is_cut_short_is_refused(pipeline, tmp_path):
+    picture(0, (64, 64)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:200])
+    with pytest.raises(RequestError, match="image cannot be read"):
+        pipeline.check(request(image=Image.open(tmp_path / "a.png")))
+
+
 def test_an_inpainting_base_is_known_by_its_channels(tiny_base, tmp_path):
     base = load_base(write_inpainting(tiny_base, tmp_path / "base"), ())
     assert (base.latent_channels, base.extra_channels) == (4, 5)
