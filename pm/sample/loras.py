@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+import torch
 from torch import Tensor
 
 from pm.errors import CheckpointError, RequestError, did_you_mean, reason
@@ -109,6 +110,8 @@ class LoraStore:
             lora.check_finite(name)
             # A copy: files are mapped, and may be replaced.
             device, dtype = self.base.unet.device, self.base.unet.dtype
+            if device.type == "meta":  # its weights are elsewhere between calls
+                device = torch.device("cpu")
             unet, *text = (part.to(device, dtype, copy=True) for part in (lora.unet, *lora.text))
             self._kept[name] = Lora(unet, tuple(text))
             while len(self._kept) > 1 and self.nbytes > self.budget:

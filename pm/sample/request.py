@@ -108,6 +108,8 @@ class Request:
             raise RequestError(f"scale={self.scale} must be 0 or more; 0 is the base alone")
         if self.merge_step is not None and not 0 <= whole("merge_step", self.merge_step) <= self.steps:
             raise RequestError(f"merge_step={self.merge_step} is out of range; use 0 to steps={self.steps}")
+        if not isinstance(self.loras, Mapping):
+            raise RequestError(f"loras={self.loras!r} must be a mapping of names to strengths, such as {{'ink': 0.8}}")
         for name, strength in self.loras.items():
             check_strength(name, strength)
         check_fine(self)

@@ -60,22 +60,16 @@ class _Segment:
 
     def __init__(self, together: LoraSet, rows: list[int] | None, strengths: Sequence[tuple[float, ...]]) -> None:
         """`rows`: which of the call; None: all, and `strengths` may then be those of one that stands for each."""
-        self.together, self._rows, self._strengths = together, rows, strengths
-        self._index: Tensor | None = None
+        self.together, self._strengths = together, strengths
+        self._runs = [(slice(None), slice(None))] if rows is None else list(_runs(rows))
         self._scales: dict[tuple[int, ...], Tensor] = {}
 
     def add(self, layer: str, module: Any, x: Tensor, output: Tensor) -> None:
-        """Add the changes of a layer to what it made of `x`, in place."""
-        if self._rows is not None:
-            if self._index is None or self._index.device != x.device:
-                self._index = torch.tensor(self._rows, device=x.device)
-            x = x[self._index]
+        """Add the changes of a layer to what it made of `x`, in place. Slices copy nothing, unlike a list of rows."""
         for change, owners in self.together.joined(layer, x):
-            gained = change.added(module, x, self._scale(owners, x))
-            if self._index is None:
-                output.add_(gained)
-            else:
-                output.index_add_(0, self._index, gained)
+            scale = self._scale(owners, x)
+            for run, own in self._runs:
+                change.add(module, x[run], scale[own], output[run])
 
     def _scale(self, owners: tuple[int, ...], like: Tensor) -> Tensor:
         """[b, R]: a row's strength for each rank. Most layers of a LoRA have as many, so few of these are made."""
@@ -84,6 +78,15 @@ class _Segment:
             table = [[strengths[i] for i in owners] for strengths in self._strengths]
             known = self._scales[owners] = torch.tensor(table, device=like.device, dtype=like.dtype)
         return known
+
+
+def _runs(rows: list[int]) -> Iterator[tuple[slice, slice]]:
+    """Rows that lie side by side, of the call and of the segment."""
+    start = 0
+    for i in range(1, len(rows) + 1):
+        if i == len(rows) or rows[i] != rows[i - 1] + 1:
+            yield slice(rows[start], rows[i - 1] + 1), slice(start, i)
+            start = i
 
 
 @contextmanager

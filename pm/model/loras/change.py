@@ -29,6 +29,10 @@ class Change:
         """
         raise NotImplementedError
 
+    def add(self, layer: Any, x: Tensor, scale: Tensor, output: Tensor) -> None:
+        """The same, added to `output` in place."""
+        output.add_(self.added(layer, x, scale))
+
     @property
     def tensors(self) -> dict[str, Tensor]:
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
@@ -58,7 +62,16 @@ class LowRank(Change):
         return (self.up.float() @ down.flatten(1)).unflatten(1, down.shape[1:])
 
     def added(self, layer: Any, x: Tensor, scale: Tensor) -> Tensor:
-        return _applied(layer, _applied(layer, x, self.down) * _spread(layer, scale, x), self.up, last=True)
+        return _applied(layer, self._inner(layer, x, scale), self.up, last=True)
+
+    def add(self, layer: Any, x: Tensor, scale: Tensor, output: Tensor) -> None:
+        if isinstance(layer, nn.Linear) and output.is_contiguous():  # without the sum in between
+            output.view(-1, output.shape[-1]).addmm_(self._inner(layer, x, scale).flatten(0, -2), self.up.t())
+        else:
+            super().add(layer, x, scale, output)
+
+    def _inner(self, layer: Any, x: Tensor, scale: Tensor) -> Tensor:
+        return _applied(layer, x, self.down).mul_(_spread(layer, scale, x))
 
 
 @dataclass(frozen=True, eq=False)

@@ -86,6 +86,8 @@ def test_names_and_strengths_are_checked(pipeline):
         ({"ink": "0.5"}, "strength '0.5' must be a number"),
         ({"ink": True}, "strength True"),
         ({"": 1.0}, "no name"),
+        (["ink:0.8"], "must be a mapping of names to strengths"),
+        (None, "must be a mapping"),
     ):
         with pytest.raises(RequestError, match=message):
             pipeline.check(replace(request, loras=loras))
