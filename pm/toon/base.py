@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from pm.toon import captions
+from pm.toon.covers import covers
 from pm.toon.identities import identities, scene
 
 MAX_TOKENS = 77
@@ -44,10 +45,11 @@ class BaseSize:
     text_layers: int
     vision_width: int
     vision_layers: int
+    latent_channels: int = 4
 
 
 SIZES = {
-    "toon": BaseSize(64, (16, 32, 64), (64, 128), 96, 128, 3, 128, 4),
+    "toon": BaseSize(64, (16, 32, 64), (96, 192), 96, 128, 3, 128, 4, latent_channels=8),
     "tiny": BaseSize(32, (8, 16, 16), (32, 32), 32, 48, 2, 32, 2),
 }
 
@@ -58,8 +60,9 @@ def build_tokenizer(pad_token: str) -> CLIPTokenizer:
     rng = random.Random(0)
     texts = ["man woman person img photo portrait boy girl"] * 50
     for person in identities(400, 0, "train"):
-        texts.append(captions.identity_caption(person, scene(rng), rng))
-        texts.append(captions.caption(person, scene(rng), rng))
+        over = covers(rng, 0.3)
+        texts.append(captions.identity_caption(person, scene(rng), rng, over=over))
+        texts.append(captions.caption(person, scene(rng), rng, over=over))
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
     bpe.normalizer = normalizers.Lowercase()
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
@@ -142,7 +145,7 @@ def _vae(size: BaseSize) -> AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * len(size.vae_channels),
         block_out_channels=size.vae_channels,
         layers_per_block=1,
-        latent_channels=4,
+        latent_channels=size.latent_channels,
         norm_num_groups=8,
         sample_size=size.resolution,
         force_upcast=False,
@@ -159,6 +162,8 @@ def _unet_settings(size: BaseSize, text_width: int) -> dict[str, Any]:
         "layers_per_block": 1,
         "attention_head_dim": tuple(c // 32 for c in size.unet_channels),
         "norm_num_groups": 16,
+        "in_channels": size.latent_channels,
+        "out_channels": size.latent_channels,
         "cross_attention_dim": text_width,
     }
 

@@ -17,6 +17,7 @@ from PIL import Image, ImageColor
 
 from pm.toon import attributes as a
 from pm.toon.attributes import Framing, Identity, Scene
+from pm.toon.covers import COLORS, HEADWEAR, NOTHING, Covers
 
 CANVAS = 280.0  # side of the avataaars drawing, in its own units
 CENTER = (140.0, 150.0)  # the point that framing scales and rotates about
@@ -28,6 +29,15 @@ LANDMARKS = (
     (122.0, 152.0),
     (158.0, 152.0),
 )  # eyes, nose, mouth corners
+# Drawn over everything else, in drawing units: the style itself has nothing that hides brows or beards.
+_GOGGLES = (
+    '<rect x="86" y="84" width="108" height="46" rx="14" fill="#1d2226"/>'
+    '<rect x="95" y="92" width="90" height="30" rx="10" fill="#3a6ea5"/>'
+)
+_SCARF = (
+    '<path d="M78 122C98 146 182 146 202 122L205 198C190 222 90 222 75 198Z" fill="#{color}"/>'
+    '<path d="M77 158C100 180 180 180 203 158" stroke="#00000033" stroke-width="6" fill="none"/>'
+)
 MIDDLE = Framing(scale=1.0, x=0.0, y=0.0, rotation=0.0)
 
 
@@ -50,11 +60,14 @@ def _style() -> Style:
     return Style(json.loads(text))
 
 
-def _options(identity: Identity, scene: Scene) -> dict:
+def _options(identity: Identity, scene: Scene, over: Covers) -> dict:
     beard, glasses = a.FACIAL_HAIR[identity.facial_hair], a.GLASSES[scene.glasses]
+    beard = None if over.scarf_color else beard  # a full one would show beside the scarf
+    glasses = None if over.goggles else glasses
     return {
         "seed": "toon",
-        "topVariant": a.HAIR[identity.hair],
+        "topVariant": HEADWEAR[over.headwear] if over.headwear else a.HAIR[identity.hair],
+        "hatColor": COLORS[over.headwear_color],
         "topProbability": 100,
         "hairColor": a.HAIR_COLORS[identity.hair_color],
         "skinColor": a.SKINS[identity.skin],
@@ -72,16 +85,19 @@ def _options(identity: Identity, scene: Scene) -> dict:
     }
 
 
-def render_person(identity: Identity, scene: Scene, framing: Framing, size: int) -> np.ndarray:
+def render_person(identity: Identity, scene: Scene, framing: Framing, size: int, over: Covers = NOTHING) -> np.ndarray:
     """The person alone on a transparent ground: uint8 RGBA [size, size, 4], not premultiplied."""
-    svg = Avatar(_style(), _options(identity, scene)).to_string()
+    svg = Avatar(_style(), _options(identity, scene, over)).to_string()
     start, end = svg.index(">") + 1, svg.rindex("</svg>")
     cx, cy = CENTER
     place = (
         f"translate({cx + framing.x * CANVAS:.3f} {cy + framing.y * CANVAS:.3f}) "
         f"rotate({framing.rotation:.3f}) scale({framing.scale:.4f}) translate({-cx} {-cy})"
     )
-    svg = f'{svg[:start]}<g transform="{place}">{svg[start:end]}</g></svg>'
+    top = (_SCARF.format(color=COLORS[over.scarf_color]) if over.scarf_color else "") + (
+        _GOGGLES if over.goggles else ""
+    )
+    svg = f'{svg[:start]}<g transform="{place}">{svg[start:end]}{top}</g></svg>'
     png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, skip_system_fonts=True)
     return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGBA"))
 
@@ -114,8 +130,10 @@ def paste(ground: np.ndarray, person: np.ndarray) -> np.ndarray:
     return np.rint(ground * (1 - alpha) + person[..., :3] * alpha).astype(np.uint8)
 
 
-def render_photo(identity: Identity, scene: Scene, framing: Framing = MIDDLE, size: int = 64) -> Photo:
+def render_photo(
+    identity: Identity, scene: Scene, framing: Framing = MIDDLE, size: int = 64, over: Covers = NOTHING
+) -> Photo:
     """One photo of one person, `size` × `size` pixels."""
-    person = render_person(identity, scene, framing, size)
+    person = render_person(identity, scene, framing, size, over)
     box, landmarks = face_geometry(framing, size)
     return Photo(paste(background(scene.background, size), person), person[..., 3].copy(), box, landmarks)

@@ -21,7 +21,8 @@ from pm.errors import ConfigError, DataError
 from pm.files import remove_leftovers, replace_folder
 from pm.toon import captions
 from pm.toon import identities as people_of
-from pm.toon.attributes import Framing, Identity, Scene, visible_attributes
+from pm.toon.attributes import Framing, Identity, Scene
+from pm.toon.covers import covers, seen_attributes, tight
 from pm.toon.identities import framing, scene
 from pm.toon.render import Photo, background, face_geometry, paste, render_person, render_photo
 
@@ -39,6 +40,8 @@ class _Job:
     defect: str | None
     seed: int
     size: int
+    occlusion: float
+    omit: float
 
 
 def write_photos(
@@ -50,6 +53,8 @@ def write_photos(
     split: str,
     size: int = 64,
     defects: Mapping[str, float] | None = None,
+    occlusion: float = 0.0,
+    omit: float = 0.0,
     progress: bool = True,
 ) -> dict[str, int]:
     """Draw `identities` people with `photos_per_identity` photos each into a new folder `root`.
@@ -57,12 +62,14 @@ def write_photos(
     Args:
         size: side of the square photos, px.
         defects: share of photos (0–1) per defect in `DEFECTS`; the rest are clean.
+        occlusion: probability (0–1) of each thing that hides a part of the person (`covers`) and of a tight crop.
+        omit: probability (0–1) with which a caption leaves out each thing that varies.
 
     Returns:
         Number of photos per defect, and 'clean'.
 
     Raises:
-        ConfigError: unknown defect or shares that add up to more than 1.
+        ConfigError: unknown defect, shares that add up to more than 1, or another share outside 0 to 1.
         DataError: `root` exists and is not empty, or the split has too few people.
     """
     root, defects = Path(root), dict(defects or {})
@@ -70,6 +77,9 @@ def write_photos(
         raise ConfigError(f"unknown toon defect {sorted(unknown)[0]!r}; valid defects: {', '.join(DEFECTS)}")
     if sum(defects.values()) > 1 or any(v < 0 for v in defects.values()):
         raise ConfigError(f"toon defect shares {defects} must be 0 or more and add up to at most 1")
+    for name, share in (("occlusion", occlusion), ("omit", omit)):
+        if not 0 <= share <= 1:
+            raise ConfigError(f"{name}={share} is no share; use 0 to 1")
     if root.exists() and any(root.iterdir()):
         raise DataError(f"{root} exists and is not empty; choose another folder or remove it")
     people = people_of.identities(identities, seed, split)
@@ -80,11 +90,13 @@ def write_photos(
         for k in range(photos_per_identity):
             stranger = rng.choice([x for x in people if x != person] or [person])
             defect = rng.choices(kinds, shares)[0]
-            jobs.append(_Job(folder, f"photo_{k:03d}", person, stranger, defect, rng.getrandbits(48), size))
+            name, own_seed = f"photo_{k:03d}", rng.getrandbits(48)
+            jobs.append(_Job(folder, name, person, stranger, defect, own_seed, size, occlusion, omit))
             if defect:
                 truth[f"{folder}/photo_{k:03d}.png"] = defect
-    drawn = {"identities": identities, "photos_per_identity": photos_per_identity, "seed": seed, "split": split}
-    _write_all(jobs, root, progress, {"truth.json": truth, DRAWN_FILE: {**drawn, "defects": defects}})
+    drawn: dict = {"identities": identities, "photos_per_identity": photos_per_identity, "seed": seed, "split": split}
+    drawn |= {"defects": defects, "occlusion": occlusion, "omit": omit}
+    _write_all(jobs, root, progress, {"truth.json": truth, DRAWN_FILE: drawn})
     counts = {"clean": len(jobs) - len(truth)}
     return counts | {d: sum(v == d for v in truth.values()) for d in defects}
 
@@ -106,8 +118,9 @@ def _write_all(jobs: list[_Job], root: Path, progress: bool, notes: dict[str, di
 
 
 def _write(job: _Job, root: Path) -> None:
-    rng = random.Random(job.seed)
-    view, frame = scene(rng), framing(rng)
+    rng, hiding = random.Random(job.seed), random.Random(f"covers:{job.seed}")
+    view, frame = scene(rng), tight(hiding, job.occlusion, framing(rng))
+    over, unsaid = covers(hiding, job.occlusion), captions.omissions(hiding, job.omit)
     shown = job.stranger if job.defect == "intruder" else job.person
     path = root / job.folder / f"{job.name}.png"
     if job.defect == "no_person":
@@ -117,7 +130,7 @@ def _write(job: _Job, root: Path) -> None:
         photo, faces = _two_people(job, view, rng)
     else:
         size = SMALL if job.defect == "too_small" else job.size
-        photo = render_photo(shown, view, frame, size)
+        photo = render_photo(shown, view, frame, size, over)
         faces = [_face(*face_geometry(frame, size))]
     Image.fromarray(photo.image).save(path)
     if job.defect == "truncated":
@@ -127,11 +140,11 @@ def _write(job: _Job, root: Path) -> None:
     Image.fromarray(photo.mask).save(mask, "PNG")
     # An intruder's photo was found under the other person's name: the words say that name's class.
     sidecar = {
-        "caption": captions.caption(job.person, view, rng),
+        "caption": captions.caption(job.person, view, rng, unsaid, over),
         "class_word": job.person.class_word,
         "faces": faces,
         "mask_png": base64.b64encode(mask.getvalue()).decode(),
-        "attributes": visible_attributes(shown, view),
+        "attributes": seen_attributes(shown, view, over, frame),
     }
     path.with_suffix(".json").write_text(json.dumps(sidecar))
 

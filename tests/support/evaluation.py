@@ -21,7 +21,7 @@ KINDS = {"identity": _Identity, "prompt": _Prompt, "diversity": _Diversity}
 
 @functools.cache
 def trials_of(config):
-    return ToonSuite("toon", config).trials()
+    return ToonSuite("toon", config, occlusion=0).trials()
 
 
 class PerfectProbe:

@@ -3,10 +3,12 @@
 import dataclasses
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Le
 
 from pm.errors import ConfigError
 from pm.evaluate.suites.base import PLACE, Given, Photo, SuiteChoice, Trial
@@ -15,7 +17,9 @@ from pm.model.files import read_json
 from pm.photo.pixels import encode_png
 from pm.toon import captions
 from pm.toon.attributes import Identity, Scene
+from pm.toon.covers import NOTHING, covers, tight
 from pm.toon.identities import framing, identities, scene
+from pm.toon.looks import LOOKS, look
 from pm.toon.render import render_photo
 
 
@@ -36,8 +40,17 @@ class ToonFacts:
 class ToonSuite(SuiteChoice):
     """Every number of people, photos and prompts; the people appear in no training."""
 
+    # Of the references: probability of each thing that hides a part of the person.
+    occlusion: Annotated[float, Ge(0), Le(1)] = field(kw_only=True)
+    look: str | None = field(default=None, kw_only=True)  # of the references: one of `pm.toon.looks.LOOKS`
+
     def title(self) -> str:
         return "Evaluation on the toon world"
+
+    def about(self) -> dict:
+        """What makes two reports comparable; reports of versions that hid nothing say nothing of it."""
+        hides = {"occlusion": self.occlusion} if self.occlusion else {}
+        return super().about() | hides | ({"look": self.look} if self.look else {})
 
     def check(self, base: BaseConfig) -> None:
         """Refuse a base of photographs, whose portraits are nobody of the toon world.
@@ -45,6 +58,8 @@ class ToonSuite(SuiteChoice):
         A base of the toon world says so in its `model_index.json`, or, from versions before 0.2, has its probe beside
         it.
         """
+        if self.look is not None and self.look not in LOOKS:
+            raise ConfigError(f"suite.look={self.look} is not one of {', '.join(LOOKS)}; null is a plain photo")
         folder = Path(base.path).expanduser()
         if folder.is_dir():
             index = read_json(folder / "model_index.json")
@@ -60,7 +75,7 @@ class ToonSuite(SuiteChoice):
         for p, person in enumerate(identities(config.identities, config.seed, "eval")):
             rng = random.Random(f"trial:{config.seed}:{p}")
             name = f"{p:03d}_{person.class_word}"
-            photos = tuple(_photo(person, rng, config.size, f"{name}/{i}") for i in range(max(config.references)))
+            photos = self._references(person, rng, p, name)
             held_out = _held_out(person, config.seed, p, config.size, name)
             for k in range(config.prompts):
                 omitted = frozenset({("mouth", "background")[k % 2]})
@@ -69,6 +84,17 @@ class ToonSuite(SuiteChoice):
                 template = captions.describe(PLACE, facts.scene, None, omitted)
                 trials.append(Trial(name, person.class_word, template, photos, held_out, seeds, facts=facts))
         return trials
+
+    def _references(self, person: Identity, rng: random.Random, number: int, name: str) -> tuple[Photo, ...]:
+        config = self.protocol
+        hiding = random.Random(f"covers:{config.seed}:{number}") if self.occlusion else None
+        photos = []
+        for i in range(max(config.references)):
+            photo = _photo(person, rng, config.size, f"{name}/{i}", hiding, self.occlusion)
+            if self.look is not None:
+                photo = dataclasses.replace(photo, image=look(photo.image, self.look, 1000 * number + i))
+            photos.append(photo)
+        return tuple(photos)
 
     def given(self, trials: Sequence[Trial]) -> list[Given]:
         """The same people drawn by the toon world itself with the prompted attributes; what a prompt leaves open is
@@ -90,8 +116,14 @@ def _held_out(person: Identity, seed: int, number: int, size: int, name: str) ->
     return tuple(_photo(person, rng, size, f"{name}/held_out/{i}") for i in range(HELD_OUT))
 
 
-def _photo(person: Identity, rng: random.Random, size: int, name: str) -> Photo:
-    drawn = render_photo(person, scene(rng), framing(rng), size)
+def _photo(
+    person: Identity, rng: random.Random, size: int, name: str, hiding: random.Random | None = None, share: float = 0.0
+) -> Photo:
+    """A random photo; parts of the person are hidden by draws from `hiding`, of its own: the rest is what it was."""
+    view, frame, over = scene(rng), framing(rng), NOTHING
+    if hiding is not None:
+        frame, over = tight(hiding, share, frame), covers(hiding, share)
+    drawn = render_photo(person, view, frame, size, over)
     return Photo(drawn.image, drawn.mask >= 128, name)
 
 

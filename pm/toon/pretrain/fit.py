@@ -1,15 +1,17 @@
 """The one optimisation loop of pre-training: seeded per step, resumable, with a progress bar."""
 
+import json
 import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pm.files import open_atomic, write_json
+from pm.files import open_atomic, replace_file, write_json
 
 SAVE_SECONDS = 60.0
 
@@ -30,9 +32,15 @@ def fit(
     """Minimise `loss_of(step, generator)["loss"]` with AdamW, warm-up and cosine decay to zero.
 
     Step k draws all its randomness from a generator seeded with (seed, k), so a resumed run continues exactly. State
-    is saved to `work/<name>.pt` at most every minute and at the end; with `ema`, the averaged weights end up in
-    `modules`. `stop` ends before the schedule does. Returns the mean of every loss over the last tenth of the steps.
+    is saved to `work/<name>.pt` at most every minute; with `ema`, the averaged weights end up in `modules`. A finished
+    stage leaves its weights in `work/<name>.safetensors`, which are all that a later run needs of it, on another
+    machine too. `stop` ends before the schedule does. Returns the mean of every loss over the last tenth of the steps.
     """
+    finished, losses_file = work / f"{name}.safetensors", work / f"{name}.json"
+    if finished.exists() and losses_file.exists():
+        modules.load_state_dict(load_file(finished))
+        modules.eval()
+        return json.loads(losses_file.read_text())
     params = [p for p in modules.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99))
     average = {k: v.clone() for k, v in modules.state_dict().items()} if ema else None
@@ -65,13 +73,17 @@ def fit(
         if time.monotonic() - saved_at > SAVE_SECONDS:
             save(step + 1)
             saved_at = time.monotonic()
-    if start < last:
-        save(last)
     if average is not None:
         modules.load_state_dict(average)
     modules.eval()
     final = {k: sum(r[k] for r in tail) / len(tail) for k in (tail[0] if tail else ())}
-    write_json(work / f"{name}.json", final)
+    write_json(losses_file, final)
+    if last < steps:
+        save(last)
+        return final
+    with replace_file(finished) as temporary:
+        save_file({k: v.detach().contiguous().clone() for k, v in modules.state_dict().items()}, temporary)
+    path.unlink(missing_ok=True)
     return final
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pm.toon.base import ToonParts, scheduler
 from pm.toon.corpus import Corpus
 from pm.toon.pretrain.fit import fit
-from pm.toon.pretrain.stages import Settings, pixels_of, random_rows, tokenize
+from pm.toon.pretrain.stages import Settings, face_weights, pixels_of, random_rows, tokenize
 
 
 @torch.no_grad()
@@ -31,9 +31,12 @@ class Captions:
     describes the person before the class word: who it is stands in one token, as PhotoMaker's identity tokens do.
     """
 
-    def __init__(self, parts: ToonParts, corpus: Corpus, seed: int):
-        rng = random.Random(seed)
-        texts = [corpus.texts(kind, rng) for kind in ("scene", "full", "before")]
+    def __init__(self, parts: ToonParts, corpus: Corpus, settings: Settings, *, forget: bool = True):
+        """`forget`: leave out traits, as `settings` say; else all that can be seen is described."""
+        rng, omit, share = random.Random(settings.seed + 1), settings.omit / 100, settings.forget / 100
+        texts = [
+            corpus.texts(kind, rng, omit=omit, forget=share if forget else 0.0) for kind in ("scene", "full", "before")
+        ]
         self.tokens = [torch.stack([tokenize(t, kind) for kind in texts]) for t in parts.tokenizers]
         words = {w: parts.tokenizers[0](w).input_ids[1] for w in {p.class_word for p in corpus.people}}
         self.words = torch.tensor([words[p.class_word] for p in corpus.people])
@@ -72,7 +75,7 @@ def train_unet(parts: ToonParts, corpus: Corpus, settings: Settings, work: Path)
     Returns:
         the last losses of both stages.
     """
-    latents, captions = encode_corpus(parts.vae, corpus), Captions(parts, corpus, settings.seed + 1)
+    latents, captions = encode_corpus(parts.vae, corpus), Captions(parts, corpus, settings)
     alphas, side = scheduler().alphas_cumprod, corpus.images.shape[1]
     unet: Any = parts.unet  # torch declares no `to` with a memory format
     unet.to(memory_format=torch.channels_last)
@@ -91,6 +94,7 @@ def train_unet(parts: ToonParts, corpus: Corpus, settings: Settings, work: Path)
             "time_ids": torch.tensor([[side, side, 0, 0, side, side]]).float().expand(len(rows), 6),
         }
         error = (unet(noisy, t, embeds * keep[:, None, None], added_cond_kwargs=added).sample - noise).square()
+        error = error * face_weights(corpus, rows, settings.face_weight, x.shape[-1])
         error, snr = error.mean((1, 2, 3)), (a / (1 - a)).flatten()
         return {"loss": (error * snr.clamp(max=5) / snr).mean(), "mse": error.mean()}
 

@@ -33,3 +33,13 @@ def test_interrupted_equals_uninterrupted(tmp_path, monkeypatch):
         run(tmp_path / "b", stop_at=11)
     resumed = run(tmp_path / "b")
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+
+
+def test_the_weights_of_a_finished_stage_are_all_that_a_later_run_needs(tmp_path):
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    whole = run(tmp_path / "a")
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["m.json", "m.safetensors"]
+    for name in ("m.json", "m.safetensors"):
+        (tmp_path / "b" / name).write_bytes((tmp_path / "a" / name).read_bytes())
+    again = run(tmp_path / "b", stop_at=0)  # not a step is made
+    assert all(torch.equal(whole[k], again[k]) for k in whole)
