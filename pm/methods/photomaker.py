@@ -79,7 +79,7 @@ class StackedId(Method):
         loaded = pipeline.adapter(self._adapter)
         if loaded is not None:
             terms = loaded.terms
-            self.about |= {"compose": terms.compose.label, "merge": terms.merge}
+            self.about |= {"compose": terms.compose.label, "merge": terms.merge, "kind": terms.kind.__name__}
 
     def personalise(self, references: Sequence[Photo], class_word: str, seed: int) -> dict[str, Any]:
         """{"id_embeds": float32 [N, D]}.
