@@ -166,13 +166,18 @@ def _add_best(body: list[list[str]], values: Sequence[Interval | None], column: 
 
 
 def composing_table(rows: Sequence[ReportRow], columns: Columns) -> Table | None:
-    """The form of the paper's Table 2a, 'Embedding composing choices', or None with fewer than two composers.
+    """The form of the paper's Table 2a, 'Embedding composing choices', or None with fewer than two composers of one kind
+    of adapter: another kind composes otherwise, and differs in more than that.
 
     In the toon world prompt score stands for CLIP-T, identity score for face similarity, diversity for face diversity.
     The most references evaluated count. Adapters that differ in nothing else, a sweep's seeds, share a row: mean ±
     standard deviation over them, not an interval.
     """
-    adapters = [r for r in rows if r.compose is not None]
+    kinds: dict[str | None, list[ReportRow]] = {}
+    for row in rows:
+        if row.compose is not None:
+            kinds.setdefault(row.about.get("kind"), []).append(row)
+    adapters = max(kinds.values(), key=lambda found: len({row.compose for row in found}), default=[])
     merges = {row.merge for row in adapters}
 
     def name(row: ReportRow) -> str | None:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -90,12 +91,12 @@ def render_corpus(
             if str(data["key"]) == key:
                 views = [Scene(**s) for s in json.loads(str(data["scenes"]))]
                 over = [Covers(**c) for c in json.loads(str(data["covers"]))]
-                return Corpus(*(data[k] for k in ("images", "masks", "boxes", "labels")), each, views, over)
+                return Corpus(data["images"], data["masks"], data["boxes"], data["labels"], each, views, over)
     jobs = [(person, seed * 1_000_003 + i, size, occlusion) for i, person in enumerate(each)]
     with process_map(chunksize=64) as draw:
         rows = list(tqdm(draw(_render, jobs), total=len(jobs), desc="drawing photos", unit="photo"))
     images, masks, boxes, labels = (np.stack([r[i] for r in rows]) for i in range(4))
-    said = {"scenes": json.dumps([r[4] for r in rows]), "covers": json.dumps([r[5] for r in rows])}
+    said: dict[str, Any] = {k: json.dumps([r[i] for r in rows]) for k, i in (("scenes", 4), ("covers", 5))}
     if cache:
         with open_atomic(cache, "wb", sync=False) as stream:
             np.savez(stream, key=key, images=images, masks=masks, boxes=boxes, labels=labels, **said)

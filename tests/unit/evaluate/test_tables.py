@@ -37,6 +37,8 @@ def test_table_2a_has_the_papers_rows_in_order_and_one_best_per_column():
     assert [row[0] for row in body] == ["Average", "Linear", "Stacked"]
     assert "**" in body[0][2] and "**" not in body[1][2]
     assert tables.composing_table(rows[:1], HEADS) is None
+    other = row_of(worse_reading, compose="average", merge="insert", references=4, kind="FastComposer")
+    assert tables.composing_table([rows[0], other], HEADS) is None  # they differ in more than how they compose
 
 
 def test_seeds_of_a_sweep_share_a_row():
