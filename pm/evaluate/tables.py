@@ -166,8 +166,9 @@ def _add_best(body: list[list[str]], values: Sequence[Interval | None], column: 
 
 
 def composing_table(rows: Sequence[ReportRow], columns: Columns) -> Table | None:
-    """The form of the paper's Table 2a, 'Embedding composing choices', or None with fewer than two composers of one kind
-    of adapter: another kind composes otherwise, and differs in more than that.
+    """The form of the paper's Table 2a, 'Embedding composing choices'.
+
+    None with fewer than two composers of one kind of adapter: other kinds differ in more than how they compose.
 
     In the toon world prompt score stands for CLIP-T, identity score for face similarity, diversity for face diversity.
     The most references evaluated count. Adapters that differ in nothing else, a sweep's seeds, share a row: mean ±

@@ -36,11 +36,8 @@ def fit(
     stage leaves its weights in `work/<name>.safetensors`, which are all that a later run needs of it, on another
     machine too. `stop` ends before the schedule does. Returns the mean of every loss over the last tenth of the steps.
     """
-    finished, losses_file = work / f"{name}.safetensors", work / f"{name}.json"
-    if finished.exists() and losses_file.exists():
-        modules.load_state_dict(load_file(finished))
-        modules.eval()
-        return json.loads(losses_file.read_text())
+    if (done := _finished(name, modules, work)) is not None:
+        return done
     params = [p for p in modules.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99))
     average = {k: v.clone() for k, v in modules.state_dict().items()} if ema else None
@@ -77,14 +74,28 @@ def fit(
         modules.load_state_dict(average)
     modules.eval()
     final = {k: sum(r[k] for r in tail) / len(tail) for k in (tail[0] if tail else ())}
-    write_json(losses_file, final)
+    write_json(work / f"{name}.json", final)
     if last < steps:
         save(last)
-        return final
-    with replace_file(finished) as temporary:
-        save_file({k: v.detach().contiguous().clone() for k, v in modules.state_dict().items()}, temporary)
-    path.unlink(missing_ok=True)
+    else:
+        _finish(name, modules, work)
     return final
+
+
+def _finished(name: str, modules: nn.Module, work: Path) -> dict[str, float] | None:
+    """The losses of a stage that was finished before, its weights in `modules`; None if it was not."""
+    weights, losses = work / f"{name}.safetensors", work / f"{name}.json"
+    if not (weights.exists() and losses.exists()):
+        return None
+    modules.load_state_dict(load_file(weights))
+    modules.eval()
+    return json.loads(losses.read_text())
+
+
+def _finish(name: str, modules: nn.Module, work: Path) -> None:
+    with replace_file(work / f"{name}.safetensors") as temporary:
+        save_file({k: v.detach().contiguous().clone() for k, v in modules.state_dict().items()}, temporary)
+    (work / f"{name}.pt").unlink(missing_ok=True)
 
 
 def _restore(path: Path, modules: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict | None, list]:
