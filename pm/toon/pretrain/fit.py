@@ -23,7 +23,6 @@ def fit(
     *,
     steps: int,
     lr: float,
-    stop: int | None = None,
     work: Path,
     seed: int,
     ema: float | None = None,
@@ -34,7 +33,7 @@ def fit(
     Step k draws all its randomness from a generator seeded with (seed, k), so a resumed run continues exactly. State
     is saved to `work/<name>.pt` at most every minute; with `ema`, the averaged weights end up in `modules`. A finished
     stage leaves its weights in `work/<name>.safetensors`, which are all that a later run needs of it, on another
-    machine too. `stop` ends before the schedule does. Returns the mean of every loss over the last tenth of the steps.
+    machine too. Returns the mean of every loss over the last tenth of the steps.
     """
     if (done := _finished(name, modules, work)) is not None:
         return done
@@ -51,8 +50,7 @@ def fit(
             torch.save(state | {"step": step, "average": average, "tail": tail}, stream)
 
     modules.train()
-    last = min(steps, stop or steps)
-    saved_at, bar = time.monotonic(), tqdm(range(start, last), initial=start, total=last, desc=name, mininterval=5)
+    saved_at, bar = time.monotonic(), tqdm(range(start, steps), initial=start, total=steps, desc=name, mininterval=5)
     for step in bar:
         optimizer.param_groups[0]["lr"] = lr * _schedule(step, steps)
         losses = loss_of(step, torch.Generator().manual_seed(seed * 1_000_003 + step))
@@ -65,7 +63,7 @@ def fit(
         if step % 10 == 0:
             row = {k: v.item() for k, v in losses.items()}
             bar.set_postfix({k: f"{v:.4f}" for k, v in row.items()}, refresh=False)
-            if step >= last * 0.9:
+            if step >= steps * 0.9:
                 tail.append(row)
         if time.monotonic() - saved_at > SAVE_SECONDS:
             save(step + 1)
@@ -75,10 +73,9 @@ def fit(
     modules.eval()
     final = {k: sum(r[k] for r in tail) / len(tail) for k in (tail[0] if tail else ())}
     write_json(work / f"{name}.json", final)
-    if last < steps:
-        save(last)
-    else:
-        _finish(name, modules, work)
+    with replace_file(work / f"{name}.safetensors") as temporary:
+        save_file({k: v.detach().contiguous().clone() for k, v in modules.state_dict().items()}, temporary)
+    path.unlink(missing_ok=True)
     return final
 
 
@@ -90,12 +87,6 @@ def _finished(name: str, modules: nn.Module, work: Path) -> dict[str, float] | N
     modules.load_state_dict(load_file(weights))
     modules.eval()
     return json.loads(losses.read_text())
-
-
-def _finish(name: str, modules: nn.Module, work: Path) -> None:
-    with replace_file(work / f"{name}.safetensors") as temporary:
-        save_file({k: v.detach().contiguous().clone() for k, v in modules.state_dict().items()}, temporary)
-    (work / f"{name}.pt").unlink(missing_ok=True)
 
 
 def _restore(path: Path, modules: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict | None, list]:
