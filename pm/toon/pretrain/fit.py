@@ -73,9 +73,7 @@ def fit(
     modules.eval()
     final = {k: sum(r[k] for r in tail) / len(tail) for k in (tail[0] if tail else ())}
     write_json(work / f"{name}.json", final)
-    with replace_file(work / f"{name}.safetensors") as temporary:
-        save_file({k: v.detach().contiguous().clone() for k, v in modules.state_dict().items()}, temporary)
-    path.unlink(missing_ok=True)
+    _finish(name, modules, work)
     return final
 
 
@@ -87,6 +85,13 @@ def _finished(name: str, modules: nn.Module, work: Path) -> dict[str, float] | N
     modules.load_state_dict(load_file(weights))
     modules.eval()
     return json.loads(losses.read_text())
+
+
+def _finish(name: str, modules: nn.Module, work: Path) -> None:
+    """Keep the weights, and nothing that only going on with the stage would need."""
+    with replace_file(work / f"{name}.safetensors") as temporary:
+        save_file({k: v.detach().contiguous().clone() for k, v in modules.state_dict().items()}, temporary)
+    (work / f"{name}.pt").unlink(missing_ok=True)
 
 
 def _restore(path: Path, modules: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict | None, list]:
