@@ -44,14 +44,14 @@ class Terms:
     def described(cls, trigger_word: str, max_id_images: int, about: Mapping[str, Any], kind: str) -> Self:
         """From what an adapter says of itself: `TrainedAdapter.about`."""
         settings = about.get("settings", {})
-        face = settings.get("face_embedding")
+        face, tokens = settings.get("face_embedding"), settings.get("tokens_per_photo", 1)
         return cls(
             trigger_word,
             max_id_images,
             about["compose"],
             about["merge"],
             kind_of(kind),
-            settings.get("tokens_per_photo", 1),
+            tokens,
             None if face is None else face["width"],
         )
 
@@ -68,7 +68,7 @@ class Terms:
         faces = request.face_embeds
         if faces is not None and self.face_width is None:
             raise RequestError("this adapter takes no face embeddings (V2 does); leave id_embeds or face_embeds out")
-        if faces is not None and (faces.ndim != 2 or faces.shape[1] != self.face_width):
+        if faces is not None and faces.shape[1] != self.face_width:
             raise RequestError(f"face embeddings {list(faces.shape)} given; this adapter takes [N, {self.face_width}]")
         if faces is not None and not bool(torch.isfinite(faces).all()):
             raise RequestError("a face embedding holds NaN or infinity; embed that photo again")

@@ -38,6 +38,16 @@ class FaceReader:
     detector: FaceChoice  # for photos whose face was not found yet, or not with the landmarks that the embedder needs
     pick: str = "largest"
 
+    def prepare(self) -> None:
+        """Load the models now: a server should not start without them.
+
+        Raises:
+            PmError: one of them is not there, or the embedder's is not that of the adapter's training.
+        """
+        _embedder(self.embedder)
+        self._check_weights()
+        detector_of(self.detector)
+
     def __call__(self, reference: Reference, image: Image.Image, name: str) -> Reference:
         """The reference with the embedding of its face.
 

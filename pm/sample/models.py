@@ -134,6 +134,7 @@ class LoadedModels(LoadedLoras, LoadedControls, Placed):
         pm_version: str | None = None,
         adapter_name: str = "photomaker",
         check_base: bool = True,
+        read_faces: bool = False,
         **hub: Any,
     ) -> None:
         """Load an adapter, or replace the one of that name; it becomes the default.
@@ -147,6 +148,7 @@ class LoadedModels(LoadedLoras, LoadedControls, Placed):
             pm_version: "v1" or "v2", if only that one will do; None: what the file is.
             adapter_name: any number of adapters can be loaded, by name; "base" is the base alone.
             check_base: refuse an adapter that was trained on another base.
+            read_faces: load what reads faces for it now, where it takes face embeddings; not with the first photo.
             hub: for `hf_hub_download`: `token`, `revision`, `cache_dir`, `local_files_only`, ...
 
         Raises:
@@ -175,6 +177,8 @@ class LoadedModels(LoadedLoras, LoadedControls, Placed):
         version = "v2" if adapter.terms.kind.sees_faces else "v1"
         if pm_version is not None and pm_version != version:
             raise CheckpointError(f"pm_version={pm_version} is asked for, this adapter is {version}; leave it out")
+        if read_faces and adapter.faces is not None:
+            adapter.faces.prepare()
         self._offload_adapter(adapter)
         # The last loaded is the default. Replaced at once: other threads may be looking names up.
         self._adapters = {k: v for k, v in self._adapters.items() if k != adapter_name} | {adapter_name: adapter}

@@ -129,7 +129,10 @@ class Request:
                 raise RequestError(f"{count} ID images given but no adapter is in use; load or name one")
         elif not 1 <= count <= max_id_images:
             raise RequestError(f"{count} ID images given; this adapter takes 1 to {max_id_images}")
-        if self.face_embeds is not None and self.id_embeds is not None:
+        faces: Any = self.face_embeds
+        if faces is not None and not (isinstance(faces, Tensor) and faces.ndim == 2 and faces.is_floating_point()):
+            raise RequestError(f"face_embeds={faces!r:.100} must be a tensor of floats [N, E], a row for each ID image")
+        if faces is not None and self.id_embeds is not None:
             raise RequestError(
                 "both face_embeds and id_embeds are given, which hold the faces already; give one of them"
             )

@@ -214,7 +214,8 @@ class Engine:
         for name, file in adapters.items():
             version = _version(file)
             if self.adapters.get(name) != version:
-                self.pipeline.load_photomaker_adapter(file, adapter_name=name, check_base=self.config.check_base)
+                own = {"adapter_name": name, "check_base": self.config.check_base}
+                self.pipeline.load_photomaker_adapter(file, read_faces=True, **own)
                 self.adapters[name] = version
         for name in set(self.adapters) - set(adapters):
             self.pipeline.unload_photomaker_adapter(name)

@@ -115,7 +115,10 @@ class PhotoMakerV2Choice(AdapterChoice):
     def read(
         cls, base: BaseModel, state: Mapping[str, Tensor], meta: AdapterMeta, *, check_base: bool
     ) -> tuple[IdConditioner, UnetChange]:
-        shape = perceiver_shape(strip(state, ID_PREFIX), "the adapter")
+        shape, face = perceiver_shape(strip(state, ID_PREFIX), "the adapter"), face_of(meta)
+        said = None if face is None else face_settings(face, shape.tokens)
+        if face is None or face.width != shape.face_width or said != meta.settings:
+            raise CheckpointError("adapter metadata about face embeddings is not that of its weights; export it again")
         make = partial(FaceConditioner, shape=shape)
         conditioner = read_conditioner(base, meta.config(state), state, meta, check_base=check_base, make=make)
         return conditioner, FusedLora(base.unet, base.family.lora_prefix, strip(state, LORA_PREFIX))

@@ -10,7 +10,7 @@ from support.faces import astronaut
 from support.sampling import PROBE, worst, write_v2
 
 from pm.errors import CheckpointError, ConfigError, RequestError
-from pm.model.adapter_file import load_adapter
+from pm.model.adapter_file import load_adapter, save_adapter
 from pm.model.config import FaceEmbedding
 from pm.photo.defaults import shipped_part
 from pm.photo.embedders.embed import EmbedderChoice
@@ -114,6 +114,9 @@ def test_the_class_word_takes_two_tokens_for_each_photo(pipeline, photos):
 
     most = max(words for words in range(100) if fits("photomaker", 4, words))
     assert fits("v2", 2, most) and not fits("v2", 2, most + 1) and not fits("v2", 3, most)
+    for odd in ([[0.0] * 34], np.zeros((1, 34)), torch.zeros(34), torch.zeros(1, 34, dtype=torch.int64), "face"):
+        with pytest.raises(RequestError, match="must be a tensor of floats"):
+            pipeline.check(request(photos[:1], face_embeds=odd))
     with pytest.raises(RequestError, match="both face_embeds and id_embeds"):
         pipeline.check(request((), id_embeds=torch.zeros(1, 2, 80), face_embeds=torch.zeros(1, 34)))
 
@@ -132,6 +135,16 @@ def test_an_adapter_says_which_embedder_it_wants_and_refuses_others(pipeline, ti
     with pytest.raises(CheckpointError, match=message):
         pipeline.load_photomaker_adapter(file, adapter_name="other")
     assert "other" not in pipeline.adapters
+    state, meta = load_adapter(write_v2(tiny_base, tmp_path / "v2.safetensors"))
+    for settings in ({}, meta.settings | {"tokens_per_photo": 3}, {"face_embedding": meta.settings["face_embedding"]}):
+        save_adapter(tmp_path / "odd.safetensors", state, dataclasses.replace(meta, settings=settings))
+        with pytest.raises(CheckpointError, match="about face embeddings is not that of its weights"):
+            pipeline.load_photomaker_adapter(tmp_path / "odd.safetensors", adapter_name="other")
+    lost = FaceEmbedding("probe", "0" * 16, 34)
+    with pytest.raises(CheckpointError, match="files of embedder=probe are others"):
+        pipeline.load_photomaker_adapter(
+            write_v2(tiny_base, tmp_path / "v2.safetensors", face=lost), adapter_name="other", read_faces=True
+        )
     pixels = np.zeros((64, 64, 3), np.uint8)
     for face, message in (
         (FaceEmbedding("probe", "0" * 16, 34), f"files of embedder=probe are others .{there}.; use those"),
