@@ -1,6 +1,6 @@
 """Two small style LoRAs for the toon base, and a picture of what they do beside the shipped adapter.
 
-    python benchmarks/style_loras.py --output runs/styles [--steps 150]
+    python benchmarks/style_loras.py --output runs/styles [--steps 120]
 
 Drawn people in grey ("ink") and in the light of an evening ("dusk"), with their captions, teach LoRA of rank 8 on the
 U-Net's attention what all pictures have in common: about a minute each on one core. `styles.png` has a row for each
@@ -73,7 +73,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=120)
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     for seed, style in enumerate((ink, dusk)):
