@@ -66,7 +66,8 @@ def first_step(request: "Request") -> int:
     """The step a request begins with: 0, or later where it starts from a picture (SDEdit, Meng et al. 2022)."""
     if request.image is None:
         return 0
-    return request.steps - min(int(request.steps * strength_of(request)), request.steps)
+    done = min(int(request.steps * strength_of(request)), request.steps)
+    return request.steps - (done if request.strength is not None else max(1, done))
 
 
 def size_of(request: "Request", shapes: "BaseShapes", most: int | None = None) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from support.pictures import clear_right, half, picture, write_inpainting
 
 from pm.errors import RequestError
 from pm.model.base import encode_images, load_base
-from pm.sample.pictures import fitted, notes_of, picture_of
+from pm.sample.pictures import first_step, fitted, notes_of, picture_of
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.request import Request
 
@@ -50,6 +50,11 @@ def test_less_strength_is_nearer_to_the_picture_and_takes_fewer_steps(pipeline):
         return float((sampler.finished()[key] - row.start.picture).pow(2).mean())
 
     assert distance(0.1) < distance(0.4) < distance(1.0)
+
+
+def test_one_step_is_always_done_unless_the_strength_says_otherwise(pipeline):
+    assert pipeline.latents([request(image=picture(2), steps=1)])[0].shape == (4, 8, 8)
+    assert [first_step(request(image=picture(), steps=steps)) for steps in (1, 2, 4, 10)] == [0, 1, 2, 4]
 
 
 def test_both_ways_to_say_a_mask_and_outpainting(pipeline):
