@@ -12,6 +12,7 @@ from pm.sample.pictures import first_step, size_of, strength_of
 
 if TYPE_CHECKING:
     from pm.model.control import Control
+    from pm.model.offload import Offloader
     from pm.sample.adapters import Adapter
     from pm.sample.request import Request
 
@@ -22,6 +23,7 @@ class LoadedControls:
     base: BaseModel
     load_photomaker_adapter: Callable[..., None]
     _adapters: "dict[str, Adapter]"
+    _offloader: "Offloader | None"
     _controls: "Mapping[str, Control]" = MappingProxyType({})
 
     def load_control(self, place: str | Path, name: str | None = None) -> None:
@@ -36,8 +38,11 @@ class LoadedControls:
         """
         from pm.model.control import load_control
 
+        control = load_control(place, self.base)
+        if self._offloader is not None:
+            self._offloader.add(control.module)
         # Replaced at once: other threads may be looking names up.
-        self._controls = {**self._controls, name or str(place): load_control(place, self.base)}
+        self._controls = {**self._controls, name or str(place): control}
 
     def load_image_prompt(self, place: str | Path, name: str | None = None, *, check_base: bool = True) -> None:
         """Load an IP-Adapter for image prompts beside the identity; it is no request's default adapter.

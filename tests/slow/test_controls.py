@@ -5,6 +5,7 @@ import torch
 from support.pictures import half, picture, write_controlnet, write_t2i_adapter
 from support.sampling import write_adapter, write_ip_adapter
 
+from pm.model.offload import Offloader
 from pm.sample.controls import ControlImage
 from pm.sample.pictures import PromptImages
 from pm.sample.pipeline import PhotoMakerPipeline
@@ -75,6 +76,20 @@ def test_an_image_prompt_acts_from_the_first_step_and_the_identity_from_its_own(
     made = pipeline.latents([never, *styled])
     assert (made[1] - made[0]).abs().max() > 1e-2  # also where the identity never acts
     assert (made[2] - made[1]).abs().max() > 1e-4
+
+
+def test_a_control_that_is_loaded_while_weights_are_offloaded_is_offloaded_too(tiny_base, tmp_path):
+    pipeline, plain = PhotoMakerPipeline.from_pretrained(tiny_base), PhotoMakerPipeline.from_pretrained(tiny_base)
+    pipeline._start_offload(Offloader(torch.device("cpu"), "model"))
+    file = write_controlnet(tiny_base, tmp_path / "net")
+    for each in (pipeline, plain):
+        each.load_control(file, "net0")
+    visits = []
+    for own in (request(), request(controls=[net()])):
+        before = pipeline._offloader.visits
+        torch.testing.assert_close(pipeline.latents([own]), plain.latents([own]))
+        visits.append(pipeline._offloader.visits - before)
+    assert visits[1] - visits[0] >= 5  # one for each step
 
 
 def test_scale_zero_and_a_window_without_steps_change_nothing(pipeline):
