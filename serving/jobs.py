@@ -6,6 +6,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from pm.sample.schedules.base import ScheduleChoice
+
 IDENTITY, IMAGE, MASK, CONTROL, PROMPT = "identity", "image", "mask", "control", "prompt"  # what a photo is for
 
 
@@ -27,6 +29,17 @@ class ControlJob:
     start: float
     end: float
     preprocess: Literal["none", "canny"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What a job has of its own in how it is sampled."""
+
+    schedule: ScheduleChoice
+    eta: float
+    guidance_start: float
+    guidance_end: float
+    merge_fraction: float | None  # None: as is usual for the base
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,7 @@ class Job:
     loras: tuple[tuple[str, float], ...] = ()  # names and strengths
     guidance_rescale: float = 0.0
     clip_skip: int = 0
+    sampler: Sampling | None = None  # None: as the service is configured
 
 
 class Backend(Protocol):

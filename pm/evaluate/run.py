@@ -21,6 +21,8 @@ from pm.evaluate.values import Known, keep_values, known_values, lacking
 from pm.files import check_place, locked, writing
 from pm.model.base import load_base
 from pm.sample.adapters import find_adapter
+from pm.sample.loras import find_lora
+from pm.strengths import strengths
 from pm.workers import run_tasks
 
 
@@ -170,13 +172,14 @@ class _Run:
         trials = self.store.made_of()
         if given is not None or entry.choice is None:
             return {"given": given.fingerprint if given else "", "trials": trials}
-        config = self.config
+        config, loras = self.config, self.config.sampler.loras
         return {
             "base": self.fingerprint,
             "method": plain(entry.choice),
             "files": [_file_digest(file) for file in entry.choice.files()],
             "references": entry.references,
             "sampler": plain(config.sampler),
+            **({"loras": [_digest_of(find_lora(place)) for place in strengths(loras)]} if loras else {}),
             "dtype": config.dtype,
             "trials": trials,
         }
@@ -184,6 +187,9 @@ class _Run:
 
 def _file_digest(name: str) -> str:
     path = Path(name).expanduser()
-    file = path if path.is_file() else find_adapter(name, None, "")
+    return _digest_of(path if path.is_file() else find_adapter(name, None, ""))
+
+
+def _digest_of(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pm.sample.pipeline import PhotoMakerPipeline
+from pm.strengths import strengths
 
 if TYPE_CHECKING:
     import torch
@@ -34,10 +35,12 @@ def load_pipeline(
     for known, found in _last:
         pipeline = found()
         if pipeline is not None and known == wanted:
+            pipeline.load_loras(strengths(sampler.loras))
             return pipeline
     pipeline = PhotoMakerPipeline.from_pretrained(
         base.path, None, base.vision_path, device, dtype, schedule=sampler.schedule, family=base.family
     )
+    pipeline.load_loras(strengths(sampler.loras))
     _last[:] = [(wanted, weakref.ref(pipeline))]
     return pipeline
 

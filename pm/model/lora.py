@@ -1,7 +1,8 @@
 """LoRA on the U-Net's attention matrices, and its state dict in the form diffusers writes."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -41,6 +42,22 @@ def add_lora(unet: Any, rank: int, targets: tuple[str, ...]) -> None:
     unet.add_adapter(config, adapter_name=ADAPTER_NAME)
     for name, parameter in unet.named_parameters():
         parameter.requires_grad_(_INSIDE.match(name) is not None)
+
+
+@contextmanager
+def lora_off(unet: nn.Module) -> Iterator[None]:
+    """Inside, the U-Net computes what it did before `add_lora`; the matrices stay as they are, and trainable."""
+    from peft.tuners.lora import LoraLayer
+
+    layers = [module for module in unet.modules() if isinstance(module, LoraLayer)]
+    before = [dict(layer.scaling) for layer in layers]
+    for layer in layers:
+        layer.scaling.update(dict.fromkeys(layer.scaling, 0.0))
+    try:
+        yield
+    finally:
+        for layer, scaling in zip(layers, before, strict=True):
+            layer.scaling.update(scaling)
 
 
 def lora_parameters(unet: nn.Module, prefix: str) -> dict[str, nn.Parameter]:

@@ -1,8 +1,8 @@
 """Settings of sampling (`conf/sampler/*.yaml`)."""
 
 import functools
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, Self
 
 from annotated_types import Ge, Interval
 
@@ -26,15 +26,30 @@ class SamplerConfig:
     schedule: ScheduleChoice
     steps: Annotated[int, Ge(1)]
     guidance: Annotated[float, Ge(0)]  # classifier-free guidance; 1: off
-    merge_fraction: Annotated[float, Interval(ge=0, le=1)]  # see `first_merged`
-    eta: Annotated[float, Interval(ge=0, le=1)]  # noise added by DDIM: 0 none, 1 as much as DDPM
+    merge_fraction: Annotated[float | None, Interval(ge=0, le=1)]  # see `first_merged`; None: usual for the base
+    eta: Annotated[float, Interval(ge=0, le=1)]  # noise added by DDIM: 0 none, 1 as much as DDPM; gamma of TCD
     negative_prompt: str
     batch_size: Annotated[int, Ge(1)]  # rows sampled together
+    guidance_start: Annotated[float, Interval(ge=0, le=1)]  # share of the steps before guidance, see `guided_steps`
+    guidance_end: Annotated[float, Interval(ge=0, le=1)]  # share of the steps after which there is none
+    loras: tuple[str, ...]  # that these settings are for: a file, folder or Hub id, with its strength behind a colon
+
+    def __post_init__(self) -> None:
+        strengths(self.loras)
+        if self.guidance_start > self.guidance_end:
+            raise ConfigError(
+                f"sampler.guidance_start={self.guidance_start} is above sampler.guidance_end={self.guidance_end}; "
+                "guidance=1 switches guidance off"
+            )
 
     @property
-    def merge_step(self) -> int:
-        """First step that sees the identity."""
-        return first_merged(self.merge_fraction, self.steps)
+    def merge_step(self) -> int | None:
+        """First step that sees the identity; None: as is usual for the base."""
+        return None if self.merge_fraction is None else first_merged(self.merge_fraction, self.steps)
+
+    def on(self, drawn: bool) -> Self:
+        """The settings for a base; `drawn`: one that knows drawings only."""
+        return self if self.merge_fraction is not None else replace(self, merge_fraction=usual_merge_fraction(drawn))
 
 
 def first_merged(fraction: float, steps: int) -> int:
@@ -44,6 +59,17 @@ def first_merged(fraction: float, steps: int) -> int:
         fraction: share of the steps before it, which see the text only.
     """
     return round(fraction * steps)
+
+
+def guided_steps(start: float, end: float, steps: int) -> tuple[int, int]:
+    """First step with guidance and the first without it again: the guidance interval (Kynkaanniemi et al. 2024).
+
+    Args:
+        start: share of the steps before it.
+        end: share of the steps up to its end.
+        steps: of the row.
+    """
+    return round(start * steps), round(end * steps)
 
 
 @functools.cache
@@ -104,8 +130,8 @@ class GenerateConfig:
 
     @property
     def strengths(self) -> dict[str, float]:
-        """All LoRAs of these settings, by their places."""
-        return strengths(self.loras)
+        """All LoRAs of these settings, by their places: those that the sampler is for, and one's own."""
+        return strengths(self.sampler.loras) | strengths(self.loras)
 
     def __post_init__(self) -> None:
         strengths(self.loras)

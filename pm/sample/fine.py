@@ -85,6 +85,7 @@ def plan_for(schedule: "Schedule", request: "Request") -> "Plan":
     Raises:
         RequestError: the schedule cannot take them.
     """
+    schedule = schedule.of(request.schedule)
     if request.timesteps is None and request.sigmas is None:
         plan = schedule.plan(request.steps, request.eta)
     else:

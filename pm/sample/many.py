@@ -78,6 +78,7 @@ class _Work:
     def __init__(self, config: GenerateConfig) -> None:
         self.config, base = config, config.base
         self.base = load_base(base.path, (), vision_path=base.vision_path, family=base.family)
+        self.config = config = replace(config, sampler=config.sampler.on(self.base.drawn))
         file = None if config.adapter is None else find_adapter(config.adapter, None, "")
         self.meta = None if file is None else check_adapter(file, self.base, check_base=config.check_base)
         self.digest = "" if file is None else _digest(file)

@@ -14,7 +14,7 @@ from pm.model.base import decode_latents
 from pm.model.conditioning import Conditioning, TextFeatures
 from pm.photo.stored import Preparation
 from pm.sample.checks import check_request, parsed
-from pm.sample.config import first_merged
+from pm.sample.config import first_merged, guided_steps
 from pm.sample.drawn import drawn_note
 from pm.sample.fine import plan_for, told
 from pm.sample.identity import AnyPhoto, prepare_all, preparer
@@ -218,6 +218,7 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
                     plan=plan,
                     guidance=request.guidance,
                     guidance_rescale=request.guidance_rescale,
+                    guided=guided_steps(request.guidance_start, request.guidance_end, request.steps),
                     merge_step=self.merge_step(request),
                     seed=request.seed,
                     shape=(channels, height // factor, width // factor),

@@ -20,7 +20,8 @@ from pm.sample.controls import ControlImage
 from pm.sample.fine import check_fine
 from pm.sample.given import GivenText
 from pm.sample.pictures import PromptImages
-from pm.strengths import check_strength
+from pm.sample.schedules.base import ScheduleChoice
+from pm.strengths import check_strength, strengths
 
 BASE = "base"  # the adapter name that stands for none: the base alone
 
@@ -39,9 +40,12 @@ class Request:
     seed: int = 0
     steps: int = 50
     guidance: float = 5.0  # 1: off
+    guidance_start: float = 0.0  # share of the steps before guidance; a step without it is one row of the U-Net
+    guidance_end: float = 1.0  # share of the steps after which there is none
+    schedule: ScheduleChoice | str | None = None  # one of `pm.sample.schedules`; None: the pipeline's
     merge_step: int | None = None  # first step that sees the identity; None: as the pipeline says
     negative_prompt: str | None = None  # None: the base's null text (SDXL: zeros); "" is encoded like any other text
-    eta: float = 0.0
+    eta: float = 0.0  # noise that DDIM adds, 0 to 1; gamma of TCD
     width: int | None = None  # pixels; None: what the base was trained for
     height: int | None = None
     adapter: str | None = None  # by name; None: the pipeline's default; "base": the base alone
@@ -104,6 +108,7 @@ class Request:
             raise RequestError(f"steps={self.steps} must be at least 1")
         if not (isinstance(self.guidance, numbers.Real) and math.isfinite(self.guidance) and self.guidance >= 0):
             raise RequestError(f"guidance={self.guidance} must be 0 or more; 1 switches it off")
+        check_interval(self.guidance_start, self.guidance_end)
         if self.scale is not None and not (math.isfinite(self.scale) and self.scale >= 0):
             raise RequestError(f"scale={self.scale} must be 0 or more; 0 is the base alone")
         if self.merge_step is not None and not 0 <= whole("merge_step", self.merge_step) <= self.steps:
@@ -157,6 +162,20 @@ def whole(name: str, value: Any) -> int:
         raise RequestError(f"{name}={value!r} must be a whole number") from None
 
 
+def check_interval(start: Any, end: Any) -> None:
+    """Refuse a guidance interval that is none.
+
+    Raises:
+        RequestError: not shares of the steps, or the end before the start.
+    """
+    shares = [isinstance(share, numbers.Real) and 0 <= float(share) <= 1 for share in (start, end)]
+    if not all(shares) or start > end:
+        raise RequestError(
+            f"guidance_start={start} and guidance_end={end} must be shares of the steps from 0 to 1, the first not "
+            "above the second; guidance=1 switches guidance off"
+        )
+
+
 def check_side(name: str, value: int, pixel_step: int, resolution: int, limit: int | None = None) -> None:
     """Refuse a width or height that the base cannot draw.
 
@@ -188,7 +207,8 @@ def merge_step_of(start_merge_step: int, steps: int) -> int:
 
 
 def request_of(sampler: SamplerConfig, prompt: str, **fields: Any) -> Request:
-    """A request with the settings of a configuration; `fields` are the other fields of `Request`."""
+    """A request with the settings of a configuration; `fields` are the other fields of `Request`; LoRAs are added."""
+    fields["loras"] = strengths(sampler.loras) | dict(fields.get("loras") or {})
     return Request(
         prompt=prompt,
         steps=sampler.steps,
@@ -196,5 +216,8 @@ def request_of(sampler: SamplerConfig, prompt: str, **fields: Any) -> Request:
         merge_step=sampler.merge_step,
         negative_prompt=sampler.negative_prompt or None,
         eta=sampler.eta,
+        schedule=sampler.schedule,
+        guidance_start=sampler.guidance_start,
+        guidance_end=sampler.guidance_end,
         **fields,
     )

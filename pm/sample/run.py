@@ -1,6 +1,7 @@
 """From a configuration to portraits on disk."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.progress import bar
 from pm.sample.references import Reference, find_references
 from pm.sample.request import Request, request_of
+from pm.sample.said import interval_said, schedule_said
 from pm.sample.schedule import Schedule
 from pm.sample.usable import values_kept
 
@@ -45,6 +47,7 @@ def generate(config: GenerateConfig, progress: bool = True) -> Path:
     file = None if config.adapter is None else find_adapter(config.adapter, None, "")
     meta = None if file is None else check_adapter(file, base, check_base=config.check_base)
     LoraFiles(base).check(config.strengths)
+    config = replace(config, sampler=config.sampler.on(base.drawn))
     pick_dtype(config.dtype, pick_device(config.device))
     with bar("preparing the photos", progress):
         references = references_of(config, meta, paths)
@@ -172,8 +175,10 @@ def about(
         **about_files(config),
         **loras_said(config.strengths if loras is None else loras),
         **{name: value for name in ("guidance_rescale", "clip_skip") if (value := getattr(config, name))},
-        "schedule": sampler.schedule.name,
+        **schedule_said(sampler.schedule),
         "steps": sampler.steps,
         "guidance": sampler.guidance,
+        **interval_said(sampler.guidance_start, sampler.guidance_end),
+        **({"eta": sampler.eta} if sampler.eta else {}),
         "merge_step": sampler.merge_step,
     }

@@ -21,7 +21,7 @@ from pm.sample.schedule import advance, clean_estimate
 from pm.sample.schedules.base import INPUT_SCALE, NOISE, Plan
 from pm.sample.start import Start
 from pm.sample.steering import Steered
-from pm.sample.together import padded_lines, past_of
+from pm.sample.together import fresh_noise, padded_lines, past_of
 from pm.sample.unet_input import with_pictures
 
 # Steps between two looks for NaN on a GPU: reading a flag stops its queue of work, and what is not finite stays so.
@@ -52,6 +52,8 @@ class Row:
     generator: torch.Generator | None = None  # for the noise of later steps, instead of the seed's
     start: Start = Start()  # at pure noise, unless it says otherwise
     controls: tuple[RowControl, ...] = ()  # what pictures say of where things are
+    # Guidance from this step up to that one; others are as with guidance 1. None: at every step.
+    guided: tuple[int, int] | None = None
 
 
 @dataclass
@@ -69,6 +71,12 @@ class _Active:
     @property
     def merged(self) -> bool:
         return self.index >= self.row.merge_step
+
+    @property
+    def guided(self) -> bool:
+        """Whether this step needs the unconditional half of the U-Net call."""
+        first, end = self.row.guided or (0, self.row.plan.steps)
+        return self.row.guidance != 1 and first <= self.index < end
 
     @property
     def group(self) -> _Group:
@@ -208,7 +216,7 @@ class Sampler(Steered):
         moved, table = timesteps.to(latents.device), table.to(latents.device)
         output = self._guided(group, keys, rows, latents * table[:, INPUT_SCALE].view(-1, 1, 1, 1), moved)
         estimates = clean_estimate(latents, output, table)
-        fresh = None if noise is None else _noise(rows, noise, latents)
+        fresh = None if noise is None else fresh_noise([active.generator for active in rows], noise, latents)
         latents = advance(latents, output, table, fresh, past_of([active.past for active in rows], latents))
         broken = self._broken(rows, latents)
         for i, (key, active) in enumerate(zip(keys, rows, strict=True)):
@@ -237,7 +245,7 @@ class Sampler(Steered):
 
     def _guided(self, group: _Group, keys: list[int], rows: list[_Active], noisy: Tensor, timesteps: Tensor) -> Tensor:
         """Classifier-free guidance in one U-Net call: all rows, then the unconditional half of those that want it."""
-        free = [i for i, active in enumerate(rows) if active.row.guidance != 1]
+        free = [i for i, active in enumerate(rows) if active.guided]
         conditioning = self._conditioning(group, keys, rows, free)
         pick = list(range(len(rows))) + free
         # The dtype is the U-Net's, and asking it takes a walk over all modules.
@@ -259,25 +267,14 @@ class Sampler(Steered):
         return conditional.index_copy(0, torch.tensor(free, device=guided.device), guided)
 
     def _conditioning(self, group: _Group, keys: list[int], rows: list[_Active], free: list[int]) -> Conditioning:
-        """All rows' conditioning in one; kept from step to step, since it changes only when rows come, go or merge."""
-        state = (tuple(keys), tuple(active.merged for active in rows))
+        """All rows' conditioning in one; kept until rows come, go, merge, or begin or end to be guided."""
+        state = (tuple(keys), tuple(active.merged for active in rows), tuple(free))
         cached = self._cache.get(group)
         if cached is None or cached[0] != state:
             parts = [active.row.conditioning if active.merged else _text_only(active.row) for active in rows]
             parts += [_unconditional(rows[i]) for i in free]
             cached = self._cache[group] = (state, Conditioning.concat(parts))
         return cached[1]
-
-
-def _noise(rows: list[_Active], wanted: Tensor, like: Tensor) -> Tensor:
-    """Fresh noise [B, C, h, w] for the rows that want it, each from its own generator; zeros for the others."""
-    parts = [
-        torch.randn(active.row.shape, generator=active.generator, device=active.generator.device).to(like)
-        if want
-        else torch.zeros_like(like[0])
-        for active, want in zip(rows, wanted.tolist(), strict=True)
-    ]
-    return torch.stack(parts)
 
 
 def _text_only(row: Row) -> Conditioning:

@@ -18,3 +18,14 @@ def past_of(rows: Sequence[Sequence[Tensor]], like: Tensor) -> list[Tensor]:
     nothing = torch.zeros_like(like[0])
     most = max(map(len, rows))
     return [torch.stack([past[k] if k < len(past) else nothing for past in rows]) for k in range(most)]
+
+
+def fresh_noise(generators: Sequence[torch.Generator], wanted: Tensor, like: Tensor) -> Tensor:
+    """Noise `like` [B, C, h, w] for the rows that want it, each from its own generator; zeros for the others."""
+    parts = [
+        torch.randn(like.shape[1:], generator=generator, device=generator.device).to(like)
+        if want
+        else torch.zeros_like(like[0])
+        for generator, want in zip(generators, wanted.tolist(), strict=True)
+    ]
+    return torch.stack(parts)

@@ -8,6 +8,7 @@ from annotated_types import Ge, Gt, Interval
 
 from pm.errors import ConfigError
 from pm.train.losses.choice import LossWeights
+from pm.train.objectives.base import ObjectiveChoice
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class TrainConfig:
     max_references: Annotated[int, Ge(1)]
     # The adapter holds the moving average of the weights instead of the last ones; None: the last ones
     ema_decay: Annotated[float | None, Interval(gt=0, lt=1)]
+    objective: ObjectiveChoice  # what is minimised
     loss_weights: LossWeights  # over the noise levels
     log_every: Annotated[int, Ge(1)]
     validate_every: Annotated[int | None, Ge(1)]  # pictures of a few people of the dataset

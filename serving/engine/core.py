@@ -20,6 +20,7 @@ from pm.sample.devices import pick_device, pick_dtype
 from pm.sample.grid import png_bytes
 from pm.sample.references import Reference
 from pm.sample.request import check_side, merge_step_of
+from pm.sample.said import interval_said, schedule_said
 from pm.sample.usable import values_kept
 from pm.startup import collect_rarely
 from pm.strengths import written
@@ -60,6 +61,7 @@ class Engine:
             device=device,
             dtype=pick_dtype(config.engine.dtype, device),
             schedule=config.sampler.schedule,
+            merge_fraction=config.sampler.merge_fraction,
             family=config.base.family,
             class_words=CLASS_WORDS | {word.lower() for word in config.class_words},
             embedder=config.embedder,
@@ -157,6 +159,7 @@ class Engine:
             clip_skip=job.clip_skip,
             merge_step=self._merge_step(job),
             negative_prompt=job.negative_prompt,
+            **self._sampling(job),
             width=job.width,
             height=job.height,
             adapter=job.model,
@@ -222,12 +225,24 @@ class Engine:
             del self.adapters[name]
 
     def _merge_step(self, job: Job) -> int:
-        if job.start_merge_step is None:
-            return first_merged(self.config.sampler.merge_fraction, job.steps)
-        return merge_step_of(job.start_merge_step, job.steps)
+        if job.start_merge_step is not None:
+            return merge_step_of(job.start_merge_step, job.steps)
+        own = None if job.sampler is None else job.sampler.merge_fraction
+        return first_merged(self.pipeline.merge_fraction if own is None else own, job.steps)
+
+    def _sampling(self, job: Job) -> dict[str, Any]:
+        """Fields of `Request` that say how it is sampled."""
+        own = job.sampler or self.config.sampler
+        return {
+            "schedule": own.schedule,
+            "eta": own.eta,
+            "guidance_start": own.guidance_start,
+            "guidance_end": own.guidance_end,
+        }
 
     def _about(self, job: Job) -> dict[str, object]:
         """What a PNG says of itself."""
+        how = self._sampling(job)
         return {
             "provenance": self.config.provenance,
             "XML:com.adobe.xmp": _XMP,
@@ -241,8 +256,10 @@ class Engine:
             **{name: value for name in ("guidance_rescale", "clip_skip") if (value := getattr(job, name))},
             "merge_step": self._merge_step(job),
             "weights": "1" if job.weights is None else ", ".join(map(str, job.weights)),
-            "schedule": self.config.sampler.schedule.name,
             **({"loras": written(dict(job.loras))} if job.loras else {}),
+            **schedule_said(how["schedule"]),
+            **interval_said(how["guidance_start"], how["guidance_end"]),
+            **({"eta": how["eta"]} if how["eta"] else {}),
             "request_id": job.request_id,
         }
 

@@ -14,6 +14,7 @@ from serving.errors import ApiError, invalid
 from serving.http.loras import known_loras, read_loras
 from serving.http.pictures import LISTS, PictureFields
 from serving.jobs import Job
+from serving.sampling import sampler_of, sampling_of, served_loras
 
 
 class ImageRequest(PictureFields):
@@ -39,6 +40,12 @@ class ImageRequest(PictureFields):
     loras: dict[str, float] | None = Field(
         None, description="Style LoRAs of /v1/loras and their strengths; in a form also ink:0.8,oil."
     )
+    sampler: str | None = Field(
+        None, description="Schedule, steps and guidance by name, where the request does not say: dpmpp_2m, unipc, ..."
+    )
+    guidance_start: float | None = Field(None, ge=0, le=1, description="Share of the steps before guidance.")
+    guidance_end: float | None = Field(None, ge=0, le=1, description="Share of the steps after which there is none.")
+    eta: float | None = Field(None, ge=0, le=1, description="Noise that DDIM adds; gamma of TCD.")
     id_weights: list[float] | None = Field(None, description="One per photo: 0 the word alone, 1 the photo, or beyond.")
     seed: int | None = Field(None, ge=0, lt=2**63 - 64, description="The same seed gives the same image.")
     negative_prompt: str | None = None
@@ -123,7 +130,7 @@ def jobs(
     Raises:
         ApiError: 400, or 404 for a model that is not there.
     """
-    limits, sampler = config.limits, config.sampler
+    limits, sampler = config.limits, sampler_of(request, config)
     _check_text("prompt", request.prompt, limits.prompt_chars, required=True)
     _check_text("negative_prompt", request.negative_prompt or "", limits.prompt_chars)
     if not 1 <= request.n <= limits.images:
@@ -131,9 +138,7 @@ def jobs(
     steps = sampler.steps if request.steps is None else request.steps
     if steps > limits.steps:
         raise invalid(f"steps={steps} is out of range; use 1 to {limits.steps}", "steps")
-    if request.id_weights is not None and len(request.id_weights) != photos:
-        count = len(request.id_weights)
-        raise invalid(f"{count} id_weights given for {photos} photos; give one for each", "id_weights")
+    _check_weights(request.id_weights, photos)
     if request.partial_images and not request.stream:
         raise invalid("partial_images needs stream=true", "partial_images")
     width, height = _size(request.size)
@@ -158,11 +163,17 @@ def jobs(
             preprocess=request.preprocess or config.preprocess,
             pick=request.pick or config.pick,
             partials=request.partial_images,
-            loras=known_loras(request.loras, loras, limits.loras),
             **request.model_dump(include={"guidance_rescale", "clip_skip"}),
+            loras=known_loras(served_loras(sampler) | (request.loras or {}), loras, limits.loras),
+            sampler=sampling_of(sampler),
         )
         for i in range(request.n)
     ]
+
+
+def _check_weights(weights: Sequence[float] | None, photos: int) -> None:
+    if weights is not None and len(weights) != photos:
+        raise invalid(f"{len(weights)} id_weights given for {photos} photos; give one for each", "id_weights")
 
 
 def fields_of(form: Sequence[tuple[str, str]]) -> dict[str, Any]:

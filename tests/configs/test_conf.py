@@ -53,6 +53,7 @@ GROUPS = {
     "compose": ("train",),
     "engine": ("train",),
     "loss_weights": ("train",),
+    "objective": ("train",),
     "experiment": ("train",),
     "condition": ("train",),
     "hydra/launcher": ("train",),
@@ -74,6 +75,7 @@ NEEDS = {
     ("dataset", "urls"): ["dataset.manifest=people.csv"],
     ("embedder", "insightface"): ["face=insightface"],
     ("embedder", "none"): ["verify=none"],
+    ("objective", "lcm"): ["model=lora"],
 }
 
 

@@ -66,6 +66,11 @@ BAD = {
     "photos for the base": (dict(model="base"), 400, "takes no photos"),
     "misspelt field": (dict(guidance="3"), 400, "guidance_scale"),
     "previews without stream": (dict(partial_images="1"), 400, "stream"),
+    "unknown sampler": (dict(sampler="lightening4"), 400, "did you mean 'lightning4'"),
+    "a sampler without its LoRA": (dict(sampler="lightning4"), 404, "lora 'sdxl_lightning_4step_lora' is not here"),
+    "guidance ends before it starts": (dict(guidance_start="0.8", guidance_end="0.2"), 400, "guidance_start=0.8"),
+    "guidance from 2 on": (dict(guidance_start="2"), 400, "guidance_start"),
+    "eta for a schedule without": (dict(sampler="unipc", eta="0.5", steps="4"), 400, "unipc takes none"),
     "four previews": (dict(partial_images="4", stream="true"), 400, "partial_images"),
     "webp wanted": (dict(output_format="webp"), 400, "output_format"),
 }

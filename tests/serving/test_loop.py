@@ -10,8 +10,9 @@ from PIL import Image
 from support.api import PROMPT, photo
 from support.faces import astronaut
 
+from pm.sample.presets import preset
 from serving.http.photos import decode
-from serving.jobs import Job
+from serving.jobs import Job, Sampling
 from serving.metrics import MemoryRecorder
 
 
@@ -47,7 +48,7 @@ def together(engine, *todo) -> list[dict]:
     return asyncio.run(go())
 
 
-def test_eight_people_at_once_are_each_as_alone(engine, photos):
+def test_ten_people_at_once_are_each_as_alone(engine, photos):
     todo = [
         (job(seed=1), photos[:1]),
         (job(seed=2, model="b", steps=7), photos[1:3]),
@@ -57,6 +58,8 @@ def test_eight_people_at_once_are_each_as_alone(engine, photos):
         (job(seed=6, width=48, height=24), photos[2:]),
         (job(seed=7, negative_prompt="a hat"), photos),
         (job(seed=8, tenant="other"), photos[:1]),
+        (job(seed=9, sampler=Sampling(preset("unipc").schedule, 0.0, 0.25, 0.75, None)), photos[:1]),
+        (job(seed=10, guidance=1.0, sampler=Sampling(preset("tcd").schedule, 0.3, 0.0, 1.0, 0.0)), photos[:1]),
     ]
     for event, alone in zip(together(engine, *todo), todo, strict=True):
         assert np.abs(pixels(event) - pixels(together(engine, alone)[0])).max() <= 1

@@ -35,6 +35,7 @@ def settings(dataset, base, **over) -> dict:
     result["adapter"] |= {"lora_rank": 4, "train_layers": 1}
     result["engine"] = read("engine/ddp")
     result["validation"] |= {"sampler": read("sampler/toon") | {"steps": 3}, "identities": 2, "references": 2}
+    result["train"]["objective"] = read("objective/diffusion")
     result["train"]["loss_weights"] = read("loss_weights/uniform")
     result["train"] |= {"steps": 6, "batch_size": 4, "log_every": 1, "warmup_steps": 2, "lr_lora": 1e-2}
     result["train"] |= {"lr_id_encoder": 1e-2, "validate_every": None, "checkpoint_every": 3}

@@ -1,7 +1,7 @@
 """Multistep sampling of a latent consistency model (Luo et al. 2023): jump to the picture, and half the way back."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def distilled_timesteps(levels: NoiseLevels, steps: int, schedule: str) -> np.nd
     return trained[np.floor(np.linspace(0, most, steps, endpoint=False)).astype(int)]
 
 
-def boundary(t: np.ndarray, scaling: float) -> tuple[np.ndarray, np.ndarray]:
-    """c_skip and c_out, by which f(x, 0) = x holds (eq. 9): of timesteps [S], each [S]."""
+def boundary(t: Any, scaling: float) -> tuple[Any, Any]:
+    """c_skip and c_out, by which f(x, 0) = x holds (eq. 9): of timesteps, each as `t`, an array or a tensor."""
     scaled = t * scaling
-    return SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2), scaled / np.sqrt(scaled**2 + SIGMA_DATA**2)
+    return SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2), scaled / (scaled**2 + SIGMA_DATA**2) ** 0.5

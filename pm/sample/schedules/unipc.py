@@ -13,7 +13,7 @@ from pm.sample.schedules.sigmas import ends_clean, log_snr, signal_and_noise, so
 
 
 @dataclass(frozen=True)
-class UniPc(ScheduleChoice):
+class Unipc(ScheduleChoice):
     """UniPC-2 of data prediction with B(h) = e^h - 1 ("bh2"), or h ("bh1"), as the base's config says.
 
     The corrector redoes the step that led to x once its x0 is known. It is linear in the clean estimates: a sum of x

@@ -73,6 +73,7 @@ class RunConfig:
             raise ConfigError(f"name={self.name!r} must be a plain name; it becomes the folder runs/<name>")
         if self.dataset in ("", "???"):
             raise ConfigError("data is not set; give the folder that pipelines/preprocess.py wrote: data=<folder>")
+        self.train.objective.check(self.adapter, self.train.loss_weights)
         if self.train.max_references > self.adapter.max_id_images:
             raise ConfigError(
                 f"train.max_references={self.train.max_references} exceeds "

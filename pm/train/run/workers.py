@@ -32,7 +32,7 @@ from pm.train.loop import Trainer
 from pm.train.run.config import RunConfig
 from pm.train.run.context import TrainContext
 from pm.train.run.summary import ADAPTER, label, write_summary
-from pm.train.step import TrainStep, choose_precision, train_in_float32
+from pm.train.step import choose_precision, train_in_float32
 
 # How preprocess prepares ID photos: a square around the face, noise outside the person's mask.
 CROP_MODE = "face+mask"
@@ -209,7 +209,7 @@ def _photomaker(config: RunConfig, base: BaseModel) -> TrainedAdapter:
 def _engine(
     config: RunConfig, context: TrainContext, base: BaseModel, photomaker: TrainedAdapter, saved: Restored | None
 ) -> Engine:
-    step = TrainStep(
+    step = config.train.objective.build(
         photomaker,
         noise_schedule(base.scheduler_config),
         base.scaling_factor,

@@ -18,6 +18,7 @@ from pm.resources import resource
 from pm.sample.config import SamplerConfig, usual_merge_fraction
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.request import Request
+from pm.sample.schedules.unipc import Unipc
 
 
 @pytest.fixture(scope="module", params=["insert", "repeat"])
@@ -39,9 +40,12 @@ def test_batch_equals_singles_with_everything_different(pipeline, photos):
         Request("portrait of a man img", photos[2:4], seed=3, steps=3, weights=[0.5, 1.5], negative_prompt="a hat"),
         Request("a man img smiling", photos[:2], seed=4, steps=2, masks=[mask, None], eta=0.5, merge_step=0),
         Request("a man img smiling", photos[:4], seed=2**40, steps=2, width=48, height=24),
+        Request("a man img smiling", photos[:1], seed=5, steps=4, schedule="dpmpp_2m", guidance_end=0.5),
+        Request("a man img smiling", photos[:1], seed=6, steps=3, schedule="lcm", guidance=1.0),
+        Request("a man img smiling", photos[:1], seed=7, steps=3, schedule=Unipc("unipc", karras=True)),
     ]
     together = pipeline.generate(requests, batch_size=3)
-    assert [image.size for image in together] == [(32, 32)] * 4 + [(48, 24)]
+    assert [image.size for image in together] == [(32, 32)] * 4 + [(48, 24)] + [(32, 32)] * 3
     for image, request in zip(together, requests, strict=True):
         assert worst(image, pipeline.generate([request])[0]) <= 1
 
@@ -60,6 +64,9 @@ def test_each_input_matters(pipeline, photos):
         {"merge_step": 2},
         {"negative_prompt": "a hat"},
         {"eta": 1.0},
+        {"schedule": "euler"},
+        {"guidance_start": 0.5},
+        {"guidance_end": 0.5},
     ]
     base, *rest = pipeline.generate([request] + [dataclasses.replace(request, **change) for change in changes], 16)
     same = [change for change, image in zip(changes, rest, strict=True) if worst(base, image) == 0]
@@ -102,6 +109,13 @@ def test_fused_lora_is_the_lora(adapter_file, pipeline, tiny_base, photos):
         ({"width": 72}, "width=72 is out of range: this base draws 32 x 32 pixels; use up to 64 along a side"),
         ({"seed": -1}, "seed=-1"),
         ({"eta": 1.5}, "eta=1.5"),
+        ({"eta": 0.5, "schedule": "unipc"}, "eta=0.5 needs schedule=ddim or tcd; unipc takes none"),
+        ({"schedule": "dpmpp"}, "schedule='dpmpp' is not one of .*did you mean 'dpmpp_2m'?"),
+        ({"schedule": 7}, "schedule=7 is no schedule"),
+        ({"schedule": "lcm", "steps": 60, "merge_step": 0}, "steps=60 .* schedule=lcm; use 1 to 50"),
+        ({"guidance_start": 0.6, "guidance_end": 0.4}, "guidance_start=0.6 and guidance_end=0.4 must be shares"),
+        ({"guidance_end": float("nan")}, "guidance_end=nan"),
+        ({"guidance_start": "half"}, "guidance_start=half"),
     ],
 )
 def test_what_cannot_be_served_is_refused_before_sampling(pipeline, photos, changes, says):
@@ -148,7 +162,15 @@ def test_a_base_without_its_parts_is_refused(tiny_base):
 def test_sampler_config_checks_its_ranges():
     good = {"schedule": "ddim", "steps": 50, "guidance": 5.0, "merge_fraction": 0.2}
     good |= {"eta": 0.0, "negative_prompt": "", "batch_size": 4}
+    good |= {"guidance_start": 0.0, "guidance_end": 1.0, "loras": []}
     assert from_mapping(SamplerConfig, good, "sampler").merge_step == 10
-    for name, value in (("steps", 0), ("batch_size", 0), ("guidance", -1.0), ("merge_fraction", 1.5), ("eta", 2.0)):
+    for name, value in (
+        ("steps", 0),
+        ("batch_size", 0),
+        ("guidance", -1.0),
+        ("merge_fraction", 1.5),
+        ("eta", 2.0),
+        ("guidance_end", 2.0),
+    ):
         with pytest.raises(ConfigError, match=f"sampler.{name}={value}"):
             from_mapping(SamplerConfig, good | {name: value}, "sampler")

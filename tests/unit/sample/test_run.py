@@ -50,7 +50,7 @@ def config(tiny_base, adapter, tmp_path) -> GenerateConfig:
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
     return GenerateConfig(
         base=BaseConfig(str(tiny_base), str(tiny_base / "image_encoder")),
-        sampler=SamplerConfig(Euler("euler"), 2, 3.0, 0.5, 0.0, "", 4),
+        sampler=SamplerConfig(Euler("euler"), 2, 3.0, 0.5, 0.0, "", 4, 0.0, 1.0, ()),
         check_base=True,
         adapter=str(tmp_path / "a.safetensors"),
         prompt="a robot img in a red shirt",
@@ -179,9 +179,18 @@ def test_a_failed_call_leaves_no_folder(config, tmp_path):
         ({"width": 31}, "width=31 must be a multiple of"),
         ({"height": 4096}, "height=4096 is out of range: this base draws 32 x 32 pixels"),
         ({"seed": -1}, "seed=-1 is out of range"),
-        ({"sampler": SamplerConfig(Euler("euler"), 1001, 3.0, 0.5, 0.0, "", 4)}, "steps=1001 is out of range"),
-        ({"sampler": SamplerConfig(Euler("euler"), 2, 3.0, 0.5, 0.5, "", 4)}, "eta=0.5 needs schedule=ddim"),
-        ({"sampler": SamplerConfig(Euler("euler"), 2, 3.0, 0.5, 0.0, "ugly " * 90, 4)}, "negative prompt .* tokens"),
+        (
+            {"sampler": SamplerConfig(Euler("euler"), 1001, 3.0, 0.5, 0.0, "", 4, 0.0, 1.0, ())},
+            "steps=1001 is out of range",
+        ),
+        (
+            {"sampler": SamplerConfig(Euler("euler"), 2, 3.0, 0.5, 0.5, "", 4, 0.0, 1.0, ())},
+            "eta=0.5 needs schedule=ddim",
+        ),
+        (
+            {"sampler": SamplerConfig(Euler("euler"), 2, 3.0, 0.5, 0.0, "ugly " * 90, 4, 0.0, 1.0, ())},
+            "negative prompt .* tokens",
+        ),
         ({"id_images": ("{}/0.png",) * 5}, "5 ID images given; this adapter takes 1 to 4"),
         ({"weights": (1.0,)}, "1 weights given for 2 ID images"),
         ({"weights": (1.0, -1.0)}, "weight -1.0 of an ID image must be 0 or more"),
@@ -276,3 +285,14 @@ def test_wrong_loras_are_refused_before_anything_is_loaded(config, monkeypatch, 
         generate(replace(config, loras=(lora.replace("PLACE", str(tmp_path)),)), progress=False)
     with pytest.raises(RequestError, match="strength nan"):
         replace(config, loras=("a:nan",))
+
+
+def test_the_loras_of_a_sampler_are_used(config, tiny_base, tmp_path):
+    lora = write(tmp_path / "few.safetensors", as_peft(random_pairs(load_base(tiny_base), 1)))
+    one = replace(config, images=1)
+    plain = Image.open(generate(one, progress=False) / "0000.png")
+    few = replace(one, sampler=replace(one.sampler, loras=(f"{lora}:0.8",)), output=str(tmp_path / "few"))
+    image = Image.open(generate(few, progress=False) / "0000.png")
+    assert worst(image, plain) > 8 and image.text["loras"] == f"{lora}:0.8"
+    with pytest.raises(RequestError, match="strength nan"):
+        replace(one.sampler, loras=("a:nan",))

@@ -10,6 +10,7 @@ from torch import nn
 from pm.errors import RequestError
 from pm.model.conditioning import Conditioning, TextFeatures
 from pm.model.families.sdxl import StableDiffusionXL
+from pm.sample.config import guided_steps
 from pm.sample.sampler import Row, Sampler
 from pm.sample.schedule import Schedule
 
@@ -71,6 +72,7 @@ MIXED = [
     make_row(9, steps=6, kind="euler_ancestral", guidance=1.0),
     make_row(10, steps=4, kind="lcm", guidance=1.0),
     make_row(11, steps=4, kind="tcd", eta=0.3),
+    replace(make_row(12, steps=8, kind="dpmpp_2m"), guided=(2, 6)),
 ]
 
 
@@ -134,6 +136,19 @@ def test_guidance_of_one_computes_no_unconditional_half():
         sampler.add(make_row(guidance=guidance))
     sampler.step()
     assert [call[0] for call in sampler.unet.calls] == [4]
+
+
+def test_a_step_outside_the_guidance_interval_costs_one_row():
+    """And is a step with guidance 1, whatever the others do."""
+    sampler, row = make_sampler(), make_row(steps=6)
+    key = sampler.add(replace(row, guided=guided_steps(0.2, 0.7, 6)))
+    while len(sampler):
+        sampler.step()
+    assert [call[0] for call in sampler.unet.calls] == [1, 2, 2, 2, 1, 1]
+    found = sampler.finished()[key]
+    torch.testing.assert_close(run_alone(replace(row, guided=(0, 6))), run_alone(row))
+    torch.testing.assert_close(run_alone(replace(row, guided=(3, 3))), run_alone(replace(row, guidance=1.0)))
+    assert not torch.allclose(found, run_alone(row)) and not torch.allclose(found, run_alone(replace(row, guidance=1)))
 
 
 def test_one_unet_call_a_step_for_each_latent_size():
