@@ -14,7 +14,7 @@ from pm.errors import PmError, RequestError
 from pm.model.conditioning import Conditioning, TextFeatures
 from pm.model.fused import LoraSwitch, UnetChange
 from pm.model.image_prompt import ImagePrompt
-from pm.model.loras.beside import RowLoras, added
+from pm.model.loras.beside import RowLoras, added, side_by_side
 from pm.sample.controls import RowControl
 from pm.sample.guidance import rescaled
 from pm.sample.schedule import advance, clean_estimate
@@ -177,6 +177,8 @@ class Sampler(Steered):
         groups: dict[_Group, list[int]] = {}
         for key, active in self._active.items():
             groups.setdefault(active.group, []).append(key)
+        for group, keys in groups.items():
+            groups[group] = [keys[i] for i in side_by_side([self._active[key].row.loras for key in keys])]
         self._cache = {k: v for k, v in self._cache.items() if k in groups}
         self._advanced = []
         # The group whose adapter is in place goes first: each step then switches once less.
@@ -246,6 +248,8 @@ class Sampler(Steered):
     def _guided(self, group: _Group, keys: list[int], rows: list[_Active], noisy: Tensor, timesteps: Tensor) -> Tensor:
         """Classifier-free guidance in one U-Net call: all rows, then the unconditional half of those that want it."""
         free = [i for i, active in enumerate(rows) if active.guided]
+        if rows[-1].row.loras is not None:
+            free.reverse()  # both halves of the last rows lie side by side, and one slice of the batch has their LoRAs
         conditioning = self._conditioning(group, keys, rows, free)
         pick = list(range(len(rows))) + free
         # The dtype is the U-Net's, and asking it takes a walk over all modules.

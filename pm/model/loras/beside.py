@@ -7,6 +7,7 @@ adapter, quantised, or on another device between calls.
 Shapes: b rows of a call, K LoRAs of a set, R ranks of all of them in a layer.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from torch import Tensor, nn
 from pm.model.loras.change import Change, LowRank, stacked
 from pm.model.loras.file import PartChange
 
-_Joined = list[tuple[Change, tuple[int, ...]]]  # and of which LoRA each column of the change's scale is
+_Place = tuple[torch.device, torch.dtype]
+_Joined = list[tuple[Change, tuple[int, ...]]]  # and of which LoRA each column of its scale is; (): it has it already
+_STRENGTHS = 4  # whose changes a set keeps
 
 
 class LoraSet:
@@ -27,7 +30,8 @@ class LoraSet:
     def __init__(self, parts: tuple[PartChange, ...]) -> None:
         self.parts = parts
         self.layers = sorted({name for part in parts for name in part.layers})
-        self._joined: dict[str, tuple[tuple[torch.device, torch.dtype], _Joined]] = {}
+        self._joined: dict[str, tuple[_Place, _Joined]] = {}
+        self._alike: OrderedDict[tuple[float, ...], dict[str, tuple[_Place, _Joined]]] = OrderedDict()
 
     def joined(self, layer: str, like: Tensor) -> _Joined:
         """The changes of one layer, on the device and in the dtype of its input; those of low rank are one."""
@@ -37,7 +41,25 @@ class LoraSet:
             known = self._joined[layer] = (place, self._join(layer, place))
         return known[1]
 
-    def _join(self, layer: str, place: tuple[torch.device, torch.dtype]) -> _Joined:
+    def alike(self, layer: str, like: Tensor, strengths: tuple[float, ...]) -> _Joined:
+        """The same for rows that all have these strengths, which are in the changes of low rank already."""
+        layers = self._alike.setdefault(strengths, {})
+        self._alike.move_to_end(strengths)
+        if len(self._alike) > _STRENGTHS:
+            self._alike.popitem(last=False)
+        known = layers.get(layer)
+        if known is None or known[0] != (like.device, like.dtype):
+            joined: _Joined = []
+            for change, owners in self.joined(layer, like):
+                if isinstance(change, LowRank):
+                    scale = torch.tensor([strengths[i] for i in owners], device=like.device, dtype=like.dtype)
+                    joined.append((change.times(scale), ()))
+                else:
+                    joined.append((change, owners))
+            known = layers[layer] = ((like.device, like.dtype), joined)
+        return known[1]
+
+    def _join(self, layer: str, place: _Place) -> _Joined:
         moved = [(i, part.layers[layer].to(*place)) for i, part in enumerate(self.parts) if layer in part.layers]
         low = [(i, change) for i, change in moved if isinstance(change, LowRank)]
         joined: _Joined = [(change, (i,)) for i, change in moved if not isinstance(change, LowRank)]
@@ -55,6 +77,18 @@ class RowLoras:
     strengths: tuple[float, ...]  # of each of the set
 
 
+def side_by_side(rows: Sequence[RowLoras | None]) -> list[int]:
+    """The rows by number, those with the same LoRAs together and those without in front; else in their order."""
+    first: dict[LoraSet | None, int] = {None: -1}
+    for i, row in enumerate(rows):
+        first.setdefault(_set_of(row), i)
+    return sorted(range(len(rows)), key=lambda i: first[_set_of(rows[i])])
+
+
+def _set_of(row: RowLoras | None) -> LoraSet | None:
+    return None if row is None else row.together
+
+
 class _Segment:
     """The rows of one call that have the same LoRAs."""
 
@@ -62,14 +96,16 @@ class _Segment:
         """`rows`: which of the call; None: all, and `strengths` may then be those of one that stands for each."""
         self.together, self._strengths = together, strengths
         self._runs = [(slice(None), slice(None))] if rows is None else list(_runs(rows))
+        self._differ = len(set(strengths)) > 1
         self._scales: dict[tuple[int, ...], Tensor] = {}
 
     def add(self, layer: str, module: Any, x: Tensor, output: Tensor) -> None:
         """Add the changes of a layer to what it made of `x`, in place. Slices copy nothing, unlike a list of rows."""
-        for change, owners in self.together.joined(layer, x):
-            scale = self._scale(owners, x)
+        together, first = self.together, self._strengths[0]
+        for change, owners in together.joined(layer, x) if self._differ else together.alike(layer, x, first):
+            scale = self._scale(owners, x) if owners else None
             for run, own in self._runs:
-                change.add(module, x[run], scale[own], output[run])
+                change.add(module, x[run], None if scale is None else scale[own], output[run])
 
     def _scale(self, owners: tuple[int, ...], like: Tensor) -> Tensor:
         """[b, R]: a row's strength for each rank. Most layers of a LoRA have as many, so few of these are made."""

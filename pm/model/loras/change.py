@@ -29,8 +29,9 @@ class Change:
         """
         raise NotImplementedError
 
-    def add(self, layer: Any, x: Tensor, scale: Tensor, output: Tensor) -> None:
-        """The same, added to `output` in place."""
+    def add(self, layer: Any, x: Tensor, scale: Tensor | None, output: Tensor) -> None:
+        """The same, added to `output` in place. `scale`: None: it is in the change already (`LowRank.times`)."""
+        assert scale is not None
         output.add_(self.added(layer, x, scale))
 
     @property
@@ -61,17 +62,22 @@ class LowRank(Change):
         down = self.down.float()
         return (self.up.float() @ down.flatten(1)).unflatten(1, down.shape[1:])
 
-    def added(self, layer: Any, x: Tensor, scale: Tensor) -> Tensor:
+    def added(self, layer: Any, x: Tensor, scale: Tensor | None) -> Tensor:
         return _applied(layer, self._inner(layer, x, scale), self.up, last=True)
 
-    def add(self, layer: Any, x: Tensor, scale: Tensor, output: Tensor) -> None:
+    def add(self, layer: Any, x: Tensor, scale: Tensor | None, output: Tensor) -> None:
         if isinstance(layer, nn.Linear) and output.is_contiguous():  # without the sum in between
             output.view(-1, output.shape[-1]).addmm_(self._inner(layer, x, scale).flatten(0, -2), self.up.t())
         else:
-            super().add(layer, x, scale, output)
+            output.add_(self.added(layer, x, scale))
 
-    def _inner(self, layer: Any, x: Tensor, scale: Tensor) -> Tensor:
-        return _applied(layer, x, self.down).mul_(_spread(layer, scale, x))
+    def times(self, scale: Tensor) -> "LowRank":
+        """With a strength for each rank [R] in it."""
+        return LowRank(self.down, self.up * scale)
+
+    def _inner(self, layer: Any, x: Tensor, scale: Tensor | None) -> Tensor:
+        inner = _applied(layer, x, self.down)
+        return inner if scale is None else inner.mul_(_spread(layer, scale, x))
 
 
 @dataclass(frozen=True, eq=False)

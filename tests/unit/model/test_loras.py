@@ -10,7 +10,7 @@ from torch import nn
 
 from pm.errors import CheckpointError
 from pm.model.base import load_base
-from pm.model.loras.beside import LoraSet, RowLoras, added, added_to_all
+from pm.model.loras.beside import LoraSet, RowLoras, added, added_to_all, side_by_side
 from pm.model.loras.change import Bias, Dense, Kronecker, LowRank
 from pm.model.loras.file import PartChange, read_lora
 from pm.model.loras.layers import BaseLayers
@@ -43,7 +43,8 @@ def random_change(kind: str, seed: int = 0, kernel: tuple[int, ...] = ()):
 
 @pytest.mark.parametrize("kind", ["low", "kronecker", "dense", "bias"])
 @pytest.mark.parametrize("conv", [False, True])
-def test_rows_of_a_call_get_their_own_changes(kind, conv):
+@pytest.mark.parametrize("alike", [False, True])
+def test_rows_of_a_call_get_their_own_changes(kind, conv, alike):
     """A layer with changes beside it equals, row by row, layers whose weights are changed."""
     torch.manual_seed(0)
     layer = nn.Conv2d(6, 4, 3, stride=2, padding=1) if conv else nn.Linear(6, 4)
@@ -51,6 +52,9 @@ def test_rows_of_a_call_get_their_own_changes(kind, conv):
     one, two = (PartChange({"0": random_change(name, seed, kernel)}) for name, seed in ((kind, 1), ("low", 2)))
     both, first = LoraSet((one, two)), LoraSet((one,))
     rows = [RowLoras(both, (0.5, -2.0)), None, RowLoras(first, (1.5,)), RowLoras(both, (0.0, 1.0)), None]
+    if alike:  # strengths that rows share are multiplied into the weights
+        rows[3] = rows[0]
+    assert side_by_side(rows) == [1, 4, 0, 3, 2]
     x = torch.randn(5, 6, 8, 8) if conv else torch.randn(5, 7, 6)
     module = nn.Sequential(layer)
     with torch.no_grad():
