@@ -15,6 +15,18 @@ def commands() -> dict[str, str]:
     """Names and what they do: the modules of this package, and what is not composed by Hydra."""
     files = sorted(path for path in _HERE.glob("[a-z]*.py") if path.stem != "pipelines")
     docs = {path.stem: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "" for path in files}
-    order = ("preprocess", "train", "generate", "evaluate", "votes", "export", "serve", "check", "browse", "forget")
+    order = (
+        "preprocess",
+        "train",
+        "generate",
+        "evaluate",
+        "votes",
+        "export",
+        "push",
+        "serve",
+        "check",
+        "browse",
+        "forget",
+    )
     own = sorted(docs, key=lambda name: (order.index(name) if name in order else len(order), name))
     return {name: docs[name].split("\n")[0] for name in own} | OTHERS

@@ -1,6 +1,6 @@
 """Adapters on one base, by name: found, read, checked, and ready for sampling."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from pm.errors import CheckpointError, reason
 from pm.model.adapter_file import AdapterMeta, digest, load_adapter
 from pm.model.base import BaseModel
 from pm.model.conditioner import Conditioner
+from pm.model.files import folder_unless_hub_id
 from pm.model.fused import UnetChange
 from pm.model.kinds.base import kind_of
 from pm.photo.embedders.embed import EmbedderChoice
@@ -83,15 +84,34 @@ def find_adapter(place: str | Path, weight_name: str | None, subfolder: str, **h
         if found is None:
             raise CheckpointError(f"{folder} holds no {' or '.join(names)}; give weight_name=<file in that folder>")
         return found
-    a_file = str(place).startswith((".", "/", "~")) or path.suffix in (".safetensors", ".bin", ".pt", ".pth")
-    if a_file or str(place).count("/") != 1:
-        raise CheckpointError(f"adapter {place} does not exist; give a file, a folder, or a Hub id like owner/name")
-    from huggingface_hub import hf_hub_download
+    missing = f"adapter {place} does not exist; give a file, a folder, or a Hub id like owner/name"
+    if path.suffix in (".safetensors", ".bin", ".pt", ".pth"):
+        raise CheckpointError(missing)
+    folder_unless_hub_id(str(place), missing)
+    names = [weight_name] if weight_name else list(_USUAL_FILES)
+    return _fetched(str(place), names, subfolder=subfolder or None, **hub)
 
-    name = weight_name or ("photomaker-v2.bin" if "v2" in str(place).lower() else _USUAL_FILES[1])
-    try:
-        return Path(hf_hub_download(str(place), name, subfolder=subfolder or None, **hub))
-    except Exception as error:  # the client raises a dozen types for "not found", "offline" and "not allowed"
-        raise CheckpointError(
-            f"{place} is neither a file nor can {name} be fetched from there ({reason(error)})"
-        ) from error
+
+def _fetched(repo: str, names: Sequence[str], **hub: Any) -> Path:
+    """The first of the files that a repository of the Hub has.
+
+    Raises:
+        CheckpointError: it has none, or cannot be reached.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    for name in names:
+        try:
+            return Path(hf_hub_download(repo, name, **hub))
+        except LocalEntryNotFoundError as error:  # offline: another file may be in the cache, and is not waited for
+            failed: Exception = error
+            hub["local_files_only"] = True
+        except EntryNotFoundError as error:
+            failed = error
+        except Exception as error:  # the client raises a dozen types for "not found", "offline" and "not allowed"
+            failed = error
+            break
+    raise CheckpointError(
+        f"{repo} is neither a file nor can {' or '.join(names)} be fetched from there ({reason(failed)})"
+    ) from failed

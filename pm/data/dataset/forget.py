@@ -29,7 +29,8 @@ from pm.data.dataset.writer import (
 )
 from pm.data.records import FORGET, INDEX_FILE, META_FILE, REDO, REJECTS_FILE, REJECTS_SCHEMA, read_meta
 from pm.errors import DataError, counted, reason
-from pm.files import write_json
+from pm.files import write_json, write_text
+from pm.hub.card import CARD, dataset_card
 
 _HASH = re.compile(r"[0-9a-f]{12,64}")
 
@@ -174,6 +175,7 @@ def _remove(
     new_meta = {**meta, "counts": counts, "origins": provenance_totals(parts)}
     new_meta["removals"] = [*meta.get("removals", ()), record]
     write_json(new / META_FILE, new_meta, indent=1)
+    write_text(new / CARD, dataset_card(new_meta, name=output.absolute().name))
     write_plan(new, [path.name for path in changed])
     settle(output)
     return Removal(tuple(gone), len(extra), record)

@@ -32,10 +32,11 @@ from pm.data.records import (
 )
 from pm.errors import DataError
 from pm.files import write_json
+from pm.hub.card import CARD, dataset_card
 
 WORK, SETTINGS_FILE, PREVIEW_FILE, BROWSE_FILE = "_work", "settings.json", "preview.png", "browse.html"
 _ROW_GROUP_BYTES = 2**20
-_OURS = (META_FILE, INDEX_FILE, REJECTS_FILE, PREVIEW_FILE, BROWSE_FILE, WORK, FORGET, REDO)
+_OURS = (META_FILE, CARD, INDEX_FILE, REJECTS_FILE, PREVIEW_FILE, BROWSE_FILE, WORK, FORGET, REDO)
 
 
 def is_our_name(name: str) -> bool:
@@ -121,6 +122,7 @@ def finish(output: str | Path, stages: Sequence[str], meta: Mapping[str, Any]) -
     counts["stages"] = stage_counts(totals["found"], reasons, stages, seconds)
     by_run = {run: dict(done) for run, done in sorted(runs.items())}
     whole = {**meta, "counts": counts, "runs": by_run, "origins": provenance_totals(parts)}
+    files.write_text(output / CARD, dataset_card(whole, name=output.absolute().name))
     write_json(output / META_FILE, whole, indent=1)
     shutil.rmtree(output / WORK, ignore_errors=True)
     return whole

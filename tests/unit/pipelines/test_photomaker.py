@@ -34,6 +34,7 @@ def test_alone_it_lists_the_commands(photomaker):
         "evaluate",
         "votes",
         "export",
+        "push",
         "serve",
         "browse",
         "forget",

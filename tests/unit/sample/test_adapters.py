@@ -92,7 +92,7 @@ def test_where_adapters_are_looked_for(pipeline, adapter_files, tmp_path):
         find_adapter(file.parent, "nothing.bin", "")
     with pytest.raises(CheckpointError, match="does not exist"):
         find_adapter(tmp_path / "nowhere" / "deep", None, "")
-    with pytest.raises(CheckpointError, match="neither a file nor can photomaker-v1.bin be fetched"):
+    with pytest.raises(CheckpointError, match="neither a file nor can adapter.safetensors or .* be fetched"):
         find_adapter("somebody/something", None, "", local_files_only=True)
     with pytest.raises(CheckpointError, match="pm_version=v2 is asked for, this adapter is v1"):
         pipeline.load_photomaker_adapter(file, pm_version="v2")
