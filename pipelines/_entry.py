@@ -75,6 +75,12 @@ def program() -> str:
     return sys.argv[0] if sys.argv[0].startswith("photomaker ") else f"python {os.path.relpath(sys.argv[0])}"
 
 
+def given_settings() -> list[str]:
+    """Dotted names of the settings that stand on the command line; of `face@photo.face=dlib` it is `photo.face`."""
+    keys = [setting.partition("=")[0].lstrip("+~") for setting in HydraConfig.get().overrides.task]
+    return [key.partition("@")[2].partition(":")[2] or key.partition("@")[2] or key for key in keys]
+
+
 def was_given(key: str) -> bool:
     """Whether a setting stands on the command line."""
     return any(setting.lstrip("+").startswith(f"{key}=") for setting in HydraConfig.get().overrides.task)

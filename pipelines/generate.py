@@ -5,14 +5,19 @@ photomaker generate id_images=[a.png,b.png] prompt="a man img wearing a red hood
 
 from pathlib import Path
 
-from pipelines._entry import entry
+from pipelines._entry import entry, given_settings
 from pm.config import from_mapping
 from pm.sample.config import GenerateConfig
 
 
 @entry("generate", GenerateConfig)
 def main(cfg: dict) -> None:
-    config = from_mapping(GenerateConfig, cfg)
+    repeat = None
+    if cfg["like"] is not None:
+        from pm.sample.like import repeat_of
+
+        repeat = repeat_of(cfg["like"], cfg, [name for name in given_settings() if name != "like"])
+    config = from_mapping(GenerateConfig, cfg) if repeat is None else repeat.config
 
     if config.manifest is not None:
         from pm.sample.many import generate_all
@@ -20,10 +25,16 @@ def main(cfg: dict) -> None:
         made, asked = generate_all(config)
         return print(f"{asked} pictures, {made} of them new, in {Path(config.output).absolute()}")
 
+    if config.x or config.y:
+        from pm.sample.sheet import generate_sheet
+
+        folder = generate_sheet(config)
+        return print(f"a sheet and its pictures in {Path(folder).absolute()}")
+
     from pm.sample.run import generate
 
-    folder = generate(config)
-    print(f"{config.images} image{'s' * (config.images != 1)} and grid.png in {Path(folder).absolute()}")
+    folder = generate(config, repeat=repeat)
+    print(f"{config.images} image{'s' * (config.images != 1)} and grid in {Path(folder).absolute()}")
 
 
 if __name__ == "__main__":

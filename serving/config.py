@@ -97,6 +97,7 @@ class EngineConfig:
     compile: bool  # torch.compile of the U-Net: slower to start, faster after
     offload: Literal["none", "model", "sequential"]  # of weights to the CPU's memory, see `pm.model.offload`
     vae_tiling: bool  # decode pictures in tiles
+    quantize: Literal["int8", "fp8"] | None  # of the U-Net's linear weights
     pixel_budget: Count  # of all images sampled together, guided ones counted twice; one image is always let in
     max_rows: Count  # images sampled together, however small
     lookahead: Whole  # images that wait inside the replica, so that a freed place is filled at once

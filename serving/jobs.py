@@ -70,6 +70,7 @@ class Job:
     guidance_rescale: float = 0.0
     clip_skip: int = 0
     sampler: Sampling | None = None  # None: as the service is configured
+    aspect: str | None = None  # instead of width and height
 
 
 class Backend(Protocol):

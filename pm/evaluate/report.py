@@ -19,7 +19,7 @@ from pm.evaluate.statistics import Interval
 from pm.files import write_json, write_text, writing
 from pm.markdown import Table, table
 from pm.methods.trial import Trial
-from pm.sample.grid import save_png
+from pm.sample.output_file import save_png
 
 FLOOR = "base alone (floor)"
 

@@ -13,6 +13,7 @@ from pm.photo.faces.detect import FaceChoice
 from pm.photo.masks.select import MaskChoice
 from pm.photo.stored import Preparation
 from pm.resources import resource
+from pm.sample.output_file import Format
 from pm.sample.picture_config import ControlFile, PromptFiles
 from pm.sample.schedules.base import ScheduleChoice
 from pm.strengths import strengths
@@ -107,8 +108,9 @@ class GenerateConfig:
     clip_skip: Annotated[int, Ge(0)]  # last layers of the text encoders that the prompt leaves out beyond the base's
     images: Annotated[int, Ge(1)]
     seed: int  # of the first image; the next have seed + 1, ...
-    width: int | None  # pixels; None: what the base was trained for
+    width: int | None  # pixels, rounded to the base's step; None: what the base was trained for
     height: int | None
+    aspect: str | None  # instead of both: 3:4, portrait, ...
     face: FaceChoice | None  # None: sidecars where there are any, else as `preprocess` says
     mask: MaskChoice | None
     embedder: EmbedderChoice | None  # of faces, for adapters that take face embeddings; None: that of their training
@@ -119,11 +121,17 @@ class GenerateConfig:
     class_words: tuple[str, ...]  # allowed before the trigger, besides the usual ones
     modules: tuple[str, ...]  # with parts of your own that an adapter names
     output: str
+    format: Format  # of the pictures' files
+    quality: Annotated[int, Interval(ge=1, le=100)]  # of JPEG and WebP
+    x: str | None  # a contact sheet: "setting:value,value"
+    y: str | None
+    like: str | None  # a picture to make again; `pm.sample.like` reads it
     device: str  # cpu, cuda, cuda:1, ..., or auto
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     compile: bool  # torch.compile for the U-Net
     offload: Literal["none", "model", "sequential"]  # of weights to the CPU's memory, see `pm.model.offload`
     vae_tiling: bool  # decode pictures in tiles
+    quantize: Literal["int8", "fp8"] | None  # of the U-Net's linear weights
     manifest: str | None  # CSV or JSONL with photos, prompt, seeds and output of each row, instead of one prompt
     skip_bad_rows: bool  # of the manifest; False: nothing is made while one is wrong
     workers: WorkersConfig  # for the manifest
@@ -139,6 +147,8 @@ class GenerateConfig:
             given = [n for n in ("prompt", "id_images", "weights") if getattr(self, n)]
             if given:
                 raise ConfigError(f"manifest={self.manifest} has photos and prompts; leave out {', '.join(given)}")
+            if self.x or self.y:
+                raise ConfigError(f"manifest={self.manifest} makes pictures, x and y a sheet of one; leave one out")
             return
         if not self.prompt:
             raise ConfigError("prompt is not set; write for example prompt='a man img wearing a red hoodie'")

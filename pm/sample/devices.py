@@ -9,6 +9,7 @@ from pm.errors import CheckpointError, ConfigError, RequestError
 from pm.model.base import BaseModel, move_base
 from pm.model.fused import LoraSwitch
 from pm.model.offload import Offload, Offloader
+from pm.model.quantized import is_quantized
 from pm.sample.adapters import Adapter
 
 _log = logging.getLogger(__name__)
@@ -77,6 +78,8 @@ class Placed:
         device = next((value for value in given if value is not None and not isinstance(value, torch.dtype)), None)
         if self._switch is None:
             raise CheckpointError("a model in training is moved by its trainer")
+        if dtype != self.base.unet.dtype and is_quantized(self.base.unet):
+            raise CheckpointError(f"a U-Net in 8 bits cannot be cast to {dtype}; load it anew with dtype={dtype}")
         self._switch.use(None)
         if self._offloader is not None:
             self._offloader.rest()

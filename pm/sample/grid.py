@@ -1,17 +1,12 @@
-"""Labelled picture grids, and PNG files that say how they were made."""
+"""Labelled picture grids."""
 
-import io
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
-
-from pm.files import write_bytes
 
 _GROUND, _INK, _FAINT = (255, 255, 255), (30, 30, 30), (120, 120, 120)
 _GAP, _GUTTER = 6, 24
@@ -83,20 +78,6 @@ def wrapped(row: GridRow, columns: int = 6) -> list[GridRow]:
         )
         for start in starts
     ]
-
-
-def save_png(path: str | Path, image: Image.Image, about: Mapping[str, object]) -> None:
-    """Write a PNG with text entries (`about`) atomically."""
-    write_bytes(path, png_bytes(image, about), sync=False)
-
-
-def png_bytes(image: Image.Image, about: Mapping[str, object]) -> bytes:
-    """A PNG with text entries."""
-    info, buffer = PngInfo(), io.BytesIO()
-    for key, value in about.items():
-        info.add_itxt(key, str(value))
-    image.save(buffer, format="PNG", pnginfo=info)
-    return buffer.getvalue()
 
 
 def _paste(canvas: Image.Image, image: Image.Image, corner: tuple[int, int], tile: int) -> None:

@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from pm.choice import import_modules
 from pm.errors import PmError, RequestError
 from pm.files import check_place, locked, write_bytes, writing
@@ -20,13 +18,15 @@ from pm.sample.checks import Terms, check_request
 from pm.sample.config import GenerateConfig
 from pm.sample.devices import pick_device, pick_dtype
 from pm.sample.drawn import drawn_note
-from pm.sample.grid import png_bytes
 from pm.sample.lora_files import LoraFiles
+from pm.sample.output_file import SUFFIXES, picture_bytes, read_about
 from pm.sample.pipeline import PhotoMakerPipeline
+from pm.sample.prepared import class_words, references_of, request_for, with_size
+from pm.sample.record import about, recorded
 from pm.sample.references import find_references
 from pm.sample.request import Request
 from pm.sample.rows import ManifestRow, read_manifest
-from pm.sample.run import about, class_words, load_pipeline, references_of, request_for
+from pm.sample.run import load_pipeline
 from pm.sample.schedule import Schedule
 from pm.tasks import Task, batches
 from pm.workers import run_tasks
@@ -65,13 +65,14 @@ class Portraitist:
         self._pipeline: PhotoMakerPipeline | None = None
 
     def make(self, requests: Sequence[Request], texts: Sequence[dict[str, object]]) -> list[bytes]:
-        """PNG files, each with its text entries."""
+        """Files of pictures, each with its text entries."""
         if self._pipeline is None:
             self._pipeline = load_pipeline(self._config)
         for request in requests:
             self._pipeline.load_loras(request.loras)
         images = self._pipeline.generate(requests, batch_size=len(requests))
-        return [png_bytes(image, text) for image, text in zip(images, texts, strict=True)]
+        how = self._config.format, self._config.quality
+        return [picture_bytes(image, text, *how) for image, text in zip(images, texts, strict=True)]
 
 
 class _Work:
@@ -83,6 +84,7 @@ class _Work:
         self.meta = None if file is None else check_adapter(file, self.base, check_base=config.check_base)
         self.digest = "" if file is None else _digest(file)
         pick_dtype(config.dtype, pick_device(config.device))
+        self._texts: dict[tuple[int, int], dict[str, object]] = {}
         self.rows = self._checked()
 
     def _checked(self) -> list[ManifestRow]:
@@ -130,8 +132,8 @@ class _Work:
         found = references_of(config, self.meta, find_references(row.photos)) if row.photos else []
         drawn = drawn_note(self.base, found)
         notes = [note for reference in found for note in reference.notes] + ([drawn] if drawn else [])
-        request = request_for(config, row.prompt, found, None, row.seeds[0])
-        return replace(request, loras=self._loras(row)), notes
+        request, note = with_size(request_for(config, row.prompt, found, None, row.seeds[0]), config, self.base)
+        return replace(request, loras=self._loras(row)), notes + ([note] if note else [])
 
     def _loras(self, row: ManifestRow) -> dict[str, float]:
         return self.config.strengths | dict(row.loras)
@@ -171,20 +173,32 @@ class _Work:
         return [replace(first[row.number], seed=seed) for row, seed in batch], [self._text(*item) for item in batch]
 
     def _text(self, row: ManifestRow, seed: int) -> dict[str, object]:
-        names = [Path(place).name for place in row.photos]
-        said = about(self.config, row.prompt, names, None, self._loras(row))
-        return said | {"seed": seed, "weights_sha256": self.digest}
+        photos = find_references(row.photos) if row.photos else []
+        key = (row.number, seed)
+        if key not in self._texts:
+            places, loras = tuple(map(str, photos)), self._loras(row)
+            named = tuple(f"{place}:{strength}" for place, strength in loras.items())
+            only: dict[str, Any] = {
+                "manifest": None,
+                "prompt": row.prompt,
+                "id_images": places,
+                "loras": named,
+                "images": 1,
+            }
+            cell = replace(self.config, **only, seed=seed)
+            said = about(cell, row.prompt, [Path(place).name for place in row.photos], None)
+            said |= {"seed": seed, "weights_sha256": self.digest}
+            self._texts[key] = said | recorded(cell, photos, self.base.fingerprint)
+        return self._texts[key]
 
     def _path(self, row: ManifestRow, seed: int) -> Path:
-        return Path(self.config.output) / row.file(seed)
+        return (Path(self.config.output) / row.file(seed)).with_suffix(SUFFIXES[self.config.format])
 
     def _is_there(self, row: ManifestRow, seed: int) -> bool:
         """Whether there is a picture that says it was made as it would be now."""
         try:
-            with Image.open(self._path(row, seed), formats=["PNG"]) as image:
-                image.load()
-                found: dict[str, Any] = dict(getattr(image, "text", {}))
-        except (OSError, SyntaxError, ValueError):
+            found = read_about(self._path(row, seed))
+        except RequestError:
             return False
         return found == {key: str(value) for key, value in self._text(row, seed).items()}
 

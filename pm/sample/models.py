@@ -12,9 +12,9 @@ from pm.model.adapter import check_adapter
 from pm.model.adapter_file import AdapterMeta
 from pm.model.base import BaseModel, check_trainable, load_base
 from pm.model.families.base import AUTO
-from pm.model.fused import LoraSwitch
 from pm.model.offload import Offload
 from pm.model.prompt import CLASS_WORDS
+from pm.model.quantized import Quantize, load_for_sampling, switch_for
 from pm.model.trained import TrainedAdapter
 from pm.photo.embedders.embed import EmbedderChoice
 from pm.sample.adapters import Adapter, find_adapter, read_adapter
@@ -56,7 +56,7 @@ class LoadedModels(LoadedLoras, LoadedControls, Placed):
         self.base, self.class_words, self.embedder = base, class_words, embedder
         self.schedule = Schedule(schedule, base.scheduler_config)
         self.merge_fraction = usual_merge_fraction(base.drawn) if merge_fraction is None else merge_fraction
-        self._switch = None if photomaker is not None else LoraSwitch(base.unet)
+        self._switch = None if photomaker is not None else switch_for(base.unet)
         self._adapters: dict[str, Adapter] = {}
         self._loras = LoraStore(base)
         self._preview: Tensor | None = None
@@ -81,6 +81,7 @@ class LoadedModels(LoadedLoras, LoadedControls, Placed):
         compile: bool = False,
         offload: Offload = "none",
         vae_tiling: bool = False,
+        quantize: Quantize | None = None,
         torch_dtype: torch.dtype | None = None,
         use_safetensors: bool = True,
         variant: str | None = None,
@@ -102,6 +103,7 @@ class LoadedModels(LoadedLoras, LoadedControls, Placed):
             compile: compile the U-Net on its first use: minutes once, then faster steps.
             offload: weights rest on the CPU and visit `device`: "model" or "sequential", see `pm.model.offload`.
             vae_tiling: decode pictures in tiles.
+            quantize: "int8" or "fp8" holds the weights of the U-Net's linear layers in 8 bits.
             torch_dtype: diffusers' name for `dtype`.
             use_safetensors: diffusers' argument, which must be True.
             variant: diffusers' argument, which is not needed.
@@ -109,12 +111,11 @@ class LoadedModels(LoadedLoras, LoadedControls, Placed):
         Raises:
             CheckpointError: something is missing or damaged, or the adapter was trained on another base.
         """
-        if not use_safetensors:
-            raise CheckpointError("use_safetensors=False would read pickled weights, which can run code; convert them")
+        _require_safetensors(use_safetensors)
         how: dict[str, Any] = {"vision_path": vision_path, "family": family}
         file = None if adapter is None else _checked_adapter(adapter, base, check_base, **how)
         where = "cpu" if offload != "none" else device
-        loaded = _channels_last(load_base(base, **how, device=where, dtype=torch_dtype or dtype))
+        loaded = load_for_sampling(base, quantize, device=where, dtype=torch_dtype or dtype, **how)
         own: dict[str, Any] = {"merge_fraction": merge_fraction, "class_words": class_words, "embedder": embedder}
         pipeline = cls(loaded, schedule=schedule, **own)
         if file is not None:
@@ -259,10 +260,9 @@ class LoadedModels(LoadedLoras, LoadedControls, Placed):
         return self.base.shapes.side_multiple
 
 
-def _channels_last(base: BaseModel) -> BaseModel:
-    for module in (base.unet, base.vae):
-        module.to(memory_format=torch.channels_last)
-    return base
+def _require_safetensors(use_safetensors: bool) -> None:
+    if not use_safetensors:
+        raise CheckpointError("use_safetensors=False would read pickled weights, which can run code; convert them")
 
 
 def _checked_adapter(adapter: str | Path, base: str | Path, check_base: bool, **how: Any) -> Path:

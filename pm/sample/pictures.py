@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from pm.errors import RequestError
 from pm.photo.pixels import flatten
+from pm.sample.sizes import rounded
 
 if TYPE_CHECKING:
     from pm.model.families.base import BaseShapes
@@ -76,13 +77,14 @@ def size_of(request: "Request", shapes: "BaseShapes", most: int | None = None) -
     What it does not say is that of its picture: its aspect ratio, at as many pixels as the base was trained for.
 
     Args:
-        request: the sides that it gives are taken as they are.
+        request: the sides that it gives are rounded to multiples of what the base draws in.
         shapes: of the base.
         most: px along a side that a service draws; None: twice what the base was trained for.
     """
     own, step = shapes.latent_size * shapes.pixels_per_latent, shapes.side_multiple
-    if request.image is None or (request.width is not None and request.height is not None):
-        return own if request.width is None else request.width, own if request.height is None else request.height
+    given = [None if side is None else rounded(side, step) for side in (request.width, request.height)]
+    if request.image is None or None not in given:
+        return own if given[0] is None else given[0], own if given[1] is None else given[1]
     aspect = request.image.width / request.image.height
     if request.width is not None:
         width, height = float(request.width), request.width / aspect
@@ -92,7 +94,7 @@ def size_of(request: "Request", shapes: "BaseShapes", most: int | None = None) -
         width, height = own * math.sqrt(aspect), own / math.sqrt(aspect)
     limit = (most or 2 * own) // step * step
     sides = [min(limit, max(step, round(side / step) * step)) for side in (width, height)]
-    return sides[0] if request.width is None else request.width, sides[1] if request.height is None else request.height
+    return sides[0] if given[0] is None else given[0], sides[1] if given[1] is None else given[1]
 
 
 def fitted(picture: Picture, size: tuple[int, int]) -> Picture:

@@ -27,8 +27,9 @@ from pm.sample.preview import preview_image, preview_map
 from pm.sample.progress import bar
 from pm.sample.published import PublishedInterface
 from pm.sample.references import Reference
-from pm.sample.request import Request
+from pm.sample.request import Request, whole
 from pm.sample.sampler import Row, Sampler
+from pm.sample.sizes import aspect_size, rounded, rounding_note
 from pm.sample.start import Starter
 
 _log = logging.getLogger(__name__)
@@ -46,6 +47,34 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
     def size(self, request: Request) -> tuple[int, int]:
         """Width and height of a request's image in pixels."""
         return size_of(request, self.base.shapes)
+
+    def sides(self, width: int | None = None, height: int | None = None, aspect: str | None = None) -> tuple[int, int]:
+        """Width and height in pixels that will be drawn; a warning says so where that is not what was asked for.
+
+        Args:
+            width: px; None: what the base was trained for.
+            height: likewise.
+            aspect: of both instead: `3:4`, `portrait`, ..., as in `pm.sample.sizes.aspect_size`.
+
+        Raises:
+            RequestError: an aspect beside width or height, no such aspect, or no whole number.
+        """
+        if aspect is not None:
+            if width is not None or height is not None:
+                raise RequestError(f"aspect={aspect!r} is given beside width or height; give one of them")
+            return aspect_size(aspect, self.base.resolution, self.pixel_step)
+        width, height = self.drawn_sides(width, height)
+        own = self.base.resolution
+        return own if width is None else width, own if height is None else height
+
+    def drawn_sides(self, width: int | None, height: int | None) -> tuple[int | None, int | None]:
+        """Sides rounded to what the base can draw, with a warning where they were not; None stays."""
+        given = [None if v is None else whole(name, v) for name, v in (("width", width), ("height", height))]
+        note = rounding_note(given[0], given[1], self.pixel_step)
+        if note is not None:
+            _log.warning(note)
+        found = [None if side is None else rounded(side, self.pixel_step) for side in given]
+        return found[0], found[1]
 
     def merge_step(self, request: Request) -> int:
         """First step of a request that sees the identity, whether it says so or not; 0 for adapters without a delay."""
@@ -139,6 +168,8 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         """
         for request in requests:
             self.check(request)
+        for note in {rounding_note(r.width, r.height, self.pixel_step) for r in requests} - {None}:
+            _log.warning(note)
         results: dict[int, Tensor] = {}
         owner: dict[int, int] = {}
         waiting, sampler = deque(range(len(requests))), self.sampler()

@@ -67,7 +67,7 @@ class PublishedInterface(PublishedText, PublishedLoras, PublishedParts):
         ready = partial(self.references, read_faces=call.id_embeds is None, **how)
         people = with_faces(photos_of(call.input_id_images, count, ready), call.id_embeds)
         each = self._each_prompt(call, prompts, people)
-        extra, width, height = pictures_of(self, call.pictures, call.width, call.height)
+        extra, width, height = pictures_of(self, call.pictures, *self.drawn_sides(call.width, call.height))
         settings: dict[str, Any] = {
             "steps": call.steps,
             "guidance": call.guidance,

@@ -21,6 +21,7 @@ from pm.sample.fine import check_fine
 from pm.sample.given import GivenText
 from pm.sample.pictures import PromptImages
 from pm.sample.schedules.base import ScheduleChoice
+from pm.sample.sizes import rounded
 from pm.strengths import check_strength, strengths
 
 BASE = "base"  # the adapter name that stands for none: the base alone
@@ -46,7 +47,7 @@ class Request:
     merge_step: int | None = None  # first step that sees the identity; None: as the pipeline says
     negative_prompt: str | None = None  # None: the base's null text (SDXL: zeros); "" is encoded like any other text
     eta: float = 0.0  # noise that DDIM adds, 0 to 1; gamma of TCD
-    width: int | None = None  # pixels; None: what the base was trained for
+    width: int | None = None  # pixels, rounded to the base's step; None: what the base was trained for
     height: int | None = None
     adapter: str | None = None  # by name; None: the pipeline's default; "base": the base alone
     # [N, ...], what the pipeline's `embed` made of the photos, instead of `id_images`: it depends on nothing else.
@@ -95,7 +96,7 @@ class Request:
 
         Args:
             max_id_images: N_max of the adapter; None when there is no adapter.
-            pixel_step: width and height must be multiples of this.
+            pixel_step: width and height are rounded to multiples of this.
             resolution: side that the base was trained for, in pixels.
 
         Raises:
@@ -121,7 +122,7 @@ class Request:
         for name in ("width", "height"):
             value = getattr(self, name)
             if value is not None:
-                check_side(name, whole(name, value), pixel_step, resolution)
+                check_side(name, rounded(whole(name, value), pixel_step), pixel_step, resolution)
 
     def _check_images(self, max_id_images: int | None) -> None:
         count = self.references
@@ -182,8 +183,8 @@ def check_side(name: str, value: int, pixel_step: int, resolution: int, limit: i
     Args:
         name: of the setting.
         value: px.
-        pixel_step: as in `Request.check`.
-        resolution: likewise.
+        pixel_step: it must be a multiple of this.
+        resolution: as in `Request.check`.
         limit: px, of a service that draws less than its base could; None: the base's own.
 
     Raises:

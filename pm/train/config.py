@@ -91,6 +91,8 @@ class ExportConfig:
 
     checkpoint: str  # a checkpoint, a run's folder, or an adapter file
     pick: Literal["newest", "best"]  # of a run's checkpoints; best by its train.best_metric
-    format: Literal["native", "published", "diffusers"]
+    format: Literal["native", "published", "diffusers", "comfyui", "hub"]
     output: str | None  # None: beside the checkpoint's run, or the adapter file
+    report: str | None  # report.json for the card of format=hub
+    license: str | None  # for the same card; the Hub's name
     modules: tuple[str, ...]  # with parts of your own that an adapter names

@@ -1,7 +1,7 @@
 """An adapter from a checkpoint, after the fact and without a cluster; and adapters in the formats of others."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,45 +12,60 @@ from pm.errors import CheckpointError
 from pm.model.adapter import adapter_state, meta_of
 from pm.model.adapter_file import AdapterMeta, load_adapter, save_adapter
 from pm.model.base import load_base
+from pm.model.comfyui import save_comfyui
 from pm.model.config import BaseConfig
 from pm.model.formats import save_diffusers, save_published
 from pm.model.kinds.base import PHOTOMAKER, AdapterChoice
 from pm.train.checkpoint import best_complete, is_checkpoint, newest_complete, read_checkpoint, read_meta
 from pm.train.config import ExportConfig
 from pm.train.engine.base import load_weights
+from pm.train.run.card import card_of, save_for_hub
 from pm.train.run.summary import CHECKPOINTS
 from pm.train.run.workers import CROP_MODE, project_version
 from pm.train.step import train_in_float32
+
+_ENDINGS = {
+    "native": ".safetensors",
+    "published": ".bin",
+    "diffusers": "-lora",
+    "comfyui": "-comfyui",
+    "hub": "-hub",
+}
 
 
 def export(config: ExportConfig) -> Path:
     """Write the adapter in the format that is asked for; returns its path.
 
     native: `adapter.safetensors` as training writes it. published: the `{"id_encoder", "lora_weights"}` file of the
-    authors. diffusers: a folder for `load_lora_weights`, with the id encoder beside the LoRA.
+    authors. diffusers: a folder for `load_lora_weights`, with the id encoder beside the LoRA. comfyui: a folder like
+    its `models`. hub: a folder with the native file and a card.
 
     Raises:
         CheckpointError: nothing to export there, damaged, or the base it was trained on is gone or changed.
     """
     import_modules(config.modules)
     source = Path(config.checkpoint).expanduser()
+    run: dict[str, Any] | None = None
     if source.is_file():
         state, meta = load_adapter(source)
-        base, home, name = "", source.parent, source.stem
+        home, name = source.parent, source.stem
     else:
         folder = find_checkpoint(source, config.pick)
         state, meta = adapter_of(folder)
-        base = read_meta(folder)["provenance"]["config"]["base"]["path"]
+        run = read_meta(folder)["provenance"]["config"]
         home = folder.parent.parent if folder.parent.name == CHECKPOINTS else folder.parent
         name = f"adapter-{folder.name}"
+    base = "" if run is None else str(run["base"]["path"])
+    target = Path(config.output or home / f"{name}{_ENDINGS[config.format]}")
     if config.format == "native":
-        target = Path(config.output or home / f"{name}.safetensors")
         save_adapter(target, state, meta)
     elif config.format == "published":
-        target = Path(config.output or home / f"{name}.bin")
         save_published(target, state)
+    elif config.format == "comfyui":
+        save_comfyui(target, state, meta, name)
+    elif config.format == "hub":
+        save_for_hub(target, state, meta, card_of(meta, run, target.name, config.report, config.license))
     else:
-        target = Path(config.output or home / f"{name}-lora")
         save_diffusers(target, state, meta, base)
     return target
 

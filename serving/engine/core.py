@@ -17,10 +17,11 @@ from pm.model.prompt import CLASS_WORDS
 from pm.sample import PhotoMakerPipeline, Request
 from pm.sample.config import first_merged
 from pm.sample.devices import pick_device, pick_dtype
-from pm.sample.grid import png_bytes
+from pm.sample.output_file import png_bytes
 from pm.sample.references import Reference
 from pm.sample.request import check_side, merge_step_of
 from pm.sample.said import interval_said, schedule_said
+from pm.sample.sizes import aspect_size
 from pm.sample.usable import values_kept
 from pm.startup import collect_rarely
 from pm.strengths import written
@@ -68,6 +69,7 @@ class Engine:
             compile=config.engine.compile,
             offload=config.engine.offload,
             vae_tiling=config.engine.vae_tiling,
+            quantize=config.engine.quantize,
         )
         for name, place in config.controls.items():
             self.pipeline.load_control(place, name)
@@ -148,6 +150,10 @@ class Engine:
             RequestError: the job cannot be served.
         """
         people = [photo for photo in photos if photo.use == IDENTITY]
+        base = self.pipeline.base
+        width, height = job.width, job.height
+        if job.aspect is not None:
+            width, height = aspect_size(job.aspect, base.resolution, self.pipeline.pixel_step)
         request = Request(
             prompt=job.prompt,
             id_images=[Image.fromarray(photo.pixels) for photo in people],
@@ -160,15 +166,15 @@ class Engine:
             merge_step=self._merge_step(job),
             negative_prompt=job.negative_prompt,
             **self._sampling(job),
-            width=job.width,
-            height=job.height,
+            width=width,
+            height=height,
             adapter=job.model,
             **pictures_of(job, photos),
             loras=dict(job.loras),
         )
-        for name, side in (("width", job.width), ("height", job.height)):
+        for name, side in (("width", width), ("height", height)):
             if side is not None:
-                base, most = self.pipeline.base, self.config.limits.size
+                most = self.config.limits.size
                 check_side(f"size: {name}", side, self.pipeline.pixel_step, base.resolution, most)
         if request.loras:
             await asyncio.wrap_future(self.batcher.call(lambda: self.loras.offer(request.loras)))

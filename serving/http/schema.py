@@ -26,6 +26,7 @@ class ImageRequest(PictureFields):
     model: str | None = Field(None, description="A name from /v1/models; default: the first adapter, or the base.")
     n: int = Field(1, description="How many images; their seeds are seed, seed + 1, ...")
     size: str = Field("auto", description="WIDTHxHEIGHT in pixels, or auto: what the base was trained for.")
+    aspect: str | None = Field(None, description="Instead of size: 3:4, portrait, landscape, square, tall or wide.")
     response_format: Literal["b64_json", "url"] = Field("b64_json", description="url answers a data: URL.")
     stream: bool = Field(False, description="Server-sent events.")
     partial_images: int = Field(0, ge=0, le=3, description="Previews of each image on the way, with stream.")
@@ -141,7 +142,7 @@ def jobs(
     _check_weights(request.id_weights, photos)
     if request.partial_images and not request.stream:
         raise invalid("partial_images needs stream=true", "partial_images")
-    width, height = _size(request.size)
+    width, height = _size(request.size, request.aspect)
     model = _model(request.model, photos, adapters)
     seed = secrets.randbelow(2**32) if request.seed is None else request.seed
     return [
@@ -163,7 +164,7 @@ def jobs(
             preprocess=request.preprocess or config.preprocess,
             pick=request.pick or config.pick,
             partials=request.partial_images,
-            **request.model_dump(include={"guidance_rescale", "clip_skip"}),
+            **request.model_dump(include={"guidance_rescale", "clip_skip", "aspect"}),
             loras=known_loras(served_loras(sampler) | (request.loras or {}), loras, limits.loras),
             sampler=sampling_of(sampler),
         )
@@ -207,10 +208,12 @@ def _check_text(name: str, text: str, most: int, required: bool = False) -> None
         raise invalid(f"{name} has characters that are not text", name)
 
 
-def _size(text: str) -> tuple[int | None, int | None]:
+def _size(text: str, aspect: str | None) -> tuple[int | None, int | None]:
     """Width and height; whether they can be drawn is known to the engine, which knows the base."""
     if text == "auto":
         return None, None
+    if aspect is not None:
+        raise invalid(f"aspect={_shown(aspect)} is given beside size={_shown(text)}; give one of them", "aspect")
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text, re.ASCII)
     if match is None:
         raise invalid(f"size={_shown(text)} must be WIDTHxHEIGHT in pixels, such as 64x64, or auto", "size")

@@ -51,6 +51,8 @@ BAD = {
     "n=1000": (dict(n="1000"), 400, "1 to 10"),
     "n=two": (dict(n="two"), 400, "n='two'"),
     "size=7x7": (dict(size="7x7"), 400, "multiple of"),
+    "aspect=3:0": (dict(aspect="3:0"), 400, "no ratio"),
+    "aspect and size": (dict(aspect="3:4", size="64x64"), 400, "given beside size"),
     "size=large": (dict(size="large"), 400, "WIDTHxHEIGHT"),
     "size=8000x8000": (dict(size="8000x8000"), 400, "out of range: this base draws 32 x 32 pixels; use up to 64 along"),
     "size=0x0": (dict(size="0x0"), 400, "multiple of"),

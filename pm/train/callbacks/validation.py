@@ -11,7 +11,8 @@ from torch import nn
 from pm.data.dataset.reader import IdentityDataset
 from pm.model.base import BaseModel
 from pm.model.trained import TrainedAdapter
-from pm.sample.grid import GridRow, labelled_grid, save_png
+from pm.sample.grid import GridRow, labelled_grid
+from pm.sample.output_file import save_png
 from pm.sample.pipeline import PhotoMakerPipeline
 from pm.sample.request import Request, request_of
 from pm.train.run.config import ValidationConfig

@@ -29,6 +29,7 @@ from pm.train.config import TrainConfig
 from pm.train.diffusion import noise_schedule
 from pm.train.engine.base import Engine, load_weights, weights_replaced
 from pm.train.loop import Trainer
+from pm.train.run.card import write_card
 from pm.train.run.config import RunConfig
 from pm.train.run.context import TrainContext
 from pm.train.run.summary import ADAPTER, label, write_summary
@@ -91,6 +92,7 @@ def run_worker(
     export(trainer, photomaker, context, step=trainer.step, run=config.name, preprocess=provenance["photos"])
     if context.rank == 0:
         write_summary(context.run_dir, config, metrics, trainer.seconds, provenance["dataset"])
+        write_card(context.run_dir, asdict(config))
     for callback in callbacks:
         callback.on_end(metrics)
     return metrics

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pm.sample.grid import GridRow, labelled_grid, save_png, wrapped
+from pm.sample.grid import GridRow, labelled_grid, wrapped
+from pm.sample.output_file import save_png
 
 
 def _plain(colour, size=(16, 16)) -> Image.Image:

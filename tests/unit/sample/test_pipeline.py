@@ -104,7 +104,8 @@ def test_fused_lora_is_the_lora(adapter_file, pipeline, tiny_base, photos):
         ({"guidance": float("inf")}, "guidance=inf"),
         ({"merge_step": 5}, "merge_step=5 is out of range; use 0 to steps=4"),
         ({"merge_step": -1}, "merge_step=-1"),
-        ({"width": 30}, "width=30 must be a multiple of 8"),
+        ({"width": -30}, "width=-30 must be a multiple of 8"),
+        ({"width": "30"}, "width='30' must be a whole number"),
         ({"height": 0}, "height=0"),
         ({"width": 72}, "width=72 is out of range: this base draws 32 x 32 pixels; use up to 64 along a side"),
         ({"seed": -1}, "seed=-1"),
@@ -123,6 +124,19 @@ def test_what_cannot_be_served_is_refused_before_sampling(pipeline, photos, chan
     with pytest.raises(RequestError, match=says) as caught:
         pipeline.generate([good, dataclasses.replace(good, **changes)])
     assert "\n" not in str(caught.value)
+
+
+def test_sides_are_rounded_with_a_warning_or_made_from_an_aspect(pipeline, photos, caplog):
+    odd = Request("a man img in a red shirt", photos[:1], steps=2, width=30, height=45)
+    (image,) = pipeline.generate([odd])
+    assert image.size == (32, 48) == pipeline.size(odd)
+    said = "width=30 is no multiple of 8, 32 is taken; height=45 is no multiple of 8, 48 is taken"
+    assert [record.message for record in caplog.records] == [said]
+    assert worst(image, pipeline.generate([dataclasses.replace(odd, width=32, height=48)])[0]) == 0
+    assert pipeline("a man img in a red shirt", photos[:1], num_inference_steps=2, width=30).images[0].size == (32, 32)
+    assert pipeline.sides(aspect="2:1") == (48, 24) and pipeline.sides() == (32, 32)
+    with pytest.raises(RequestError, match="aspect='2:1' is given beside width or height"):
+        pipeline.sides(32, aspect="2:1")
 
 
 def test_the_identity_joins_where_the_configuration_says(tiny_base, adapter_file, photos):

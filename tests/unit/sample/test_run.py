@@ -84,6 +84,13 @@ def config(tiny_base, adapter, tmp_path) -> GenerateConfig:
         compile=False,
         offload="none",
         vae_tiling=False,
+        quantize=None,
+        aspect=None,
+        format="png",
+        quality=95,
+        x=None,
+        y=None,
+        like=None,
         manifest=None,
         skip_bad_rows=False,
         workers=WorkersConfig(0, 1),
@@ -125,7 +132,7 @@ def test_a_full_disk_is_one_line(config, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("pm.sample.run.save_png", full)
+    monkeypatch.setattr("pm.sample.run.save_picture", full)
     with pytest.raises(WriteError, match="out cannot be written, the disk is full .*choose another output="):
         generate(config, progress=False)
 
@@ -176,7 +183,8 @@ def test_a_failed_call_leaves_no_folder(config, tmp_path):
         ({"prompt": "a robot in a red shirt"}, "lacks the trigger word; write 'img' after the person"),
         ({"prompt": "robots img"}, "'robots' before 'img' is not a class word"),
         ({"prompt": "a robot img " + "red " * 80}, "tokens, at most 77 fit"),
-        ({"width": 31}, "width=31 must be a multiple of"),
+        ({"width": -8}, "width=-8 must be a multiple of"),
+        ({"width": 32, "aspect": "square"}, "aspect='square' is given beside width or height"),
         ({"height": 4096}, "height=4096 is out of range: this base draws 32 x 32 pixels"),
         ({"seed": -1}, "seed=-1 is out of range"),
         (

@@ -9,7 +9,8 @@ import torch
 import yaml
 from support.training import run_config
 
-from pm.errors import CheckpointError
+from pm.errors import CheckpointError, ConfigError
+from pm.hub.card import read_card
 from pm.model.adapter_file import load_adapter
 from pm.train.export import ExportConfig, export, find_checkpoint
 from pm.train.run.context import LocalContext
@@ -29,7 +30,9 @@ def run(tiny_dataset, tiny_base, tmp_path_factory):
 
 def settings(checkpoint, **over) -> ExportConfig:
     return ExportConfig(
-        **{"checkpoint": str(checkpoint), "pick": "newest", "format": "native", "output": None, "modules": ()} | over
+        **{"checkpoint": str(checkpoint), "pick": "newest", "format": "native", "output": None, "modules": ()}
+        | {"report": None, "license": None}
+        | over
     )
 
 
@@ -48,6 +51,30 @@ def test_an_export_after_the_fact_is_the_runs_own_adapter(run):
         export(settings(run / CHECKPOINTS / "step-00000002", output=str(run / "early.safetensors")))
     )
     assert early.keys() == own.keys() and any(not torch.equal(early[key], own[key]) for key in own)
+
+
+def test_a_folder_for_the_hub_says_what_the_adapter_is(run, tmp_path):
+    report = {
+        "rows": [{"name": "PhotoMaker", "identity": 0.71234, "prompt": None}],
+        "metrics": {"identity": {}, "prompt": {}},
+    }
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    options = {"format": "hub", "output": str(tmp_path / "hub"), "license": "apache-2.0"}
+    target = export(settings(run, report=str(tmp_path / "report.json"), **options))
+    assert_same(load_adapter(target / "adapter.safetensors")[0], load_adapter(run / "adapter.safetensors")[0])
+    head, body = read_card(target / "README.md")
+    assert head["license"] == "apache-2.0" and head["pipeline_tag"] == "text-to-image" and "base_model" not in head
+    for words in ("train.steps", "| 4 ", "identity", "0.712", "fingerprint", "Intended use", "apache-2.0"):
+        assert words in body, words
+    with pytest.raises(CheckpointError, match="is there already"):
+        export(settings(run, **options))
+    with pytest.raises(ConfigError, match="report=.* is no report|cannot be read"):
+        export(settings(run, format="hub", output=str(tmp_path / "other"), report=str(tmp_path / "hub/README.md")))
+
+
+def test_a_finished_run_has_a_card(run):
+    head, body = read_card(run / "README.md")
+    assert "license" not in head and "Not chosen yet" in body and "Not measured" in body
 
 
 def test_the_published_layout_holds_plain_tensors(run, tmp_path):
