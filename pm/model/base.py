@@ -13,6 +13,7 @@ from pm.model.conditioning import Conditioning, TextFeatures
 from pm.model.families.base import AUTO, BaseShapes, Family, find_family
 from pm.model.files import parts_fingerprint, read_json, resolve_folder
 from pm.model.prompt import tokenize
+from pm.model.single_file import unpack
 
 __all__ = [
     "BaseModel",
@@ -103,7 +104,7 @@ def load_base(
     """Load a base model, frozen and in evaluation mode.
 
     Args:
-        path: a folder in the diffusers layout, or a Hub id that is fetched or already cached.
+        path: a folder in the diffusers layout, a Hub id that is fetched or already cached, or a checkpoint in one file.
         parts: which of "text", "vae", "unet" to load the weights of.
         vision_path: folder or Hub id of the CLIP vision tower; default: `image_encoder/` inside the base, if there.
         family: "auto": what its `model_index.json` says; else as in `conf/base`.
@@ -116,7 +117,8 @@ def load_base(
     unknown = set(parts) - {"text", "vae", "unet"}
     if unknown:
         raise ValueError(f"unknown parts {sorted(unknown)}")
-    folder = resolve_folder(str(path), part_folders=True)
+    one = str(path).endswith(".safetensors")
+    folder = unpack(path) if one else resolve_folder(str(path), part_folders=True)
     kind = find_family(folder, family)
     configs = {part: read_json(folder / part / "config.json") for part in kind.parts}
     _check_channels(path, kind, configs)

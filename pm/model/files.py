@@ -111,7 +111,7 @@ def parts_fingerprint(folder: Path, parts: Sequence[str]) -> str:
         config = {k: v for k, v in read_json(folder / part / "config.json").items() if k not in _VOLATILE}
         digest.update(f"{part}:{json.dumps(config, sort_keys=True)}".encode())
         for file in weight_files(folder / part):
-            _hash_weights(digest, file)
+            hash_weights(digest, file)
     return digest.hexdigest()[:16]
 
 
@@ -121,7 +121,7 @@ def folder_fingerprint(path: str | Path) -> str:
     config = {k: v for k, v in read_json(folder / "config.json").items() if k not in _VOLATILE}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for file in weight_files(folder):
-        _hash_weights(digest, file)
+        hash_weights(digest, file)
     return digest.hexdigest()[:16]
 
 
@@ -135,7 +135,8 @@ def unreadable(folder: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{folder} cannot be loaded ({reason(error)}); copy or download it again")
 
 
-def _hash_weights(digest: Any, file: Path) -> None:
+def hash_weights(digest: Any, file: Path) -> None:
+    """Feed a digest with what tells a weight file from others: header, size and samples."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         header_size = int.from_bytes(stream.read(8), "little")

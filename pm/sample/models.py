@@ -25,9 +25,10 @@ from pm.sample.loras import LoadedLoras, LoraStore
 from pm.sample.request import BASE
 from pm.sample.schedule import Schedule
 from pm.sample.schedules.base import ScheduleChoice
+from pm.sample.single_file import SingleFile
 
 
-class LoadedModels(LoadedLoras, LoadedControls, Placed):
+class LoadedModels(LoadedLoras, LoadedControls, Placed, SingleFile):
     """A base with its schedule, and any number of adapters; the one loaded last is the default."""
 
     def __init__(

@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from support.loras import ATTENTION, FORMS, random_pairs, write
 from support.sampling import write_adapter
+from support.single_file import write_single_file
 
 from pm.model.adapter_file import strip
 from pm.model.base import load_base
@@ -114,9 +115,13 @@ def test_the_demo_and_its_notebook(tiny_base, files, tmp_path):
     assert _image_grid(images, 1, 2, 16).size == (32, 16)
 
 
-def test_the_style_notebook(tiny_base, files):
+def test_the_style_notebook(tiny_base, files, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    base_model_path = str(write_single_file(tiny_base, tmp_path / "unstable.safetensors"))
     lora_path, photomaker_path = str(files["lora"]), str(files["adapter"])
-    pipe = PhotoMakerStableDiffusionXLPipeline.from_pretrained(str(tiny_base), torch_dtype=torch.float32).to("cpu")
+    pipe = PhotoMakerStableDiffusionXLPipeline.from_single_file(
+        base_model_path, torch_dtype=torch.float32, original_config_file=None, config=tiny_base
+    ).to("cpu")
     pipe.load_photomaker_adapter(
         os.path.dirname(photomaker_path),
         subfolder="",
