@@ -35,7 +35,7 @@ def mixed(**everywhere) -> list[Request]:
 
 def check_alone(pipeline: PhotoMakerPipeline, rows: list[Request]) -> None:
     for made, each in zip(pipeline.latents(rows), rows, strict=True):
-        torch.testing.assert_close(made, pipeline.latents([each])[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(made, pipeline.latents([each])[0], atol=5e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize("schedule", ["ddim", "euler", "dpmpp_2m", "unipc", "euler_ancestral", "lcm"])

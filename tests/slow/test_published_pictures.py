@@ -64,7 +64,7 @@ def test_several_images_of_one_generator_differ(pipeline):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"picture": 1}, TypeError, "unexpected keyword argument 'picture'"),
+        ({"picture": 1}, RequestError, "unknown argument 'picture'"),
         ({"strength": 0.5}, RequestError, "strength is of the picture to change"),
         ({"image": "nowhere.png"}, RequestError, "image=nowhere.png does not exist"),
         ({"image": 3}, RequestError, "image is a int; give a Pillow image"),
