@@ -32,7 +32,7 @@ class Library:
         usual = inspect.signature(self.pipeline.__call__).parameters["num_inference_steps"].default
         steps = named.get("num_inference_steps", usual)
         named.setdefault("start_merge_step", round(self.pipeline.merge_fraction * steps) - 1)
-        found = self.pipeline(prompt, images, **named).images
+        found = self.pipeline(prompt, input_id_images=images, **named).images
         return [np.asarray(image) for image in found]
 
 

@@ -87,6 +87,8 @@ class QuantizedSwitch(LoraSwitch):
     def use(self, change: UnetChange | None) -> None:
         if change is self.active:
             return
+        if self.before is not None:
+            self.before()
         self._restore()
         if isinstance(change, FusedLora):
             self._beside(change)
@@ -103,7 +105,8 @@ class QuantizedSwitch(LoraSwitch):
         if change.fused is None:
             first: Any = next(self.unet.parameters())
             place = {"device": first.device, "dtype": first.dtype}
-            change.fused = {name: value.to(**place) for name, value in change.state.items()}
+            scales = {name: change.strength if ".lora_B." in name else 1.0 for name in change.state}
+            change.fused = {name: (scales[name] * value).to(**place) for name, value in change.state.items()}
         for layer in change.layers:
             a, b = (change.fused[f"{layer}.lora_{which}.weight"] for which in "AB")
             self._handles.append(self.unet.get_submodule(layer).register_forward_hook(_adding(a, b)))

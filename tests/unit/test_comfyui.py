@@ -47,7 +47,7 @@ def test_portraits_are_those_of_the_pipeline(nodes, source):
     first = round(pipeline.merge_fraction * 4) - 1
     expected = pipeline(
         prompt,
-        given,
+        input_id_images=given,
         num_inference_steps=4,
         seed=7,
         num_images_per_prompt=2,

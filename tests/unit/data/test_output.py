@@ -45,6 +45,7 @@ def test_nothing_disappears_and_the_index_finds_every_row(tmp_path):
         group = pq.ParquetFile(tmp_path / "out" / entry["file"]).read_row_group(entry["row_group"])
         assert group.column("photo")[entry["row"]].as_py() == entry["photo"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "README.md",
         "dataset.json",
         "index.parquet",
         "part-00000.parquet",

@@ -73,7 +73,7 @@ def test_a_finished_dataset_stays_until_the_new_one_is_whole(tmp_path):
     put_in_place(out)
     assert len(photos_of(out)) == 6 and pq.read_metadata(out / "rejects.parquet").num_rows == 0
     assert sorted(p.name for p in out.iterdir()) == [
-        "dataset.json", "index.parquet", "part-00000-r1.parquet", "rejects.parquet"
+        "README.md", "dataset.json", "index.parquet", "part-00000-r1.parquet", "rejects.parquet"
     ]  # fmt: skip
     assert prepared(out, LOOSE) == output_module.Opened(out, True)
     # And once more, and back: names never repeat.

@@ -133,7 +133,7 @@ def test_sides_are_rounded_with_a_warning_or_made_from_an_aspect(pipeline, photo
     said = "width=30 is no multiple of 8, 32 is taken; height=45 is no multiple of 8, 48 is taken"
     assert [record.message for record in caplog.records] == [said]
     assert worst(image, pipeline.generate([dataclasses.replace(odd, width=32, height=48)])[0]) == 0
-    assert pipeline("a man img in a red shirt", photos[:1], num_inference_steps=2, width=30).images[0].size == (32, 32)
+    assert pipeline("a man img", input_id_images=photos[:1], num_inference_steps=2, width=30).images[0].size == (32, 32)
     assert pipeline.sides(aspect="2:1") == (48, 24) and pipeline.sides() == (32, 32)
     with pytest.raises(RequestError, match="aspect='2:1' is given beside width or height"):
         pipeline.sides(32, aspect="2:1")
