@@ -76,6 +76,7 @@ def check(config: ServeConfig) -> None:
     from pm.model.base import load_base
     from pm.sample.schedule import Schedule
     from serving.http.keys import KeyFile
+    from serving.sampling import check_loras
 
     config.check_exposure()
     if config.keys.file is not None:
@@ -84,6 +85,7 @@ def check(config: ServeConfig) -> None:
     import_modules(config.modules)
     base = load_base(config.base.path, (), family=config.base.family)  # its configs alone
     Schedule(config.sampler.schedule, base.scheduler_config).plan(config.sampler.steps, config.sampler.eta)
+    check_loras(config)
     for name, file in config.adapters.items():
         if not Path(file).expanduser().is_file():
             raise CheckpointError(

@@ -10,6 +10,7 @@ from pm.strengths import strengths
 from serving.config import ServeConfig
 from serving.errors import invalid
 from serving.jobs import Sampling
+from serving.loras import LoraFolder
 
 
 class Asked(Protocol):
@@ -40,6 +41,21 @@ def _named(name: str) -> SamplerConfig:
         return preset(name)
     except RequestError as error:
         raise invalid(str(error)[:600], "sampler") from None
+
+
+def check_loras(config: ServeConfig) -> None:
+    """Refuse a service whose own sampler is for LoRAs that it does not have: every request would be.
+
+    Raises:
+        ConfigError: names the first, and where it must be.
+    """
+    there = LoraFolder(config.loras).files()
+    for name in served_loras(config.sampler):
+        if name not in there:
+            place = config.loras or "the folder that loras= names"
+            raise ConfigError(
+                f"the sampler is for the LoRA {name}: put {name}.safetensors into {place}, or choose another"
+            )
 
 
 def sampling_of(sampler: SamplerConfig) -> Sampling:

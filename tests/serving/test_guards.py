@@ -1,6 +1,7 @@
 """Keys, quotas and the identity cache."""
 
 import asyncio
+import dataclasses
 import stat
 import subprocess
 import sys
@@ -8,11 +9,13 @@ import sys
 import pytest
 
 from pm.errors import ConfigError
+from pm.sample.presets import preset
 from serving.config import HttpConfig, load
 from serving.engine.cache import TenantCache
 from serving.http import keys as keys_module
 from serving.http.keys import Key, KeyFile, hash_key, read_keys, write_keys
 from serving.http.quota import LocalQuotas
+from serving.sampling import check_loras
 
 
 class Clock:
@@ -126,3 +129,10 @@ def test_cache_is_bounded_for_each_tenant_and_in_time():
     nothing = TenantCache(0, 2, 10, clock)
     nothing.put("one", "a", 1)
     assert nothing.get("one", "a") is None
+
+
+def test_a_sampler_without_its_lora_is_found_before_anything_starts(config, tmp_path):
+    with pytest.raises(ConfigError, match="the sampler is for the LoRA toon_lcm: put toon_lcm.safetensors into"):
+        check_loras(dataclasses.replace(config, sampler=preset("toon_lcm")))
+    (tmp_path / "toon_lcm.safetensors").touch()
+    check_loras(dataclasses.replace(config, sampler=preset("toon_lcm"), loras=str(tmp_path)))
