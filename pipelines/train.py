@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines._command_line import as_typed
 from pipelines._entry import entry, was_given
+from pipelines._merge import check_merge
 from pipelines._sweep import run_cell, run_name
 from pm.config import from_mapping
 from pm.data.records import require_dataset
@@ -21,6 +22,7 @@ ALIASES = {"merge": None, "data": str, "draw": int, "wild": str, "storage_path":
 def main(cfg: dict) -> None:
     fields = {k: v for k, v in cfg.items() if k not in ALIASES}
     config = from_mapping(RunConfig, fields | {"dataset": cfg["data"]})
+    check_merge(cfg)
     # Only into the experiment's own place: a folder that was named and is not there is a mistake.
     drawn = cfg["draw"] and not was_given("data")
     if not drawn:

@@ -87,3 +87,21 @@ def test_mistakes_are_one_line(typed, arguments, message):
     with pytest.raises(SystemExit, match=message) as caught:
         typed(*arguments)
     assert str(caught.value).startswith("error: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("photomaker_v2", "merge=insert changes nothing in model=photomaker_v2; give adapter.merge=insert"),
+        ("ip_adapter", "merge=insert changes nothing in model=ip_adapter; leave it out"),
+        ("photomaker", None),
+    ],
+)
+def test_a_merge_that_the_model_does_not_take_is_refused(typed, capsys, model, message):
+    arguments = ("data=x", f"model={model}", "merge=insert")
+    if message is None:
+        ((_, config, _),) = typed(*arguments)
+        return None if config.adapter.merge == "insert" else pytest.fail(str(config.adapter))
+    with pytest.raises(SystemExit) as left:
+        typed(*arguments)
+    assert message in f"{left.value} {capsys.readouterr().err}"

@@ -85,7 +85,9 @@ def test_published_calls_take_the_face_embeddings_or_make_them(pipeline, photos)
     ours = pipeline.generate([request(photos[:2], steps=2, face_embeds=faces[:2])])[0]
     named = pipeline(PROMPT, input_id_images=photos[:2], id_embeds=faces[:2], seed=3, **call).images[0]
     assert worst(ours, named) == 0
-    two = pipeline([PROMPT] * 2, [photos[:2], photos[:1]], id_embeds=[faces[:2], faces[2:]], seed=3, **call).images
+    two = pipeline(
+        [PROMPT] * 2, input_id_images=[photos[:2], photos[:1]], id_embeds=[faces[:2], faces[2:]], seed=3, **call
+    ).images
     assert worst(two[0], named) <= 1
     made = pipeline(PROMPT, input_id_images=photos[:2], seed=3, **call).images[0]
     assert worst(made, pipeline.generate([request(photos[:2], steps=2)])[0]) == 0
