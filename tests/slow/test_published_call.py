@@ -242,7 +242,7 @@ def _half(pipe, own):
     ("kwargs", "says"),
     [
         ({"prompt_2": [1]}, "prompt_2 must be a text or a list of texts; photos are given as input_id_images"),
-        ({"prompt_2": "a hat img"}, "'hat' is token 2 of prompt_2|prompt_2"),
+        ({"prompt_2": "hat img"}, "'hat' is token 1 of prompt_2, and 'man' token 2 of the prompt"),
         ({"prompt_2": "no trigger"}, "prompt_2: .* lacks the trigger word"),
         ({"negative_prompt_2": "a hat"}, "negative_prompt_2 stands beside negative_prompt"),
         ({"num_steps": 3}, "unknown argument 'num_steps'"),
