@@ -31,7 +31,10 @@ def load_for_sampling(
     """A whole base as it is sampled with: channels last, the U-Net in 8 bits if `kind` says so.
 
     Args:
-        path, device, dtype, options: of `load_base`.
+        path: of `load_base`.
+        device: likewise.
+        dtype: likewise.
+        options: likewise.
         kind: of `quantize_unet`; None: weights in `dtype`.
 
     Raises:
