@@ -72,7 +72,7 @@ def test_it_is_no_adapter_and_says_so(run, tiny_base):
 def test_a_checkpoint_exports_the_same_and_a_run_starts_from_it(run, tiny_dataset, tiny_base, tmp_path):
     state, meta = load_adapter(run / "adapter.safetensors")
     assert meta.kind == "lora" and all(key.startswith("unet.") for key in state)
-    exported = export(ExportConfig(str(run), "newest", "native", str(tmp_path / "a.safetensors"), ()))
+    exported = export(ExportConfig(str(run), "newest", "native", str(tmp_path / "a.safetensors"), None, None, ()))
     again = load_adapter(exported)[0]
     assert all(torch.equal(again[key], value) for key, value in state.items())
     assert list((run / "validation").glob("*.png"))

@@ -49,12 +49,14 @@ def test_an_interrupted_run_is_an_uninterrupted_one_and_exports_the_same(kind, d
     state, meta = load_adapter(tmp_path / "whole" / "adapter.safetensors")
     assert meta.kind == whole.adapter.name
     assert_same(load_adapter(tmp_path / "cut" / "adapter.safetensors")[0], state)
-    exported = export(ExportConfig(str(tmp_path / "whole"), "newest", "native", str(tmp_path / "a.safetensors"), ()))
+    exported = export(
+        ExportConfig(str(tmp_path / "whole"), "newest", "native", str(tmp_path / "a.safetensors"), None, None, ())
+    )
     again, described = load_adapter(exported)
     assert_same(again, state)
     assert described == meta
     early = ExportConfig(
-        str(tmp_path / "whole" / CHECKPOINTS / "step-00000002"), "newest", "native", str(tmp_path / "b"), ()
+        str(tmp_path / "whole" / CHECKPOINTS / "step-00000002"), "newest", "native", str(tmp_path / "b"), None, None, ()
     )
     assert any(not torch.equal(load_adapter(export(early))[0][key], state[key]) for key in state)
 
