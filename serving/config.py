@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Interval
 from pm.config import from_mapping
 from pm.errors import ConfigError
 from pm.model.config import BaseConfig
+from pm.model.weighting import Weighting
 from pm.photo.embedders.embed import EmbedderChoice
 from pm.photo.stored import Preparation
 from pm.sample.config import SamplerConfig
@@ -131,6 +132,14 @@ class ScaleConfig:
 
 
 @dataclass(frozen=True)
+class ServiceConfig:
+    """How strictly OpenAI's fields are taken."""
+
+    compat: bool  # make what clients of OpenAI's models send work; False: refuse it with the way out
+    aliases: tuple[str, ...]  # patterns of model names that mean the default one, with `compat`
+
+
+@dataclass(frozen=True)
 class ServeConfig:
     """The whole service."""
 
@@ -146,6 +155,8 @@ class ServeConfig:
     embedder: EmbedderChoice | None  # of faces, for adapters that take face embeddings; None: that of their training
     pick: Literal["largest", "left", "middle", "right"]  # which of several faces, unless a request says
     references: Literal["lenient", "strict"]  # lenient: photos that cannot be used are left out if others remain
+    service: ServiceConfig
+    prompt_weighting: Weighting  # unless a request says
     class_words: tuple[str, ...]
     modules: tuple[str, ...]  # with parts of your own that an adapter names
     keys: KeysConfig
@@ -156,7 +167,7 @@ class ServeConfig:
     engines: ScaleConfig
     retries: Whole  # of an image whose replica died
     log_prompts: bool
-    provenance: str  # text chunk of every PNG
+    provenance: str  # in the text of every picture
 
     def __post_init__(self) -> None:
         check_adapters(self.adapters)

@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from pm.model.weighting import Weighting
 from pm.sample.schedules.base import ScheduleChoice
 
 IDENTITY, IMAGE, MASK, CONTROL, PROMPT = "identity", "image", "mask", "control", "prompt"  # what a photo is for
@@ -71,6 +72,17 @@ class Job:
     clip_skip: int = 0
     sampler: Sampling | None = None  # None: as the service is configured
     aspect: str | None = None  # instead of width and height
+    scale: float | None = None  # of an image prompt; None: the adapter's own
+    id_strength: float = 1.0  # of all photos at once
+    id_start: float | None = None  # share of the steps that see the text only; instead of `start_merge_step`
+    id_end: float = 1.0  # share of the steps after which the text is seen alone again
+    class_word: str | None = None  # instead of the prompt's
+    prompt_weighting: Weighting = "explicit"
+    trigger: Literal["required", "auto"] = "required"
+    fit: bool = False  # draw a size that cannot be drawn as the nearest that can, and say so; else refuse it
+    format: Literal["png", "jpeg", "webp"] = "png"
+    quality: int = 100  # of JPEG and WebP, 1 to 100
+    notes: tuple[str, ...] = ()  # for the client, of what the fields were taken for
 
 
 class Backend(Protocol):

@@ -14,7 +14,7 @@ import numpy as np
 from pm.data.captioning.words import class_word_in
 from pm.errors import DataError, RequestError
 from pm.methods.trial import Photo
-from pm.model.prompt import CLASS_WORDS
+from pm.model.class_words import CLASS_WORDS
 from pm.photo.pixels import PHOTO_SUFFIXES
 from pm.photo.sidecar import parse_sidecar
 from pm.photo.stored import Preparation

@@ -8,16 +8,15 @@ Shapes: B texts, L tokens, K tokens of a word, W_i width of the input embeddings
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pm.errors import RequestError
-from pm.model.base import BaseModel, encode_text
-from pm.model.conditioning import TextFeatures
-from pm.model.prompt import text_ids, token_count, tokenize
+from pm.model.base import BaseModel
+from pm.model.prompt import text_ids, tokenize
 from pm.model.shared import shared_copy
 
 _NAME = re.compile(r"<[\w\-]+>")
@@ -56,54 +55,52 @@ def check_words(base: BaseModel, words: Words) -> None:
             )
 
 
-def count_tokens(tokenizer: Any, text: str, words: Words) -> int:
-    """Tokens of `text`, start and end tokens included, before any truncation."""
-    if not words:
-        return token_count(tokenizer, text)
-    return 2 + sum(words[p].tokens if p in words else len(text_ids(tokenizer, p)) for p in _pieces(text, words))
+class WordTable:
+    """The learned words of one call: row j of the tables is token -1 - j."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, int] = {}  # of a word's first row
+        self._used: list[LearnedWord] = []
+
+    def ids(self, word: LearnedWord) -> list[int]:
+        """Its token ids; it gets its rows when it is first asked for."""
+        if id(word) not in self._places:
+            self._places[id(word)] = sum(w.tokens for w in self._used)
+            self._used.append(word)
+        first = self._places[id(word)]
+        return [-1 - (first + k) for k in range(word.tokens)]
+
+    @property
+    def tables(self) -> tuple[Tensor, ...]:
+        """[J, W_i] for each text encoder; () where no word was asked for."""
+        columns = zip(*(word.embeddings for word in self._used), strict=True)
+        return tuple(torch.cat(list(column)) for column in columns)
 
 
 def tokenize_words(
     tokenizers: Sequence[Any], texts: Sequence[str], words: Sequence[Words]
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Token ids of texts, each with its own words.
+    """Token ids of texts, each with its own words; cut where they do not fit.
 
     Returns:
         ids of every tokenizer, [B, L] int64, -1 - j for row j of the table; and the tables, [J, W_i].
     """
-    ids = tokenize(tokenizers, texts)
-    places: dict[int, int] = {}  # of a word's first row in the tables
-    used: list[LearnedWord] = []
+    ids, table = tokenize(tokenizers, texts), WordTable()
     for row, (text, mine) in enumerate(zip(texts, words, strict=True)):
-        pieces = _pieces(text, mine)
-        for word in (mine[p] for p in pieces if p in mine):
-            if id(word) not in places:
-                places[id(word)] = sum(w.tokens for w in used)
-                used.append(word)
+        pieces = split_words(text, mine)
         if len(pieces) > 1:
             for tokenizer, found in zip(tokenizers, ids, strict=True):
-                found[row] = _ids(tokenizer, pieces, mine, places)
-    columns = zip(*(word.embeddings for word in used), strict=True)
-    return ids, tuple(torch.cat(list(column)) for column in columns)
+                found[row] = _ids(tokenizer, pieces, mine, table)
+    return ids, table.tables
 
 
-def encode_prompts(
-    base: BaseModel, texts: Sequence[str], words: Sequence[Words] = (), clip_skip: Sequence[int] | None = None
-) -> TextFeatures:
-    """Text features of prompts, each with its own learned words; with gradients to those that have them.
-
-    Args:
-        texts: B prompts.
-        words: for each of them; (): none has any.
-        clip_skip: for each of them; as in `Family.encode`.
-    """
-    if not any(words):
-        return encode_text(base, tokenize(base.tokenizers, texts), clip_skip)
-    ids, tables = tokenize_words(base.tokenizers, texts, words)
+def with_table(base: BaseModel, table: WordTable) -> BaseModel:
+    """The base with text encoders that also read a table's words; the base itself where it has none."""
+    tables = table.tables
     if not tables:
-        return encode_text(base, ids, clip_skip)
-    encoders = [with_learned(e, table) for e, table in zip(_encoders(base), tables, strict=True)]
-    return base.family.encode(encoders, ids, *([clip_skip] if any(clip_skip or ()) else []))
+        return base
+    encoders = [with_learned(e, rows) for e, rows in zip(_encoders(base), tables, strict=True)]
+    return replace(base, text_encoders=tuple(encoders))
 
 
 def with_learned(encoder: Any, table: Tensor) -> Any:
@@ -132,22 +129,18 @@ def _encoders(base: BaseModel) -> Sequence[Any]:
     return base.text_encoders
 
 
-def _pieces(text: str, words: Words) -> list[str]:
+def split_words(text: str, words: Words) -> list[str]:
     """The text cut before and after every learned word."""
     if not words:
         return [text]
     return re.split(f"({'|'.join(re.escape(word) for word in words)})", text)
 
 
-def _ids(tokenizer: Any, pieces: Sequence[str], words: Words, places: Mapping[int, int]) -> Tensor:
+def _ids(tokenizer: Any, pieces: Sequence[str], words: Words, table: WordTable) -> Tensor:
     """One text's token ids [L], padded and truncated as the tokenizer does it."""
     found: list[int] = []
     for piece in pieces:
-        if piece in words:
-            word = words[piece]
-            found += [-1 - (places[id(word)] + k) for k in range(word.tokens)]
-        else:
-            found += text_ids(tokenizer, piece)
+        found += table.ids(words[piece]) if piece in words else text_ids(tokenizer, piece)
     length = tokenizer.model_max_length
     found = [tokenizer.bos_token_id, *found[: length - 2], tokenizer.eos_token_id]
     return torch.tensor(found + [tokenizer.pad_token_id] * (length - len(found)))

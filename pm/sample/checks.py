@@ -1,6 +1,5 @@
 """What is wrong with a request, found with the configs of the base alone: loading SDXL takes a minute."""
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -12,8 +11,10 @@ from pm.model.adapter_file import AdapterMeta
 from pm.model.base import BaseModel
 from pm.model.compose.base import ComposeChoice
 from pm.model.kinds.base import AdapterChoice, kind_of
-from pm.model.prompt import Prompt, class_token_index, parse_prompt
-from pm.model.words import check_words, count_tokens
+from pm.model.long_text import Written, chunks_of, places_of
+from pm.model.prompt import Prompt, class_word_note, parse_prompt, plain_prompt, with_class_word
+from pm.model.trigger import has_trigger, put_trigger
+from pm.model.words import check_words
 from pm.sample.controls import check_controls
 from pm.sample.fine import check_fine_for, plan_for
 from pm.sample.given import check_given, stands_for_prompt
@@ -57,7 +58,7 @@ class Terms:
 
     def marked(self, prompt: str) -> bool:
         """Whether a prompt has the trigger word."""
-        return re.search(rf"(?<!\w){re.escape(self.trigger_word)}(?!\w)", prompt, re.IGNORECASE) is not None
+        return has_trigger(prompt, self.trigger_word)
 
     def check(self, request: Request) -> None:
         """Refuse what only other kinds of adapters take.
@@ -76,6 +77,8 @@ class Terms:
             raise RequestError("this adapter takes no weights of photos; leave them out, or set scale for all of them")
         if request.scale is not None and not self.kind.has_scale:
             raise RequestError("scale is for adapters with an image prompt; leave it out, or give weights")
+        if request.id_strength != 1 and not (self.kind.weighs_photos or self.kind.has_scale):
+            raise RequestError(f"{self.kind.title} has no strength of the identity; leave id_strength out")
 
     def repeats(self, count: int) -> int:
         """Tokens the class word takes in the text encoders' input, with `count` ID images."""
@@ -108,52 +111,69 @@ def check_request(
     check_fine_for(request, base)
     check_given(request, base, terms)
     plan_for(schedule, request)
-    prompt = parsed(request, base, terms, class_words)
-    extra = terms.repeats(request.references) - 1 if terms else 0
-    for name, text, words, more in (
-        ("prompt", prompt.text, request.words, extra),
-        ("prompt_2", second_text(request, prompt, base, terms) or "", {}, extra),
-        ("negative prompt", request.negative_prompt or "", {}, 0),
-        ("negative_prompt_2", request.negative_prompt_2 or "", {}, 0),
-    ):
-        count = max(count_tokens(tokenizer, text, words) for tokenizer in base.tokenizers) + more
-        if count > base.max_tokens:
-            raise RequestError(f"{name} {text[:200]!r} has {count} tokens, at most {base.max_tokens} fit; shorten it")
+    prompt, repeats = parsed(request, terms, class_words), terms.repeats(request.references) if terms else 1
+    # Raises where the class word is repeated too often.
+    chunks_of(base, Written(prompt, request.words, repeats, second_prompt(request, prompt, base, terms)))
+    for text in (request.negative_prompt, request.negative_prompt_2):
+        plain_prompt(text or "", request.prompt_weighting)
 
 
-def parsed(request: Request, base: BaseModel, terms: Terms | None, class_words: Collection[str] | None) -> Prompt:
+def parsed(request: Request, terms: Terms | None, class_words: Collection[str] | None) -> Prompt:
     """A request's prompt, and where its class word is.
 
     Raises:
-        RequestError: no trigger word, no class word before it, or one too far back.
+        RequestError: no trigger word, no class word before it, or a weight out of range.
     """
     if stands_for_prompt(request):
         return Prompt("", "", (0, 0))
-    if terms is None or not (terms.kind.marks_class_word or terms.marked(request.prompt)):
-        return Prompt(request.prompt, "", (0, 0))
-    prompt = parse_prompt(request.prompt, terms.trigger_word, None if request.any_class_word else class_words)
-    class_token_index(base.tokenizers[0], prompt)  # raises when the word is too far back
-    return prompt
+    words = None if request.any_class_word else class_words
+    text, weighting = completed(request, terms, words), request.prompt_weighting
+    if terms is None or not (terms.kind.marks_class_word or terms.marked(text)):
+        return plain_prompt(text, weighting)
+    prompt = parse_prompt(text, terms.trigger_word, words, weighting)
+    return prompt if request.class_word is None else with_class_word(prompt, request.class_word)
 
 
-def second_text(request: Request, prompt: Prompt, base: BaseModel, terms: Terms | None) -> str | None:
-    """What the second text encoder is given instead of the prompt's text; None: the same.
+def second_prompt(request: Request, prompt: Prompt, base: BaseModel, terms: Terms | None) -> Prompt | None:
+    """What the second text encoder is given instead of the prompt; None: the same.
 
     The identity takes the class word's place in both encoders' features at once, so that must be one place.
 
     Raises:
         RequestError: the class word is missing in it, or elsewhere than in the prompt.
     """
-    if request.prompt_2 is None or terms is None or not prompt.class_word:
-        return request.prompt_2
+    if request.prompt_2 is None:
+        return None
+    if terms is None or not prompt.class_word:
+        return plain_prompt(request.prompt_2, request.prompt_weighting)
     try:
-        second = parse_prompt(request.prompt_2, terms.trigger_word, None)
+        second = parse_prompt(request.prompt_2, terms.trigger_word, None, request.prompt_weighting)
     except RequestError as error:
         raise RequestError(f"prompt_2: {error}") from None
-    first, other = (class_token_index(base.tokenizers[0], each) for each in (prompt, second))
+    first, other = (places_of(base.tokenizers[0], each) for each in (prompt, second))
     if first != other:
         raise RequestError(
-            f"{second.class_word!r} is token {other} of prompt_2, and {prompt.class_word!r} token {first} of the prompt"
-            "; let both begin alike up to the class word"
+            f"{second.class_word!r} is token {other[0]} of prompt_2, and {prompt.class_word!r} token {first[0]} of the "
+            "prompt; let both begin alike up to the class word"
         )
-    return second.text
+    return second
+
+
+def completed(request: Request, terms: Terms | None, class_words: Collection[str] | None) -> str:
+    """The request's prompt, with the trigger word put in where it shall be."""
+    if terms is None or request.trigger != "auto" or not terms.kind.marks_class_word:
+        return request.prompt
+    return put_trigger(request.prompt, terms.trigger_word, class_words)
+
+
+def prompt_notes(request: Request, terms: Terms | None, class_words: Collection[str] | None) -> list[str]:
+    """What the user should know of how a request's prompt, which can be served, was read."""
+    if terms is None or stands_for_prompt(request):
+        return []
+    text, notes = completed(request, terms, class_words), []
+    if text != request.prompt:
+        notes.append(f"the prompt has no trigger word; it was read as {text!r}")
+    if not request.any_class_word:
+        note = class_word_note(parsed(request, terms, class_words), terms.trigger_word, class_words)
+        notes += [note] if note else []
+    return notes

@@ -8,6 +8,7 @@ from annotated_types import Ge, Interval
 
 from pm.errors import ConfigError
 from pm.model.config import BaseConfig
+from pm.model.weighting import Weighting
 from pm.photo.embedders.embed import EmbedderChoice
 from pm.photo.faces.detect import FaceChoice
 from pm.photo.masks.select import MaskChoice
@@ -106,6 +107,11 @@ class GenerateConfig:
     loras: tuple[str, ...]  # style LoRAs with their strengths, `style.safetensors:0.8`; see `pm.strengths`
     guidance_rescale: Annotated[float, Interval(ge=0, le=1)]  # share of the rescaled guidance; 0: none
     clip_skip: Annotated[int, Ge(0)]  # last layers of the text encoders that the prompt leaves out beyond the base's
+    id_strength: Annotated[float, Interval(ge=0, le=1.5)]  # of all photos at once
+    id_start: Annotated[float | None, Interval(ge=0, le=1)]  # share of the steps; None: `sampler.merge_fraction`
+    id_end: Annotated[float, Interval(ge=0, le=1)]  # likewise; the text alone is seen again from there on
+    prompt_weighting: Weighting
+    trigger: Literal["required", "auto"]  # auto: put after the first class word of a prompt that lacks it
     images: Annotated[int, Ge(1)]
     seed: int  # of the first image; the next have seed + 1, ...
     width: int | None  # pixels, rounded to the base's step; None: what the base was trained for
@@ -118,7 +124,7 @@ class GenerateConfig:
     photo: Preparation  # of photographs where the adapter's metadata does not say
     pick: Literal["largest", "left", "middle", "right"]  # which of several faces
     references: Literal["lenient", "strict"]  # lenient: those that cannot be used are left out if others remain
-    class_words: tuple[str, ...]  # allowed before the trigger, besides the usual ones
+    class_words: tuple[str, ...]  # besides the usual ones; "any": every word is one
     modules: tuple[str, ...]  # with parts of your own that an adapter names
     output: str
     format: Format  # of the pictures' files

@@ -29,6 +29,7 @@ from pm.sample.references import (
     preparation_of,
     prepare_drawing,
     prepare_photo,
+    prepare_whole,
 )
 from pm.sample.usable import usable
 from pm.sample.wall import has_wall, looks_drawn
@@ -76,7 +77,7 @@ def _preparer(meta: AdapterMeta | None, preprocess: str, photo: Preparation | No
     if pick not in PICKS:
         raise RequestError(f"pick={pick!r} is not one of {', '.join(PICKS)}")
     if preprocess == "none" or (preprocess == "auto" and (meta is None or meta.crop_mode == "none")):
-        return _as_it_is
+        return functools.partial(_as_it_is, photo, pick)
     if preprocess == "drawing":
         return _drawing
     trained = preparation_of(meta)
@@ -156,8 +157,8 @@ def _prepared(image: AnyPhoto, name: str, prepare: Prepare) -> Reference:
     raise RequestError(f"{name} is a {type(image).__name__}; give Pillow images, uint8 arrays [H, W, 3] or file names")
 
 
-def _as_it_is(image: Image.Image, name: str, path: Path | None) -> Reference:
-    return Reference(flatten(image), None, path)
+def _as_it_is(how: Preparation | None, pick: str, image: Image.Image, name: str, path: Path | None) -> Reference:
+    return prepare_whole(image, how or shipped_preparation(), name=name, path=path, pick=pick)
 
 
 def _drawing(image: Image.Image, name: str, path: Path | None) -> Reference:

@@ -14,7 +14,7 @@ from pm.files import check_place, locked, write_bytes, writing
 from pm.model.adapter import check_adapter
 from pm.model.base import load_base
 from pm.sample.adapters import find_adapter
-from pm.sample.checks import Terms, check_request
+from pm.sample.checks import Terms, check_request, prompt_notes
 from pm.sample.config import GenerateConfig
 from pm.sample.devices import pick_device, pick_dtype
 from pm.sample.drawn import drawn_note
@@ -105,7 +105,7 @@ class _Work:
                     )
                 files.check(row.loras)
                 good.append(row)
-                for note in said:
+                for note in (*said, *prompt_notes(request, terms, class_words(self.config))):
                     notes.setdefault(note, row.number)
             except PmError as error:
                 wrong[row.number] = str(error)

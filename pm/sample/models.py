@@ -11,9 +11,9 @@ from pm.errors import CheckpointError, RequestError
 from pm.model.adapter import check_adapter
 from pm.model.adapter_file import AdapterMeta
 from pm.model.base import BaseModel, check_trainable, load_base
+from pm.model.class_words import CLASS_WORDS
 from pm.model.families.base import AUTO
 from pm.model.offload import Offload
-from pm.model.prompt import CLASS_WORDS
 from pm.model.quantized import Quantize, load_for_sampling, switch_for
 from pm.model.trained import TrainedAdapter
 from pm.photo.embedders.embed import EmbedderChoice

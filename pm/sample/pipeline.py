@@ -13,7 +13,7 @@ from pm.errors import RequestError
 from pm.model.base import decode_latents
 from pm.model.conditioning import Conditioning, TextFeatures
 from pm.photo.stored import Preparation
-from pm.sample.checks import check_request, parsed
+from pm.sample.checks import check_request, completed, parsed, prompt_notes
 from pm.sample.config import first_merged, guided_steps
 from pm.sample.drawn import drawn_note
 from pm.sample.fine import plan_for, told
@@ -81,7 +81,24 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         adapter = self.adapter(request.adapter)
         if adapter is None or not adapter.terms.kind.delays:
             return 0
-        return first_merged(self.merge_fraction, request.steps) if request.merge_step is None else request.merge_step
+        if request.merge_step is not None:
+            return request.merge_step
+        start = self.merge_fraction if request.id_start is None else request.id_start
+        return first_merged(start, request.steps)
+
+    def merge_end(self, request: Request) -> int | None:
+        """First step of a request that sees the text alone again; None: there is none."""
+        return None if request.id_end == 1 else first_merged(request.id_end, request.steps)
+
+    def completed(self, request: Request) -> str:
+        """The prompt with the trigger word in it, where `trigger="auto"` puts one."""
+        adapter = self.adapter(request.adapter)
+        return completed(request, adapter.terms if adapter else None, self.class_words)
+
+    def notes(self, request: Request) -> list[str]:
+        """What the user should know of how the prompt was read: a trigger put in, an unusual class word."""
+        adapter = self.adapter(request.adapter)
+        return prompt_notes(request, adapter.terms if adapter else None, self.class_words)
 
     def references(
         self,
@@ -168,7 +185,9 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         """
         for request in requests:
             self.check(request)
-        for note in {rounding_note(r.width, r.height, self.pixel_step) for r in requests} - {None}:
+        odd = [rounding_note(r.width, r.height, self.pixel_step) for r in requests]
+        said = [note for request in requests for note in self.notes(request)]
+        for note in dict.fromkeys([*filter(None, odd), *said]):
             _log.warning(note)
         results: dict[int, Tensor] = {}
         owner: dict[int, int] = {}
@@ -226,7 +245,7 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         for adapter, text in {(id(adapter), text): (adapter, text) for adapter, text in pairs}.values():
             mine = [i for i, other in enumerate(adapters) if other is adapter and loras[i].text == text]
             terms = adapter.terms if adapter else None
-            prompts = [parsed(requests[i], self.base, terms, self.class_words) for i in mine]
+            prompts = [parsed(requests[i], terms, self.class_words) for i in mine]
             with encoding_with(self.base, text):
                 made = condition(self.base, adapter, prompts, [requests[i] for i in mine])
                 away = negative_texts(self.base, [requests[i] for i in mine])
@@ -251,6 +270,7 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
                     guidance_rescale=request.guidance_rescale,
                     guided=guided_steps(request.guidance_start, request.guidance_end, request.steps),
                     merge_step=self.merge_step(request),
+                    merge_end=self.merge_end(request),
                     seed=request.seed,
                     shape=(channels, height // factor, width // factor),
                     lora=adapter.lora if adapter else request.lora,

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -10,13 +10,14 @@ from PIL import Image
 from torch import Tensor
 
 from pm.errors import RequestError
-from pm.model.base import BaseModel, encode_text, null_text
+from pm.model.base import BaseModel, null_text
 from pm.model.conditioning import Conditioning, TextFeatures
 from pm.model.images import masks_to_bool, noise_fill, to_clip, to_uint8
-from pm.model.prompt import Prompt, class_token_index, tokenize
-from pm.model.words import encode_prompts
+from pm.model.long_text import Encoded, Written, encode_written
+from pm.model.prompt import Place, Prompt, plain_prompt
+from pm.model.weighting import Weighting
 from pm.sample.adapters import Adapter
-from pm.sample.checks import parsed, second_text
+from pm.sample.checks import parsed, second_prompt
 from pm.sample.given import stands_for_prompt
 from pm.sample.references import Reference
 from pm.sample.request import Request
@@ -39,10 +40,10 @@ def condition(
     made: dict[tuple, Conditioning] = {}
     encoded = {key: i for key, i in first.items() if not stands_for_prompt(requests[i])}
     if encoded:
-        merged = _condition(
+        rows = _condition(
             base, adapter, [prompts[i] for i in encoded.values()], [requests[i] for i in encoded.values()]
         )
-        made = {key: merged.rows(slice(j, j + 1)).trimmed() for j, key in enumerate(encoded)}
+        made = dict(zip(encoded, rows, strict=True))
     for key, i in first.items():  # those of the caller have lengths of their own
         given, row = requests[i].text, made.get(key) or _given(base, adapter, requests[i]).trimmed()
         twin = given.plain.to(row.embeds.device, row.embeds.dtype) if given and given.plain else None
@@ -50,9 +51,13 @@ def condition(
     return [made[key] for key in keys]
 
 
-def plain_text(base: BaseModel, text: str, second: str | None, clip_skip: int) -> TextFeatures:
+def plain_text(
+    base: BaseModel, text: str, second: str | None, clip_skip: int, weighting: Weighting = "explicit"
+) -> TextFeatures:
     """A prompt without a person; `second`: for the second encoder, None: the same."""
-    return encode_text(base, tokenize_pairs(base, [text], [second]), [clip_skip])
+    other = None if second is None else plain_prompt(second, weighting)
+    (encoded,) = encode_written(base, [Written(plain_prompt(text, weighting), {}, 1, other, clip_skip)])
+    return encoded.text
 
 
 def encode_for_place(
@@ -63,13 +68,12 @@ def encode_for_place(
     Raises:
         RequestError: the prompt has no place for it.
     """
-    prompt = parsed(request, base, adapter.terms, None)
-    ids = tokenize_pairs(base, [prompt.text], [second_text(request, prompt, base, adapter.terms)])
-    place = class_token_index(base.tokenizers[0], prompt) if prompt.class_word else 0
-    if adapter.conditioner.repeat:
-        ids = adapter.conditioner.repeat_ids(ids, torch.tensor([place]), torch.tensor([count]))
-    places = range(place, place + adapter.terms.repeats(count)) if prompt.class_word else range(0)
-    return encode_text(base, ids, [request.clip_skip]), tuple(places)
+    prompt = parsed(request, adapter.terms, None)
+    second = second_prompt(request, prompt, base, adapter.terms)
+    repeats = adapter.terms.repeats(count)
+    (encoded,) = encode_written(base, [Written(prompt, {}, repeats, second, request.clip_skip)])
+    places = [place + n for place in encoded.places[:1] for n in range(repeats)]
+    return encoded.text, tuple(places)
 
 
 def with_time_ids(conditioning: Conditioning, values: Sequence[float]) -> Conditioning:
@@ -79,31 +83,24 @@ def with_time_ids(conditioning: Conditioning, values: Sequence[float]) -> Condit
 
 def negative_texts(base: BaseModel, requests: Sequence[Request]) -> list[TextFeatures]:
     """What guidance moves away from, B = 1 for each request; without a negative prompt the base's null text."""
-    made: dict[tuple[str | None, str | None], TextFeatures] = {}
+    made: dict[tuple[str | None, str | None, Weighting], TextFeatures] = {}
     found = []
     for request in requests:
         if request.negative_text is not None:
             found.append(request.negative_text)
             continue
-        key = request.negative_prompt, request.negative_prompt_2
+        key = request.negative_prompt, request.negative_prompt_2, request.prompt_weighting
         if key not in made:
             made[key] = negative_text(base, *key)
         found.append(made[key])
     return found
 
 
-def negative_text(base: BaseModel, text: str | None, second: str | None = None) -> TextFeatures:
+def negative_text(
+    base: BaseModel, text: str | None, second: str | None = None, weighting: Weighting = "explicit"
+) -> TextFeatures:
     """What guidance moves away from; None: the base's null text. `second`: for the second encoder, None: the same."""
-    return null_text(base, 1) if text is None else encode_text(base, tokenize_pairs(base, [text], [second]))
-
-
-def tokenize_pairs(base: BaseModel, texts: Sequence[str], seconds: Sequence[str | None]) -> tuple[Tensor, ...]:
-    """Token ids [B, L] of every tokenizer; the second one is given `seconds` where they are not None."""
-    ids = tokenize(base.tokenizers, texts)
-    if all(second is None for second in seconds):
-        return ids
-    others = [text if second is None else second for text, second in zip(texts, seconds, strict=True)]
-    return ids[0], *tokenize(base.tokenizers[1:], others)
+    return null_text(base, 1) if text is None else plain_text(base, text, second, 0, weighting)
 
 
 class IdPhoto(NamedTuple):
@@ -158,29 +155,34 @@ def _key(prompt: Prompt, request: Request) -> tuple:
     weights = None if request.weights is None else tuple(request.weights)
     masks = tuple(id(mask) for mask in request.masks or ())
     words = tuple((name, id(word)) for name, word in request.words.items())
-    text = request.prompt_2, request.clip_skip, id(request.text), id(request.face_embeds)
+    text = request.prompt_2, request.clip_skip, id(request.text), id(request.face_embeds), request.id_strength
     return prompt, tuple(id(photo) for photo in photos), masks, weights, words, request.scale, text
 
 
 def _condition(
     base: BaseModel, adapter: Adapter | None, prompts: Sequence[Prompt], requests: Sequence[Request]
-) -> Conditioning:
-    time_ids = torch.zeros(len(requests), 0, device=base.unet.device)
-    texts, skips = [prompt.text for prompt in prompts], [request.clip_skip for request in requests]
-    if adapter is None and any(request.words for request in requests):
-        return Conditioning.from_text(encode_prompts(base, texts, [r.words for r in requests], skips), time_ids)
+) -> list[Conditioning]:
+    """One for each request, B = 1, without padding."""
     terms = None if adapter is None else adapter.terms
-    seconds = [second_text(r, prompt, base, terms) for r, prompt in zip(requests, prompts, strict=True)]
-    ids = tokenize_pairs(base, texts, seconds)
-    plain = encode_text(base, ids, skips)
+    written = [
+        Written(prompt, r.words, 1, second_prompt(r, prompt, base, terms), r.clip_skip)
+        for r, prompt in zip(requests, prompts, strict=True)
+    ]
+    plain = encode_written(base, written)
     if adapter is None:
-        return Conditioning.from_text(plain, time_ids)
-    index = torch.tensor([class_token_index(base.tokenizers[0], p) if p.class_word else 0 for p in prompts])
-    counts = torch.tensor([request.references for request in requests])
+        time_ids = torch.zeros(1, 0, device=base.unet.device)
+        return [Conditioning.from_text(each.text, time_ids) for each in plain]
     text = plain
     if adapter.conditioner.repeat:
-        text = encode_text(base, adapter.conditioner.repeat_ids(ids, index, counts), skips)
-    return _merged(adapter, requests, text, plain, index, counts)
+        counts = [adapter.terms.repeats(request.references) for request in requests]
+        text = encode_written(base, [replace(w, repeats=n) for w, n in zip(written, counts, strict=True)])
+    embeds = _embeds(adapter, requests, plain[0].text.embeds)
+    asked = [_Asked(*each) for each in zip(text, plain, prompts, requests, embeds, strict=True)]
+    found: dict[int, Conditioning] = {}
+    for rows in _alike(asked):
+        merged = _merged(adapter, [asked[i] for i in rows])
+        found |= {i: merged.rows(slice(n, n + 1)).trimmed() for n, i in enumerate(rows)}
+    return [found[i] for i in range(len(requests))]
 
 
 def _given(base: BaseModel, adapter: Adapter | None, request: Request) -> Conditioning:
@@ -191,37 +193,72 @@ def _given(base: BaseModel, adapter: Adapter | None, request: Request) -> Condit
     if adapter is None:
         return Conditioning.from_text(text, torch.zeros(1, 0, device=device))
     plain = text if given.plain is None else given.plain.to(device, dtype)
-    index = torch.tensor([given.class_tokens[0] if given.class_tokens else 0])
-    return _merged(adapter, [request], text, plain, index, torch.tensor([request.references]))
+    (embeds,) = _embeds(adapter, [request], text.embeds)
+    own = Encoded(text, tuple(given.class_tokens[:1]))
+    return _merged(adapter, [_Asked(own, Encoded(plain, ()), Prompt("", "", (0, 0)), request, embeds)])
 
 
-def _merged(
-    adapter: Adapter,
-    requests: Sequence[Request],
-    text: TextFeatures,
-    plain: TextFeatures,
-    index: Tensor,
-    counts: Tensor,
-) -> Conditioning:
-    """Text of B requests with their identities; `index` [B] and `counts` [B] as `Conditioner.condition` takes them."""
-    weights = [w for r in requests for w in (r.weights or [1.0] * r.references)]
-    scales = [1.0 if request.scale is None else request.scale for request in requests]
-    device = text.embeds.device
-    return adapter.conditioner.condition(
-        text,
-        index.to(device),
-        None,
-        counts.to(device),
-        torch.zeros(len(requests), 0, device=device),
-        weights=None if all(w == 1 for w in weights) else torch.tensor(weights, device=device),
-        plain=plain,
-        id_embeds=_embeds(adapter, requests, text.embeds),
-        scale=torch.tensor(scales, device=device),
-    )
+@dataclass(frozen=True)
+class _Asked:
+    """A request, and what its parts were made into."""
+
+    text: Encoded
+    plain: Encoded  # the text-only twin
+    prompt: Prompt
+    request: Request
+    embeds: Tensor  # [N, ...], of its photos
 
 
-def _embeds(adapter: Adapter, requests: Sequence[Request], like: Tensor) -> Tensor:
-    """What is known of the photos of all requests, [M, ...], given or made now, each photo once."""
+def _alike(asked: Sequence[_Asked]) -> list[list[int]]:
+    """Requests that fit one call: texts of one length. One that names the person twice is alone."""
+    groups: dict[tuple, list[int]] = {}
+    for i, each in enumerate(asked):
+        alone = i if len(each.text.places) > 1 else None
+        lengths = (each.text.text.embeds.shape[1], each.plain.text.embeds.shape[1])
+        groups.setdefault((*lengths, alone), []).append(i)
+    return list(groups.values())
+
+
+def _merged(adapter: Adapter, asked: Sequence[_Asked]) -> Conditioning:
+    """Text and identities of requests with texts of one length: at each place of the person, the last one first, since
+    what is put in moves what comes after."""
+    device, requests = asked[0].embeds.device, [each.request for each in asked]
+    text, twin = _stacked([each.text for each in asked]), _stacked([each.plain for each in asked])
+    counts = torch.tensor([request.references for request in requests], device=device)
+    for n in reversed(range(max(1, len(asked[0].text.places)))):
+        places = [each.prompt.places[n] if each.prompt.places else Place((0, 0)) for each in asked]
+        index = torch.tensor([each.text.places[n] if each.text.places else 0 for each in asked], device=device)
+        strengths = [r.id_strength * place.strength for r, place in zip(requests, places, strict=True)]
+        scales = [(1.0 if r.scale is None else r.scale) * s for r, s in zip(requests, strengths, strict=True)]
+        conditioning = adapter.conditioner.condition(
+            text,
+            index,
+            None,
+            counts,
+            torch.zeros(len(requests), 0, device=device),
+            weights=_weights(requests, strengths, device),
+            plain=twin,
+            id_embeds=torch.cat([each.embeds for each in asked]),
+            scale=torch.tensor(scales, device=device),
+        )
+        text = TextFeatures(conditioning.embeds, conditioning.pooled)
+    return conditioning
+
+
+def _weights(requests: Sequence[Request], strengths: Sequence[float], device: torch.device) -> Tensor | None:
+    """Of all photos, [M]; None: 1."""
+    pairs = zip(requests, strengths, strict=True)
+    weights = [w * strength for r, strength in pairs for w in (r.weights or [1.0] * r.references)]
+    return None if all(w == 1 for w in weights) else torch.tensor(weights, device=device)
+
+
+def _stacked(encoded: Sequence[Encoded]) -> TextFeatures:
+    parts = [each.text for each in encoded]
+    return TextFeatures(torch.cat([p.embeds for p in parts]), torch.cat([p.pooled for p in parts]))
+
+
+def _embeds(adapter: Adapter, requests: Sequence[Request], like: Tensor) -> list[Tensor]:
+    """What is known of each request's photos, [N, ...], given or made now, each photo once."""
     photos: dict[tuple[Any, ...], IdPhoto] = {}
     for request in requests:
         if request.id_embeds is None:
@@ -234,7 +271,7 @@ def _embeds(adapter: Adapter, requests: Sequence[Request], like: Tensor) -> Tens
             parts.append(made[[place[_same(photo)] for photo in _photos(request)]])
         else:
             parts.append(request.id_embeds)
-    return torch.cat([part.to(like.device, adapter.conditioner.embed_dtype) for part in parts])
+    return [part.to(like.device, adapter.conditioner.embed_dtype) for part in parts]
 
 
 def _photos(request: Request) -> list[IdPhoto]:

@@ -11,9 +11,9 @@ from pm.errors import RequestError
 from pm.model.adapter import check_adapter
 from pm.model.adapter_file import AdapterMeta
 from pm.model.base import BaseModel, load_base
-from pm.model.prompt import CLASS_WORDS
+from pm.model.class_words import with_class_words
 from pm.sample.adapters import find_adapter
-from pm.sample.checks import Terms, check_request
+from pm.sample.checks import Terms, check_request, prompt_notes
 from pm.sample.config import GenerateConfig
 from pm.sample.drawn import drawn_note
 from pm.sample.faces import face_embeds, reader_for
@@ -83,6 +83,7 @@ class Prepared:
         meta = self.meta(config)
         terms = None if meta is None else Terms.of(meta)
         check_request(request, self.base, terms, self.schedule(config), class_words(config))
+        self._note(*prompt_notes(request, terms, class_words(config)))
         return request
 
     def _note(self, *notes: str | None) -> None:
@@ -104,9 +105,9 @@ def with_size(request: Request, config: GenerateConfig, base: BaseModel) -> tupl
     return replace(request, width=width, height=height), None
 
 
-def class_words(config: GenerateConfig) -> frozenset[str]:
-    """Words allowed before the trigger."""
-    return CLASS_WORDS | {word.lower() for word in config.class_words}
+def class_words(config: GenerateConfig) -> frozenset[str] | None:
+    """Words that mean a person; None: every word does."""
+    return with_class_words(config.class_words)
 
 
 def references_of(config: GenerateConfig, meta: AdapterMeta | None, paths: list[Path]) -> list[Reference]:
@@ -151,6 +152,11 @@ def request_for(
         scale=config.scale,
         guidance_rescale=config.guidance_rescale,
         clip_skip=config.clip_skip,
+        id_strength=config.id_strength,
+        id_start=config.id_start,
+        id_end=config.id_end,
+        prompt_weighting=config.prompt_weighting,
+        trigger=config.trigger,
         seed=seed,
         width=config.width,
         height=config.height,

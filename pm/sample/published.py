@@ -12,7 +12,6 @@ from torch import Tensor
 
 from pm.errors import RequestError
 from pm.model.base import decode_latents
-from pm.model.prompt import CLASS_WORDS, parse_prompt
 from pm.sample.published_call import Call, for_each, listed, signature
 from pm.sample.published_loras import PublishedLoras
 from pm.sample.published_parts import PublishedParts
@@ -75,7 +74,8 @@ class PublishedInterface(PublishedText, PublishedLoras, PublishedParts):
             "width": width,
             "height": height,
             "adapter": call.adapter,
-            "merge_step": merge_step_of(call.start_merge_step, call.steps),
+            "merge_step": merge_step_of(call.start_merge_step, call.steps) if call.id_start is None else None,
+            **{name: getattr(call, name) for name in _IDENTITY},
             "loras": self.call_loras(call.lora_scale),
         }
         settings |= extra | _fine(call)
@@ -91,6 +91,8 @@ class PublishedInterface(PublishedText, PublishedLoras, PublishedParts):
         count = len(prompts)
         if count == 0:
             raise RequestError("prompt is an empty list; give at least one")
+        if call.class_word is not None and not call.class_word.strip():
+            raise RequestError("class_word is empty; give a word for the person, for example 'girl'")
         if not all(isinstance(text, str) for text in prompts):
             raise RequestError(f"prompt must be a text or a list of texts, not {prompts!r:.100}")
         texts = {name: for_each(name, getattr(call, name), count) for name in _TEXTS}
@@ -100,30 +102,16 @@ class PublishedInterface(PublishedText, PublishedLoras, PublishedParts):
                 raise RequestError(f"{name} has {len(values)} entries for {count} prompts; give one, or {count}")
         return [
             {
-                "prompt": text if call.prompt_embeds is not None else self._with_class_word(text, call),
+                "prompt": text,
+                "class_word": None if self.trigger_word_of(call.adapter) is None else call.class_word,
                 "id_images": [reference.image for reference in photos.references],
                 "masks": [reference.mask for reference in photos.references],
                 "face_embeds": photos.face_embeds,
                 "weights": values_kept("weights", weights[i], photos.references, photos.given),
-                "any_class_word": True,
                 **{name: values[i] for name, values in texts.items()},
             }
             for i, (text, photos) in enumerate(zip(prompts, people, strict=True))
         ]
-
-    def _with_class_word(self: Any, prompt: str, call: Call) -> str:
-        trigger, word = self.trigger_word_of(call.adapter), call.class_word
-        if trigger is None:
-            return prompt
-        if word is not None and not word.strip():
-            raise RequestError("class_word is empty; give a word for the person, for example 'girl'")
-        parsed = parse_prompt(prompt, trigger, None)
-        if word is None and parsed.class_word.lower() not in CLASS_WORDS:
-            _log.warning(f"{parsed.class_word!r} stands before {trigger!r}: is it the word for the person?")
-        if word is None:
-            return prompt
-        start, end = parsed.span
-        return f"{parsed.text[:start]}{word} {trigger}{parsed.text[end:]}"
 
     def _noise(
         self: Any,
@@ -199,4 +187,5 @@ def _fine(call: Call) -> dict[str, Any]:
     }
 
 
+_IDENTITY = ("id_strength", "id_start", "id_end", "prompt_weighting", "trigger")
 _TEXTS = ("negative_prompt", "prompt_2", "negative_prompt_2")

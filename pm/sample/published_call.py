@@ -5,12 +5,13 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
 from pm.errors import RequestError
+from pm.model.weighting import Weighting
 from pm.sample.published_pictures import Pictures
 from pm.sample.request import whole
 
@@ -90,6 +91,11 @@ class Call:
     pick: str = "largest"  # which of several faces of a photo: or left, middle, right
     strict: bool = False  # refuse a photo that cannot be used, instead of leaving it out with a warning
     class_word: str | None = None  # replaces that of every prompt: "girl" for a woman's photos changes her age
+    id_strength: float = 1.0  # of all photos at once, 0 to 1.5; in a prompt the class word's weight, "a (man img:1.2)"
+    id_start: float | None = None  # share of the steps that see the text only, instead of `start_merge_step`
+    id_end: float = 1.0  # share of the steps after which the text is seen alone again
+    prompt_weighting: Weighting = "explicit"  # full: also `(hat)` and `[hat]`; none: all is text
+    trigger: Literal["required", "auto"] = "required"  # auto: put after the first class word of a prompt without it
     batch_size: int = 8  # images sampled together at most
     adapter: str | None = None  # by name; None: the one loaded last; "base": plain text to image
     pictures: Mapping[str, Any] = field(default_factory=dict)  # those of `pm.sample.published_pictures.Pictures`

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pm.sample.adapters import find_adapter
-from pm.sample.config import GenerateConfig
+from pm.sample.config import GenerateConfig, first_merged
 from pm.sample.lora_files import loras_said
 from pm.sample.loras import find_lora
 from pm.sample.picture_files import about_files
@@ -144,5 +144,9 @@ def about(
         "guidance": sampler.guidance,
         **interval_said(sampler.guidance_start, sampler.guidance_end),
         **({"eta": sampler.eta} if sampler.eta else {}),
-        "merge_step": sampler.merge_step,
+        "merge_step": sampler.merge_step if config.id_start is None else first_merged(config.id_start, sampler.steps),
+        "id_strength": config.id_strength,
+        "id_end": config.id_end,
+        "prompt_weighting": config.prompt_weighting,
+        "trigger": config.trigger,
     }

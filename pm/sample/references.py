@@ -16,13 +16,14 @@ from pm.model.images import square
 from pm.photo.faces.detect import Detector, FaceChoice
 from pm.photo.masks.select import MaskChoice, Masker
 from pm.photo.pixels import PHOTO_SUFFIXES, flatten, read_photo
-from pm.photo.prepare import PICKS, SelectedFace, prepare
+from pm.photo.prepare import PICKS, SelectedFace, prepare, select_face
 from pm.photo.sidecar import parse_sidecar
 from pm.photo.stored import Preparation, read_preparation
 from pm.photo.types import Face, PhotoView, Refusal, SidecarError, SidecarMissing
 from pm.sample.wall import people_on_wall
 
 WAY_OUT = "use another photo, or preprocess=none to take it as it is"
+_LONG, _VERY_LONG = 1.3, 1.5  # sides of a photo of which the centred square may, and will, miss something
 _LEAST_SIDE = 24  # pixels of a drawing
 _PLACES = {"left": "on the left", "middle": "in the middle", "right": "on the right"}
 
@@ -112,6 +113,49 @@ def prepare_photo(
     crop, mask = Image.fromarray(done.crop.pixels), None if done.mask is None else Image.fromarray(done.mask)
     notes = _notes(name, done.selected)
     return Reference(crop, mask, path, notes, face=done.selected.face, landmarks=how.face.landmarks)
+
+
+def prepare_whole(
+    image: Image.Image, how: Preparation | None, *, name: str, path: Path | None = None, pick: str = "largest"
+) -> Reference:
+    """A photo as it is. Adapters see its centred square: where a face would be cut off by that, the square around it.
+
+    Args:
+        image: upright.
+        how: which face detector; None: no face is looked for.
+        name: of the photo, for messages.
+        path: of the photo.
+        pick: of several faces, as in `pm.photo.prepare.select_face`.
+    """
+    plain, (width, height) = flatten(image), image.size
+    short, long = sorted(image.size)
+    if long < _LONG * short:
+        return Reference(plain, None, path)
+    upright, start = height > width, (long - short) // 2
+    ends = "above and below" if upright else "left and right"
+    box = None if how is None else _face_box(plain, how, path, pick)
+    if box is None:
+        if long < _VERY_LONG * short:
+            return Reference(plain, None, path)
+        note = f"{name}: its centred square is taken, {start} of {long} pixels {ends} are cut off"
+        return Reference(plain, None, path, (f"{note}; crop it to the face, or use preprocess=photo",))
+    first, last = (box[1], box[3]) if upright else (box[0], box[2])
+    if first >= start and last <= start + short:
+        return Reference(plain, None, path)
+    moved = round(min(max((first + last - short) / 2, 0), long - short))
+    crop = (0, moved, short, moved + short) if upright else (moved, 0, moved + short, short)
+    note = f"{name}: the face is not in the centred square of its {width} x {height} pixels; took the square around it"
+    return Reference(plain.crop(crop), None, path, (note,))
+
+
+def _face_box(image: Image.Image, how: Preparation, path: Path | None, pick: str) -> Sequence[float] | None:
+    """Of the face that would be taken; None: there is none, or nothing to find it with."""
+    try:
+        photo = PhotoView.of(np.asarray(image), functools.partial(_annotations, path))
+        found = select_face(photo, detector_of(how.face), how.face.min_size, pick)
+    except PmError:  # the detector is not installed
+        return None
+    return None if isinstance(found, Refusal) else found.face.box
 
 
 def prepare_drawing(image: Image.Image, *, name: str, path: Path | None = None) -> Reference:

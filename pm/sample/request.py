@@ -5,7 +5,7 @@ import numbers
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -14,6 +14,8 @@ from torch import Tensor
 from pm.errors import RequestError
 from pm.model.conditioning import TextFeatures
 from pm.model.fused import FusedLora
+from pm.model.prompt import MOST_STRENGTH
+from pm.model.weighting import Weighting
 from pm.model.words import LearnedWord
 from pm.sample.config import SamplerConfig
 from pm.sample.controls import ControlImage
@@ -26,6 +28,7 @@ from pm.strengths import check_strength, strengths
 
 BASE = "base"  # the adapter name that stands for none: the base alone
 
+TRIGGERS = ("required", "auto")
 MOST_TIMES = 2  # a U-Net repeats people, and takes minutes, on sides longer than so many times those it was trained for
 
 
@@ -38,6 +41,7 @@ class Request:
     masks: Sequence[Image.Image | None] | None = None  # white = the person; noise replaces the rest
     weights: Sequence[float] | None = None  # per image: from the class word alone (0) through itself (1) beyond
     scale: float | None = None  # of the image prompt, for adapters that have one: 0 is the base; None: 1
+    id_strength: float = 1.0  # of all photos at once, 0 to 1.5
     seed: int = 0
     steps: int = 50
     guidance: float = 5.0  # 1: off
@@ -45,6 +49,8 @@ class Request:
     guidance_end: float = 1.0  # share of the steps after which there is none
     schedule: ScheduleChoice | str | None = None  # one of `pm.sample.schedules`; None: the pipeline's
     merge_step: int | None = None  # first step that sees the identity; None: as the pipeline says
+    id_start: float | None = None  # the same as a share of the steps
+    id_end: float = 1.0  # share of the steps after which the text alone is seen again
     negative_prompt: str | None = None  # None: the base's null text (SDXL: zeros); "" is encoded like any other text
     eta: float = 0.0  # noise that DDIM adds, 0 to 1; gamma of TCD
     width: int | None = None  # pixels, rounded to the base's step; None: what the base was trained for
@@ -82,7 +88,10 @@ class Request:
     sigmas: tuple[float, ...] | None = None  # likewise; one more than `steps`, the last is what remains
     text: GivenText | None = field(default=None, compare=False)  # instead of the prompt
     negative_text: TextFeatures | None = field(default=None, compare=False)  # [1, T, D], instead of negative_prompt
-    any_class_word: bool = False  # take whatever word stands before the trigger, as the published code does
+    class_word: str | None = None  # instead of the prompt's own: "girl" for a woman's photos changes her age
+    any_class_word: bool = False  # say nothing of a word before the trigger that is in no list
+    trigger: Literal["required", "auto"] = "required"  # auto: put it after the first class word of a prompt without it
+    prompt_weighting: Weighting = "explicit"  # how `(hat:1.2)`, `(hat)`, `[hat]` and BREAK are read
     noise: Tensor | None = field(default=None, compare=False)  # first latents [C, h, w], unit variance; not the seed's
     generator: torch.Generator | None = field(default=None, compare=False)  # for `eta`, instead of the seed's
 
@@ -119,10 +128,26 @@ class Request:
         for name, strength in self.loras.items():
             check_strength(name, strength)
         check_fine(self)
+        self._check_identity()
         for name in ("width", "height"):
             value = getattr(self, name)
             if value is not None:
                 check_side(name, rounded(whole(name, value), pixel_step), pixel_step, resolution)
+
+    def _check_identity(self) -> None:
+        """When and how strongly it is seen, and how the prompt says so."""
+        if not isinstance(self.prompt, str):
+            raise RequestError(f"prompt={self.prompt!r:.100} must be a text")
+        if self.trigger not in TRIGGERS:
+            raise RequestError(f"trigger={self.trigger!r} is not one of {', '.join(TRIGGERS)}")
+        for name, most in (("id_strength", MOST_STRENGTH), ("id_start", 1), ("id_end", 1)):
+            value = getattr(self, name)
+            if not (name == "id_start" and value is None) and not (_is_number(value) and 0 <= value <= most):
+                raise RequestError(f"{name}={value!r} is out of range; use 0 to {most:g}")
+        if self.id_start is not None and self.merge_step is not None:
+            raise RequestError("id_start is given beside merge_step; give one of them")
+        if self.id_start is not None and self.id_start > self.id_end:
+            raise RequestError(f"id_start={self.id_start} is after id_end={self.id_end}; exchange them")
 
     def _check_images(self, max_id_images: int | None) -> None:
         count = self.references
@@ -149,6 +174,10 @@ class Request:
         for weight in self.weights or ():
             if not (math.isfinite(weight) and weight >= 0):
                 raise RequestError(f"weight {weight} of an ID image must be 0 or more; 1 is neutral")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def whole(name: str, value: Any) -> int:
@@ -214,7 +243,7 @@ def request_of(sampler: SamplerConfig, prompt: str, **fields: Any) -> Request:
         prompt=prompt,
         steps=sampler.steps,
         guidance=sampler.guidance,
-        merge_step=sampler.merge_step,
+        merge_step=sampler.merge_step if fields.get("id_start") is None else None,
         negative_prompt=sampler.negative_prompt or None,
         eta=sampler.eta,
         schedule=sampler.schedule,

@@ -44,6 +44,7 @@ class Row:
     shape: tuple[int, int, int]  # latents [C, h, w]
     lora: UnetChange | None = None  # None: the U-Net as it is
     loras: RowLoras | None = None  # beside that, for this row alone
+    merge_end: int | None = None  # steps from this one on see the text only again; None: none does
     # What guidance moves away from beside the text, where the row has an image prompt; at the scale of that.
     null_image: ImagePrompt | None = None
     negative_time_ids: Tensor | None = None  # [1, Q], of what guidance moves away from; None: the row's own
@@ -70,7 +71,8 @@ class _Active:
 
     @property
     def merged(self) -> bool:
-        return self.index >= self.row.merge_step
+        end = self.row.merge_end
+        return self.row.merge_step <= self.index and (end is None or self.index < end)
 
     @property
     def guided(self) -> bool:

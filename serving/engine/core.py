@@ -1,4 +1,4 @@
-"""The GPU replica: photos and a prompt in, previews and a PNG out, many clients in one batch."""
+"""The GPU replica: photos and a prompt in, previews and a picture out, many clients in one batch."""
 
 import asyncio
 import logging
@@ -13,20 +13,20 @@ from torch import Tensor
 
 from pm.choice import import_modules
 from pm.errors import PmError, RequestError
-from pm.model.prompt import CLASS_WORDS
+from pm.model.class_words import with_class_words
 from pm.sample import PhotoMakerPipeline, Request
 from pm.sample.config import first_merged
 from pm.sample.devices import pick_device, pick_dtype
-from pm.sample.output_file import png_bytes
+from pm.sample.output_file import XMP, picture_bytes
 from pm.sample.references import Reference
-from pm.sample.request import check_side, merge_step_of
+from pm.sample.request import merge_step_of
 from pm.sample.said import interval_said, schedule_said
-from pm.sample.sizes import aspect_size
 from pm.sample.usable import values_kept
 from pm.startup import collect_rarely
 from pm.strengths import written
 from serving.config import ServeConfig, check_adapters
 from serving.engine.cache import TenantCache
+from serving.engine.fit import drawn_size
 from serving.engine.loop import Batcher, Ticket
 from serving.engine.loras import ServedLoras
 from serving.engine.pictures import about_pictures, pictures_of, sized
@@ -64,7 +64,7 @@ class Engine:
             schedule=config.sampler.schedule,
             merge_fraction=config.sampler.merge_fraction,
             family=config.base.family,
-            class_words=CLASS_WORDS | {word.lower() for word in config.class_words},
+            class_words=with_class_words(config.class_words),
             embedder=config.embedder,
             compile=config.engine.compile,
             offload=config.engine.offload,
@@ -109,9 +109,9 @@ class Engine:
         """Make one image.
 
         Yields:
-            {"type": "preview", "index", "png", "size"} and at last {"type": "image", "png", "size", "notes"}, or
-            {"type": "error", "kind", "message"}; errors are no exceptions, since those would be logged, prompts and
-            all.
+            {"type": "preview", "index", "file", "size"} and at last {"type": "image", "file", "size", "notes",
+            "revised_prompt"}, or {"type": "error", "kind", "message"}; errors are no exceptions, since those would be
+            logged, prompts and all. A file is one of the job's format.
             Closing the generator gives the image up.
         """
         loop = asyncio.get_running_loop()
@@ -127,11 +127,14 @@ class Engine:
             while True:
                 kind, *rest = await events.get()
                 if kind == "preview":
-                    png = await asyncio.to_thread(png_bytes, rest[0], {})
-                    yield {"type": "preview", "index": rest[1], "png": png, "size": rest[0].size}
+                    file = await asyncio.to_thread(picture_bytes, rest[0], {}, job.format, job.quality)
+                    yield {"type": "preview", "index": rest[1], "file": file, "size": rest[0].size}
                 elif kind == "image":
-                    png = await asyncio.to_thread(png_bytes, rest[0], self._about(job) | about_pictures(job, photos))
-                    yield {"type": "image", "png": png, "size": rest[0].size, "notes": ticket.notes}
+                    about = self._about(job) | about_pictures(job, photos)
+                    file = await asyncio.to_thread(picture_bytes, rest[0], about, job.format, job.quality)
+                    read = self.pipeline.completed(ticket.request)
+                    said = {"notes": ticket.notes, "revised_prompt": None if read == job.prompt else read}
+                    yield {"type": "image", "file": file, "size": rest[0].size, **said}
                     return
                 elif kind == "error":
                     if rest[2] is not None:
@@ -150,10 +153,7 @@ class Engine:
             RequestError: the job cannot be served.
         """
         people = [photo for photo in photos if photo.use == IDENTITY]
-        base = self.pipeline.base
-        width, height = job.width, job.height
-        if job.aspect is not None:
-            width, height = aspect_size(job.aspect, base.resolution, self.pipeline.pixel_step)
+        width, height, said = drawn_size(job, self.pipeline, self.config.limits.size)
         request = Request(
             prompt=job.prompt,
             id_images=[Image.fromarray(photo.pixels) for photo in people],
@@ -163,23 +163,27 @@ class Engine:
             guidance=job.guidance,
             guidance_rescale=job.guidance_rescale,
             clip_skip=job.clip_skip,
-            merge_step=self._merge_step(job),
-            negative_prompt=job.negative_prompt,
             **self._sampling(job),
+            scale=job.scale,
+            id_strength=job.id_strength,
+            id_start=job.id_start,
+            id_end=job.id_end,
+            class_word=job.class_word,
+            prompt_weighting=job.prompt_weighting,
+            trigger=job.trigger,
+            merge_step=self._merge_step(job) if job.id_start is None else None,
+            negative_prompt=job.negative_prompt,
             width=width,
             height=height,
             adapter=job.model,
             **pictures_of(job, photos),
             loras=dict(job.loras),
         )
-        for name, side in (("width", width), ("height", height)):
-            if side is not None:
-                most = self.config.limits.size
-                check_side(f"size: {name}", side, self.pipeline.pixel_step, base.resolution, most)
         if request.loras:
             await asyncio.wrap_future(self.batcher.call(lambda: self.loras.offer(request.loras)))
         self.pipeline.check(request)
         request, notes = sized(request, self.pipeline.base.shapes, self.config.limits.size)
+        notes = [*job.notes, *said, *notes, *self.pipeline.notes(request)]
         ticket = Ticket(request, job.tenant, job.partials, emit, notes=notes)
         if people:
             version = self.pipeline.digest_of(job.model)
@@ -231,6 +235,8 @@ class Engine:
             del self.adapters[name]
 
     def _merge_step(self, job: Job) -> int:
+        if job.id_start is not None:
+            return first_merged(job.id_start, job.steps)
         if job.start_merge_step is not None:
             return merge_step_of(job.start_merge_step, job.steps)
         own = None if job.sampler is None else job.sampler.merge_fraction
@@ -247,11 +253,11 @@ class Engine:
         }
 
     def _about(self, job: Job) -> dict[str, object]:
-        """What a PNG says of itself."""
+        """What a picture says of itself."""
         how = self._sampling(job)
         return {
             "provenance": self.config.provenance,
-            "XML:com.adobe.xmp": _XMP,
+            XMP: _XMP,
             "prompt": job.prompt,
             "negative_prompt": job.negative_prompt or "",
             "model": job.model,
@@ -261,6 +267,9 @@ class Engine:
             "guidance": job.guidance,
             **{name: value for name in ("guidance_rescale", "clip_skip") if (value := getattr(job, name))},
             "merge_step": self._merge_step(job),
+            "id_strength": job.id_strength,
+            "id_end": job.id_end,
+            **({} if job.scale is None else {"scale": job.scale}),
             "weights": "1" if job.weights is None else ", ".join(map(str, job.weights)),
             **({"loras": written(dict(job.loras))} if job.loras else {}),
             **schedule_said(how["schedule"]),

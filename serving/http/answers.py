@@ -63,19 +63,18 @@ async def run(backend: Backend, jobs: Sequence[Job], photos: Any) -> AsyncGenera
 
 
 def as_json(request: ImageRequest, jobs: Sequence[Job], images: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """OpenAI's `ImagesResponse`; each image also names its seed, and notes about the photos where there are any."""
+    """OpenAI's `ImagesResponse`; each image also names its seed, and has notes where there is something to say."""
     data = []
     for job, image in zip(jobs, images, strict=True):
-        text = base64.b64encode(image["png"]).decode()
-        where = (
-            {"b64_json": text} if request.response_format == "b64_json" else {"url": f"data:image/png;base64,{text}"}
-        )
-        data.append(where | {"seed": job.seed} | _notes(image))
+        text = base64.b64encode(image["file"]).decode()
+        url = f"data:image/{job.format};base64,{text}"
+        where = {"b64_json": text} if request.response_format == "b64_json" else {"url": url}
+        data.append(where | {"seed": job.seed} | _said(image))
     return {
         "created": int(time.time()),
         "data": data,
         "background": "opaque",
-        "output_format": "png",
+        "output_format": request.output_format,
         "size": "{}x{}".format(*images[0]["size"]),
     }
 
@@ -83,18 +82,18 @@ def as_json(request: ImageRequest, jobs: Sequence[Job], images: Sequence[dict[st
 def as_event(family: str, jobs: Sequence[Job], index: int, event: dict[str, Any]) -> bytes:
     """One server-sent event. `family`: "image_edit" or "image_generation"."""
     content = {
-        "b64_json": base64.b64encode(event["png"]).decode(),
+        "b64_json": base64.b64encode(event["file"]).decode(),
         "created_at": int(time.time()),
         "size": "{}x{}".format(*event["size"]),
         "quality": "auto",
         "background": "opaque",
-        "output_format": "png",
+        "output_format": jobs[index].format,
         "image_index": index,
         "seed": jobs[index].seed,
     }
     if event["type"] == "preview":
         return _sse(f"{family}.partial_image", content | {"partial_image_index": event["index"]})
-    return _sse(f"{family}.completed", content | {"usage": _USAGE} | _notes(event))
+    return _sse(f"{family}.completed", content | {"usage": _USAGE} | _said(event))
 
 
 def as_error_event(error: ApiError) -> bytes:
@@ -115,9 +114,13 @@ class EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-def _notes(image: dict[str, Any]) -> dict[str, Any]:
-    """What the client should know about the photos: left out, or of several people one was taken."""
-    return {"notes": list(image["notes"])} if image.get("notes") else {}
+def _said(image: dict[str, Any]) -> dict[str, Any]:
+    """What the client should know: photos left out, another size, a trigger word put in; and the prompt as it was read.
+
+    `revised_prompt` is OpenAI's name for a prompt that was changed.
+    """
+    notes = {"notes": list(image["notes"])} if image.get("notes") else {}
+    return notes | ({"revised_prompt": image["revised_prompt"]} if image.get("revised_prompt") else {})
 
 
 def _sse(kind: str, content: dict[str, Any]) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, field_validator
 
 from serving.errors import ApiError, invalid
+from serving.http.lists import listed
 from serving.jobs import CONTROL, IDENTITY, IMAGE, MASK, PROMPT, ControlJob
 
 # Fields of a form that hold files, besides image[]: how many of each, and what the engine takes them for.
@@ -37,7 +38,7 @@ class PictureFields(BaseModel):
     @field_validator(*LISTS, mode="before")
     @classmethod
     def _split_lists(cls, value: Any) -> Any:
-        return value.split(",") if isinstance(value, str) else value
+        return listed(value)
 
 
 @dataclass(frozen=True)

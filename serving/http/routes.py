@@ -11,7 +11,7 @@ from serving.config import BASE
 from serving.errors import ApiError
 from serving.http.docs import add_docs
 from serving.http.pictures import ABOUT, FILES
-from serving.http.schema import ImageRequest
+from serving.http.schema import ImageRequest, is_alias
 from serving.http.service import Service, answer_headers, request_id_of
 
 _STARTED = int(time.time())
@@ -31,11 +31,17 @@ def create_app(service: Service) -> FastAPI:
         """Portraits from 1-16 photos of a person and a prompt."""
         return await service.answer(request, "edits")
 
+    async def variations(request: Request) -> Response:
+        """The person of the photos, with the class word alone (`class_word`, default person)."""
+        return await service.answer(request, "variations")
+
     async def generations(request: Request) -> Response:
         """Images from a prompt alone, by the base model."""
         return await service.answer(request, "generations")
 
     app.add_api_route("/v1/images/edits", edits, methods=["POST"], openapi_extra=_body("multipart/form-data"))
+    variation = _body("multipart/form-data", needed=())
+    app.add_api_route("/v1/images/variations", variations, methods=["POST"], openapi_extra=variation)
     app.add_api_route("/v1/images/generations", generations, methods=["POST"], openapi_extra=_body("application/json"))
     _add_models(app, service)
     _add_loras(app, service)
@@ -59,7 +65,8 @@ def _add_models(app: FastAPI, service: Service) -> None:
     async def model(request: Request, name: str) -> dict[str, Any]:
         """One of them."""
         service.authenticate(request)
-        if name != BASE and name not in service.adapters:
+        known = name == BASE or name in service.adapters or is_alias(name, service.config.service)
+        if not known:
             raise ApiError(404, f"model {name[:60]!r} is not here", code="model_not_found", param="model")
         return described(name)
 
@@ -102,7 +109,7 @@ def _add_errors(app: FastAPI) -> None:
         return JSONResponse(ApiError(error.status_code, message, code=code).body(), error.status_code, error.headers)
 
 
-def _body(kind: str) -> dict[str, Any]:
+def _body(kind: str, needed: tuple[str, ...] = ("prompt",)) -> dict[str, Any]:
     """The request body for /docs; bodies are read by `serving.http.upload`, within limits."""
     schema = ImageRequest.model_json_schema()
     if kind.startswith("multipart"):
@@ -118,4 +125,5 @@ def _body(kind: str) -> dict[str, Any]:
         }
         schema["properties"] = {"image[]": photos | {"description": "Photos of the person."}} | schema["properties"]
         schema["properties"] |= others
+        schema["required"] = list(needed)
     return {"requestBody": {"required": True, "content": {kind: {"schema": schema}}}}

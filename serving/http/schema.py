@@ -1,6 +1,6 @@
 """What a client may ask, in OpenAI's words plus ours, and what it means for the engine."""
 
-import difflib
+import fnmatch
 import math
 import re
 import secrets
@@ -9,12 +9,19 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
-from serving.config import BASE, ServeConfig
+from serving.config import BASE, ServeConfig, ServiceConfig
 from serving.errors import ApiError, invalid
+from serving.http.hints import unknown_field
+from serving.http.lists import listed
 from serving.http.loras import known_loras, read_loras
 from serving.http.pictures import LISTS, PictureFields
 from serving.jobs import Job
 from serving.sampling import sampler_of, sampling_of, served_loras
+
+_QUALITY = 95  # of JPEG and WebP
+_WORD_CHARS = 60
+# Fields of `Job` that are taken as they are.
+_AS_GIVEN = {"guidance_rescale", "clip_skip", "aspect", "scale", "id_strength", "id_start", "id_end", "class_word"}
 
 
 class ImageRequest(PictureFields):
@@ -22,7 +29,10 @@ class ImageRequest(PictureFields):
 
     model_config = ConfigDict(extra="forbid")
 
-    prompt: str = Field(description="With the trigger word after the class word: 'a man img wearing a red hoodie'.")
+    prompt: str = Field(
+        description="With the trigger word after the class word: 'a man img wearing a red hoodie'. Weights are read: "
+        "'a (man img:1.2) in a (red:1.3) hoodie'."
+    )
     model: str | None = Field(None, description="A name from /v1/models; default: the first adapter, or the base.")
     n: int = Field(1, description="How many images; their seeds are seed, seed + 1, ...")
     size: str = Field("auto", description="WIDTHxHEIGHT in pixels, or auto: what the base was trained for.")
@@ -47,6 +57,23 @@ class ImageRequest(PictureFields):
     guidance_start: float | None = Field(None, ge=0, le=1, description="Share of the steps before guidance.")
     guidance_end: float | None = Field(None, ge=0, le=1, description="Share of the steps after which there is none.")
     eta: float | None = Field(None, ge=0, le=1, description="Noise that DDIM adds; gamma of TCD.")
+    id_strength: float = Field(
+        1.0, ge=0, le=1.5, allow_inf_nan=False, description="Of all photos at once: 0 the word alone, 1 the photos."
+    )
+    id_start: float | None = Field(
+        None, ge=0, le=1, description="Share of the steps that see the text only; instead of start_merge_step."
+    )
+    id_end: float = Field(1.0, ge=0, le=1, description="Share of the steps after which the text is seen alone again.")
+    scale: float | None = Field(
+        None, ge=0, le=10, allow_inf_nan=False, description="Of an IP-Adapter's image prompt: 0 the base, 1 as trained."
+    )
+    class_word: str | None = Field(None, description="Instead of the prompt's: 'girl' for a woman's photos.")
+    prompt_weighting: Literal["explicit", "full", "none"] | None = Field(
+        None, description="explicit: (hat:1.2), escapes, BREAK; full: also (hat) and [hat]; none: all is text."
+    )
+    trigger: Literal["required", "auto"] | None = Field(
+        None, description="auto: a prompt without the trigger word gets it after its first class word."
+    )
     id_weights: list[float] | None = Field(None, description="One per photo: 0 the word alone, 1 the photo, or beyond.")
     seed: int | None = Field(None, ge=0, lt=2**63 - 64, description="The same seed gives the same image.")
     negative_prompt: str | None = None
@@ -57,11 +84,14 @@ class ImageRequest(PictureFields):
         None, description="Which of several faces of a photo; default: largest."
     )
 
-    # Accepted so that existing programs run; there is one quality, one background and one format.
+    output_format: Literal["png", "jpeg", "webp"] = "png"
+    output_compression: int | None = Field(
+        None, ge=0, le=100, description="Quality of JPEG and WebP; WebP at 100 keeps every pixel."
+    )
+
+    # Accepted so that existing programs run; there is one quality and one background.
     quality: str | None = None
-    background: Literal["auto", "opaque"] | None = None
-    output_format: Literal["png"] = "png"
-    output_compression: int | None = None
+    background: Literal["auto", "opaque", "transparent"] | None = None
     input_fidelity: str | None = None
     moderation: str | None = None
     style: str | None = None
@@ -71,7 +101,7 @@ class ImageRequest(PictureFields):
     @field_validator("id_weights", mode="before")
     @classmethod
     def _split_weights(cls, value: Any) -> Any:
-        return value.split(",") if isinstance(value, str) else value
+        return listed(value)
 
     @field_validator("loras", mode="before")
     @classmethod
@@ -87,19 +117,20 @@ class ImageRequest(PictureFields):
         return value
 
 
-def parse(fields: Mapping[str, Any]) -> ImageRequest:
+def parse(fields: Mapping[str, Any], compat: bool) -> ImageRequest:
     """Check types and ranges that hold for every service.
+
+    Args:
+        fields: of the body; null means unset.
+        compat: empty text means unset, too: forms send what nobody filled in.
 
     Raises:
         ApiError: names the first field that is wrong.
     """
-    unknown = [name for name in fields if name not in ImageRequest.model_fields]
-    if unknown:
-        near = difflib.get_close_matches(str(unknown[0]), ImageRequest.model_fields, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(ImageRequest.model_fields)}"
-        raise invalid(
-            f"unknown parameter {str(unknown[0])[:60]!r}{hint}", str(unknown[0])[:60], code="unknown_parameter"
-        )
+    fields = {name: value for name, value in fields.items() if value is not None and not (compat and value == "")}
+    unknown = next((name for name in fields if name not in ImageRequest.model_fields), None)
+    if unknown is not None:
+        raise invalid(unknown_field(unknown, ImageRequest.model_fields), unknown[:60], code="unknown_parameter")
     try:
         return ImageRequest.model_validate(dict(fields))
     except ValidationError as error:
@@ -131,19 +162,11 @@ def jobs(
     Raises:
         ApiError: 400, or 404 for a model that is not there.
     """
-    limits, sampler = config.limits, sampler_of(request, config)
-    _check_text("prompt", request.prompt, limits.prompt_chars, required=True)
-    _check_text("negative_prompt", request.negative_prompt or "", limits.prompt_chars)
-    if not 1 <= request.n <= limits.images:
-        raise invalid(f"n={request.n} is out of range; use 1 to {limits.images}", "n")
+    sampler, compat = sampler_of(request, config), config.service.compat
     steps = sampler.steps if request.steps is None else request.steps
-    if steps > limits.steps:
-        raise invalid(f"steps={steps} is out of range; use 1 to {limits.steps}", "steps")
-    _check_weights(request.id_weights, photos)
-    if request.partial_images and not request.stream:
-        raise invalid("partial_images needs stream=true", "partial_images")
+    _check(request, photos, steps, config)
     width, height = _size(request.size, request.aspect)
-    model = _model(request.model, photos, adapters)
+    model = _model(request.model, photos, adapters, config.service)
     seed = secrets.randbelow(2**32) if request.seed is None else request.seed
     return [
         Job(
@@ -159,22 +182,43 @@ def jobs(
             guidance=sampler.guidance if request.guidance_scale is None else request.guidance_scale,
             start_merge_step=request.start_merge_step,
             weights=None if request.id_weights is None else tuple(request.id_weights),
+            prompt_weighting=request.prompt_weighting or config.prompt_weighting,
+            trigger=request.trigger or ("auto" if compat else "required"),
             width=width,
             height=height,
+            fit=compat,
+            format=request.output_format,
+            notes=_notes(request, model),
+            quality=_QUALITY if request.output_compression is None else max(1, request.output_compression),
             preprocess=request.preprocess or config.preprocess,
             pick=request.pick or config.pick,
             partials=request.partial_images,
-            **request.model_dump(include={"guidance_rescale", "clip_skip", "aspect"}),
-            loras=known_loras(served_loras(sampler) | (request.loras or {}), loras, limits.loras),
+            **request.model_dump(include=_AS_GIVEN),
+            loras=known_loras(served_loras(sampler) | (request.loras or {}), loras, config.limits.loras),
             sampler=sampling_of(sampler),
         )
         for i in range(request.n)
     ]
 
 
-def _check_weights(weights: Sequence[float] | None, photos: int) -> None:
-    if weights is not None and len(weights) != photos:
-        raise invalid(f"{len(weights)} id_weights given for {photos} photos; give one for each", "id_weights")
+def _check(request: ImageRequest, photos: int, steps: int, config: ServeConfig) -> None:
+    limits = config.limits
+    _check_text("prompt", request.prompt, limits.prompt_chars, required=True)
+    _check_text("class_word", request.class_word or "", _WORD_CHARS)
+    _check_text("negative_prompt", request.negative_prompt or "", limits.prompt_chars)
+    if not 1 <= request.n <= limits.images:
+        raise invalid(f"n={request.n} is out of range; use 1 to {limits.images}", "n")
+    if steps > limits.steps:
+        raise invalid(f"steps={steps} is out of range; use 1 to {limits.steps}", "steps")
+    if request.id_weights is not None and len(request.id_weights) != photos:
+        problem = f"{len(request.id_weights)} id_weights given for {photos} photos"
+        raise invalid(f"{problem}; give one for each", "id_weights")
+    if request.partial_images and not request.stream:
+        raise invalid("partial_images needs stream=true", "partial_images")
+    if request.id_start is not None and request.start_merge_step is not None:
+        raise invalid("id_start is given beside start_merge_step; give one of them", "id_start")
+    if request.background == "transparent" and not config.service.compat:
+        raise invalid("background='transparent' cannot be drawn; use opaque", "background")
 
 
 def fields_of(form: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -186,9 +230,7 @@ def fields_of(form: Sequence[tuple[str, str]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for raw, value in form:
         name = raw.removesuffix("[]")
-        if name in ("id_weights", *LISTS):
-            found.setdefault(name, []).extend(value.split(","))
-        elif name == "loras":
+        if name in ("id_weights", "loras", *LISTS):
             found.setdefault(name, []).append(value)
         elif name in found:
             raise invalid(f"{name[:60]} is given twice", name[:60])
@@ -214,14 +256,29 @@ def _size(text: str, aspect: str | None) -> tuple[int | None, int | None]:
         return None, None
     if aspect is not None:
         raise invalid(f"aspect={_shown(aspect)} is given beside size={_shown(text)}; give one of them", "aspect")
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text, re.ASCII)
+    match = re.fullmatch(r"\s*(\d{1,5})\s*[xX×*]\s*(\d{1,5})\s*", text, re.ASCII)
     if match is None:
         raise invalid(f"size={_shown(text)} must be WIDTHxHEIGHT in pixels, such as 64x64, or auto", "size")
     return int(match[1]), int(match[2])
 
 
-def _model(name: str | None, photos: int, adapters: Mapping[str, str]) -> str:
-    if name is None:
+def _notes(request: ImageRequest, model: str) -> tuple[str, ...]:
+    """What of a request is taken for something else."""
+    notes = []
+    if request.model not in (None, model):
+        notes.append(f"model={_shown(request.model)} stands for {model} here")
+    if request.background == "transparent":
+        notes.append("the background is opaque; a transparent one cannot be drawn")
+    return tuple(notes)
+
+
+def is_alias(name: str, service: ServiceConfig) -> bool:
+    """Whether clients of other services mean their default model by this name."""
+    return service.compat and any(fnmatch.fnmatchcase(name, pattern) for pattern in service.aliases)
+
+
+def _model(name: str | None, photos: int, adapters: Mapping[str, str], service: ServiceConfig) -> str:
+    if name is None or (name not in adapters and is_alias(name, service)):
         return next(iter(adapters)) if photos else BASE
     if name != BASE and name not in adapters:
         known = ", ".join([*adapters, BASE])

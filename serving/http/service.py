@@ -32,7 +32,8 @@ from serving.metrics import Recorder
 # A child, so that its line of every request is seen where Serve's own are silenced.
 logger = logging.getLogger("ray.serve.photomaker")
 logger.setLevel(logging.INFO)
-FAMILIES = {"edits": "image_edit", "generations": "image_generation"}
+FAMILIES = {"edits": "image_edit", "variations": "image_edit", "generations": "image_generation"}
+_ANYBODY = "a person"  # the prompt of a variation: the photo's person, with the class word alone
 
 
 @dataclass
@@ -64,7 +65,7 @@ class Service:
         self._decoder = ThreadPoolExecutor(1, "photos")
 
     async def answer(self, request: Request, route: str) -> Response:
-        """`route`: "edits" or "generations"."""
+        """`route`: "edits", "variations" or "generations"."""
         call = Call(route, request_id_of(request))
         async with AsyncExitStack() as stack:
             stack.callback(self._finished, call)
@@ -128,12 +129,15 @@ class Service:
     ) -> tuple[ImageRequest, list[Job], list[Photo]]:
         upload = Upload(self.limits, self.uploads)
         stack.callback(upload.release)
-        if call.route == "edits":
+        if call.route != "generations":
             await upload.read_form(request)
-            wanted = parse(fields_of(upload.fields))
+            fields = fields_of(upload.fields)
+            if call.route == "variations":
+                fields = {"prompt": _ANYBODY, **fields, "trigger": "auto"}
+            wanted = parse(fields, self.config.service.compat)
             uploaded = sorted_out(upload.photos, upload.files, wanted.model == BASE)
         else:
-            wanted, uploaded = parse(await upload.read_json(request)), []
+            wanted, uploaded = parse(await upload.read_json(request), self.config.service.compat), []
         people = sum(picture.use == IDENTITY for picture in uploaded)
         names = {"request_id": call.request_id, "tenant": call.key}
         todo = jobs(wanted, people, self.config, self.adapters, self.loras.files(), **names)

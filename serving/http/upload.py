@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _FIELD_BYTES, _FIELDS = 64 * 1024, 64
 _JSON_BYTES = 1024 * 1024
-_PHOTO_FIELDS = ("image", "image[]")
+_PHOTO = re.compile(r"image(?:\[(\d{0,4})\])?", re.ASCII)  # image, image[], image[0], image[1], ...
 
 
 class Budget:
@@ -59,7 +60,7 @@ class Upload:
         self.budget.used += size
 
     async def read_form(self, request: Request) -> None:
-        """Read `multipart/form-data`: fields, the photos of `image` or `image[]`, and the other pictures.
+        """Read `multipart/form-data`: fields, photos (`image`, `image[]`, `image[0]`, ...), and the other pictures.
 
         Raises:
             ApiError: another content type, malformed, too large, too many photos, or too slow.
@@ -77,6 +78,7 @@ class Upload:
             raise invalid(f"the multipart body is malformed ({error})", code="invalid_body") from None
         if not parts.ended:
             raise invalid("the multipart body ends before its last boundary", code="invalid_body")
+        self.photos = [photo for _, photo in sorted(zip(parts.places, self.photos, strict=True), key=lambda p: p[0])]
 
     async def read_json(self, request: Request) -> dict[str, Any]:
         """Read a JSON object.
@@ -129,6 +131,7 @@ class _Parts:
 
     def __init__(self, upload: Upload) -> None:
         self.upload, self.ended = upload, False
+        self.places: list[int] = []  # of the photos, where their fields are numbered
         self._header, self._value = bytearray(), bytearray()
         self._begin()
 
@@ -146,22 +149,25 @@ class _Parts:
 
     def _begin(self) -> None:
         self._name, self._file, self._photo, self._content = "", "", False, bytearray()
+        self._chosen, self._place = True, 0
 
     def _header_end(self) -> None:
         if bytes(self._header).lower() == b"content-disposition":
             _, options = parse_options_header(bytes(self._value))
             self._name = options.get(b"name", b"").decode("utf-8", "replace")[:200]
+            self._chosen = options.get(b"filename") != b""  # a form's file field that nobody filled in
         self._header.clear()
         self._value.clear()
 
     def _headers_finished(self) -> None:
         limits = self.upload.limits
         # A file name is never looked at: nothing of a client's becomes a path.
-        self._file = self._name.removesuffix("[]")
-        self._photo = self._name in _PHOTO_FIELDS or self._file in FILES
+        numbered = _PHOTO.fullmatch(self._name)
+        self._file = re.sub(r"\[\d{0,4}\]$", "", self._name, flags=re.ASCII)
+        self._photo, self._place = numbered is not None or self._file in FILES, int((numbered and numbered[1]) or 0)
         if self._name == "markup":
             raise invalid("markup is not supported; send a mask of what shall be drawn anew", "markup")
-        if self._name in _PHOTO_FIELDS and len(self.upload.photos) == limits.photos:
+        if numbered and len(self.upload.photos) == limits.photos:
             raise invalid(
                 f"more than {limits.photos} photos; send 1 to {limits.photos}", "image", code="too_many_images"
             )
@@ -174,7 +180,7 @@ class _Parts:
     def _data(self, data: bytes, start: int, end: int) -> None:
         most = self.upload.limits.photo_bytes if self._photo else _FIELD_BYTES
         if len(self._content) + end - start > most:
-            photo = self._name in _PHOTO_FIELDS
+            photo = self._photo and self._file not in FILES
             name = f"image[{len(self.upload.photos)}]" if photo else f"field {self._name[:60]!r}"
             raise _too_large(name, most, "image" if photo else self._name[:60])
         self._content += data[start:end]
@@ -185,7 +191,9 @@ class _Parts:
                 self.upload.files.setdefault(self._file, []).append(bytes(self._content))
             return
         if self._photo:
-            self.upload.photos.append(bytes(self._content))
+            if self._content or self._chosen:
+                self.upload.photos.append(bytes(self._content))
+                self.places.append(self._place)
             return
         try:
             self.upload.fields.append((self._name, self._content.decode("utf-8")))

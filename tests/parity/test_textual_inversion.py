@@ -3,9 +3,10 @@
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from support.prompts import encode_prompts
 
 from pm.model.base import load_base
-from pm.model.words import LearnedWord, encode_prompts
+from pm.model.words import LearnedWord
 
 PROMPT = "a photo of a <person>, wearing a red hat"
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.api import local_service
 
 from serving.config import load
 
@@ -63,19 +64,16 @@ def engine(config):
 
 @pytest.fixture
 def make_client(engine, config):
-    """HTTP clients of the application in this process, with changed limits or keys; `client.service` is its ingress."""
+    """HTTP clients of the application in this process, with changed limits or keys; `client.service` is its ingress.
+
+    Strict: what compatibility with other clients allows is tested by itself.
+    """
     import httpx
 
-    from serving.engine.backend import LocalBackend
-    from serving.http.quota import LocalQuotas
     from serving.http.routes import create_app
-    from serving.http.service import Service
-    from serving.metrics import MemoryRecorder
 
-    def make(keys=None, **limits) -> httpx.AsyncClient:
-        changed = dataclasses.replace(config, limits=dataclasses.replace(config.limits, **limits))
-        quotas = LocalQuotas(changed.limits.request_s, changed.limits.retry_after_s)
-        service = Service(changed, LocalBackend(engine), MemoryRecorder(), quotas, keys)
+    def make(keys=None, compat=False, **limits) -> httpx.AsyncClient:
+        service = local_service(engine, config, keys, compat, **limits)
         transport = httpx.ASGITransport(create_app(service))
         client = httpx.AsyncClient(transport=transport, base_url="http://test", timeout=120)
         client.service = service

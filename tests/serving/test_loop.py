@@ -38,7 +38,7 @@ async def make(engine, job: Job, photos) -> dict:
 
 def pixels(event: dict) -> np.ndarray:
     assert event["type"] == "image", event
-    return np.asarray(Image.open(io.BytesIO(event["png"]))).astype(int)
+    return np.asarray(Image.open(io.BytesIO(event["file"]))).astype(int)
 
 
 def together(engine, *todo) -> list[dict]:
@@ -185,13 +185,13 @@ def test_previews_come_in_order_before_the_image(engine, photos):
 
     events = asyncio.run(go())
     assert [event.get("index") for event in events] == [0, 1, 2, None]
-    shots = [np.asarray(Image.open(io.BytesIO(event["png"]))).astype(float) for event in events]
+    shots = [np.asarray(Image.open(io.BytesIO(event["file"]))).astype(float) for event in events]
     assert all(shot.shape == (32, 32, 3) for shot in shots)
 
 
 def test_pngs_say_what_they_are(engine, photos):
     (event,) = together(engine, (job(seed=77, steps=3), photos[:1]))
-    text = Image.open(io.BytesIO(event["png"])).text
+    text = Image.open(io.BytesIO(event["file"])).text
     assert "AI-generated" in text["provenance"] and "trainedAlgorithmicMedia" in text["XML:com.adobe.xmp"]
     assert (text["seed"], text["steps"], text["prompt"], text["model"]) == ("77", "3", PROMPT, "a")
 
@@ -249,7 +249,7 @@ def test_a_wrong_user_config_stops_no_running_engine(engine, config, photos):
             asyncio.run(replica.reconfigure(wrong))
         asyncio.run(replica.reconfigure({"adapters": config.adapters}))
         asyncio.run(replica.reconfigure(wrong))
-        assert "png" in together(engine, (job(), photos[:1]), (job(model="b"), photos[:1]))[1]
+        assert "file" in together(engine, (job(), photos[:1]), (job(model="b"), photos[:1]))[1]
     finally:
         del replica.engine  # a replica stops its engine when it goes
 

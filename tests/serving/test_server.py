@@ -76,12 +76,24 @@ def test_openai_client_generates_lists_models_and_understands_errors(client, ser
     answer = client.images.generate(prompt="a man in a red shirt", extra_body={"steps": 2}, response_format="url")
     assert answer.data[0].url.startswith("data:image/png;base64,")
     assert [model.id for model in client.models.list()] == ["a", "b", "base"]
-    with pytest.raises(openai.BadRequestError, match="trigger word"):
-        client.images.edit(image=photo(), prompt="a man")
+    with pytest.raises(openai.BadRequestError, match="2 times, after man and woman"):
+        client.images.edit(image=photo(), prompt="a man img and a woman img")
     with pytest.raises(openai.NotFoundError, match="use a, b, base"):
-        client.images.edit(image=photo(), prompt=PROMPT, model="gpt-image-1")
+        client.images.edit(image=photo(), prompt=PROMPT, model="nobody")
     for path in ("/healthz", "/readyz", "/docs"):
         assert httpx.get(server.url + path).status_code == 200
+
+
+def test_openai_client_of_another_service(client):
+    """What is sent to OpenAI's own models: their name, their sizes, no trigger word, another format, variations."""
+    answer = client.images.edit(
+        image=photo(), prompt="make him a pirate", model="gpt-image-1", size="1024x1024", output_format="webp"
+    )
+    assert image(answer.data[0].b64_json).format == "WEBP"
+    assert (answer.size, answer.output_format) == ("32x32", "webp")
+    assert answer.data[0].revised_prompt == "make him a pirate img"
+    varied = client.images.create_variation(image=photo(), n=2, size="256x256")
+    assert [image(each.b64_json).size for each in varied.data] == [(32, 32)] * 2
 
 
 def test_clients_that_leave_free_their_places(server, engines):

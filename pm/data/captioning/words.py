@@ -1,20 +1,9 @@
 """The words of captions that stand for a person."""
 
 import re
-from collections.abc import Mapping
+import unicodedata
 
-from pm.model.prompt import CLASS_WORDS
-
-# The class word is singularised to mean one person (paper section 3.3).
-PLURALS: Mapping[str, str] = {
-    "men": "man",
-    "women": "woman",
-    "people": "person",
-    "children": "child",
-    "ladies": "lady",
-    "babies": "baby",
-    "wives": "wife",
-} | {f"{word}s": word for word in CLASS_WORDS if not word.endswith(("man", "child", "lady", "baby", "wife", "s"))}
+from pm.model.class_words import CLASS_WORDS, PLURALS
 
 
 def folder_class_word(identity: str) -> str:
@@ -28,7 +17,9 @@ def class_word_in(identity: str) -> str:
     Words are what is between anything but letters: `anna_woman`, `anna woman`, `Anna-Woman-2023`. The last one counts
     if it is a class word; else the only one that is (`woman_anna`). Plurals are singularised.
     """
-    names = [PLURALS.get(word, word) for word in re.findall(r"[^\W\d_]+", identity.lower())]
+    names = [
+        PLURALS.get(word, word) for word in re.findall(r"[^\W\d_]+", unicodedata.normalize("NFC", identity).lower())
+    ]
     found = [word for word in names if word in CLASS_WORDS]
     if not found:
         return ""
@@ -42,10 +33,10 @@ def singular(caption: str) -> str:
         word = PLURALS.get(match[0].lower())
         return match[0] if word is None else word.capitalize() if match[0][0].isupper() else word
 
-    return re.sub(r"[^\W\d_]+", one, caption)
+    return re.sub(r"[^\W\d_]+", one, unicodedata.normalize("NFC", caption))
 
 
 def words_in(caption: str) -> list[str]:
     """The class words of a caption, lower case, each once, in order."""
-    found = re.findall(r"(?<![\w'\-])[^\W\d_]+(?![\w'\-])", caption.lower())
+    found = re.findall(r"(?<![\w'\-])[^\W\d_]+(?![\w'\-])", unicodedata.normalize("NFC", caption).lower())
     return list(dict.fromkeys(word for word in found if word in CLASS_WORDS))

@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 from pm.data.captioning.choice import Captioner
 from pm.data.captioning.marking.choice import Marker
-from pm.data.captioning.words import PLURALS, singular, words_in
+from pm.data.captioning.words import singular, words_in
 from pm.data.records import Photo, groups
 from pm.data.stages.stage import Place, Remedy, Stage, Work
 from pm.errors import DataError
+from pm.model.class_words import PLURALS
 from pm.model.prompt import mark
 from pm.photo.types import SidecarError
 

@@ -8,13 +8,13 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 from support.methods import choice, photos, sampler, trial
+from support.prompts import encode_prompts
 from support.sampling import worst
 
 from pm.errors import ConfigError, RequestError
 from pm.methods.textual_inversion import TextualInversionMethod
 from pm.model.base import encode_text
 from pm.model.prompt import tokenize
-from pm.model.words import encode_prompts
 
 FEW = {"steps": 4, "batch_size": 2}
 

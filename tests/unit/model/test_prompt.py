@@ -1,5 +1,6 @@
 """Class words, triggers and token places."""
 
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -7,7 +8,9 @@ import torch
 from transformers import CLIPTokenizer
 
 from pm.errors import DataError, RequestError
-from pm.model.prompt import class_token_index, mark, parse_prompt, token_count, tokenize
+from pm.model.class_words import CLASS_WORDS, is_class_word, with_class_words
+from pm.model.prompt import class_token_index, class_word_note, mark, parse_prompt, text_ids, tokenize, with_class_word
+from pm.model.trigger import put_trigger
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,6 @@ def test_parse_takes_the_trigger_out(written, text, word):
         ("img in a red shirt", "no class word before"),
         ("a man, img in a red shirt", "no class word before"),
         ("a man img and a woman img", "2 times"),
-        ("a table img in a room", "'table' before 'img' is not a class word"),
         ("", "lacks the trigger"),
     ],
 )
@@ -48,9 +50,146 @@ def test_parse_refuses(written, says):
     assert "\n" not in str(caught.value)
 
 
-def test_class_words_can_be_extended_or_switched_off():
-    assert parse_prompt("a robot img", class_words={"robot"}).class_word == "robot"
-    assert parse_prompt("a table img", class_words=None).class_word == "table"
+def test_any_word_may_stand_before_the_trigger_but_is_asked_about():
+    prompt = parse_prompt("a table img in a room")
+    assert prompt.class_word == "table"
+    assert "'table' stands before 'img': is it the word" in class_word_note(prompt, "img", CLASS_WORDS)
+    for words in ({"table"}, None, with_class_words(["Table"]), with_class_words(["any"])):
+        assert class_word_note(prompt, "img", words) is None
+    assert class_word_note(parse_prompt("a man img"), "img", CLASS_WORDS) is None
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["businesswoman", "women", "1girl", "2boys", "Policeman", "fire-man", "COWGIRL", "schoolchild", "people", "GUY"],
+)
+def test_words_made_of_class_words_are_class_words(word):
+    prompt = parse_prompt(f"a {word} img in red")
+    assert prompt.class_word == word and class_word_note(prompt, "img", CLASS_WORDS) is None
+
+
+@pytest.mark.parametrize("word", ["table", "german", "talisman", "red", "womanly", "mane", "boyish"])
+def test_words_that_only_look_like_class_words_are_asked_about(word):
+    assert not is_class_word(word)
+
+
+@pytest.mark.parametrize(
+    ("written", "text", "word"),
+    [
+        ('a "man img" in red', 'a "man" in red', "man"),
+        ('a "man" img in red', 'a "man" in red', "man"),
+        ("a (man) img in red", "a (man) in red", "man"),
+        ("a [man] img", "a [man]", "man"),
+        ("a “woman” img, old", "a “woman”, old", "woman"),
+        ("a «man» img", "a «man»", "man"),
+        ("a *man* img", "a *man*", "man"),
+        ("a man img's hat", "a man's hat", "man"),
+        ("a man’s img portrait", "a man’s portrait", "man"),
+        ("a man-img in red", "a man in red", "man"),
+        ("a man (img) in red", "a man in red", "man"),
+        ('a man "img", smiling', "a man, smiling", "man"),
+        ("a man img.", "a man.", "man"),
+        ("a man img!?", "a man!?", "man"),
+        ("(a man img)", "(a man)", "man"),
+        ("a man\u00a0img in red", "a man in red", "man"),
+    ],
+)
+def test_punctuation_beside_the_trigger(written, text, word):
+    prompt = parse_prompt(written)
+    assert (prompt.text, prompt.class_word) == (text, word)
+    assert prompt.text[slice(*prompt.span)] == word and not prompt.others
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
+def test_accents_in_any_form_are_one_word(tokenizers, form):
+    """The decomposed "mán" is m, a, an accent and n; its class word was "n"."""
+    prompt = parse_prompt(unicodedata.normalize(form, "a mán img in a café"))
+    assert (prompt.class_word, prompt.text) == ("mán", "a mán in a café")
+    assert prompt == parse_prompt("a mán img in a café")
+    words = with_class_words([unicodedata.normalize(form, "MÁN")])
+    assert class_word_note(prompt, "img", words) is None and "'mán'" in class_word_note(prompt, "img", CLASS_WORDS)
+    assert mark(unicodedata.normalize(form, "a mán in red"), "mán").span == (2, 5)
+    assert parse_prompt("a m̃ąn̄́ img").class_word == "m̃ąn̄́"  # m with a tilde is two characters in every form
+    with pytest.raises(RequestError, match="lacks the trigger"):
+        parse_prompt("a man im\u0067\u0301")
+
+
+def test_two_triggers_for_one_person():
+    prompt = parse_prompt("a man img in red, the Man img from behind")
+    assert prompt.text == "a man in red, the Man from behind"
+    assert [prompt.text[slice(*place.span)] for place in prompt.places] == ["man", "Man"]
+    with pytest.raises(RequestError, match="2 times, after man and woman; the photos are of one person"):
+        parse_prompt("a man img and a woman img")
+
+
+@pytest.mark.parametrize(
+    ("written", "strengths"),
+    [
+        ("a (man img:1.2) in red", [1.2]),
+        ("a (man:1.2) img in red", [1.2]),
+        ("a man (img:1.2) in red", [1.2]),
+        ("((a man img:1.2) in red:0.5)", [0.6]),
+        ("a (man img:0.5), the man img", [0.5, 1.0]),
+        ("a man img in (red:1.4)", [1.0]),
+    ],
+)
+def test_the_weight_of_the_class_word_is_the_strength_of_the_identity(written, strengths):
+    prompt = parse_prompt(written)
+    assert [place.strength for place in prompt.places] == pytest.approx(strengths)
+    for place in prompt.places:  # and not one of the text besides
+        assert set(prompt.weights[slice(*place.span)]) <= {1.0}
+    assert "(" not in prompt.text and ":" not in prompt.text
+
+
+def test_a_strength_out_of_range_is_refused():
+    with pytest.raises(RequestError, match="person's weight 1.6 .* use 0 to 1.5"):
+        parse_prompt("a (man img:1.6)")
+
+
+def test_brackets_of_the_person_in_the_full_syntax():
+    assert parse_prompt("a (man img)", weighting="full").strength == pytest.approx(1.1)
+    assert parse_prompt("a [man] img", weighting="full").strength == pytest.approx(1 / 1.1)
+    assert parse_prompt("a \\(man\\) img", weighting="full").text == "a (man)"
+    assert parse_prompt("a (man img:1.2)", weighting="none").text == "a (man:1.2)"
+
+
+def test_another_class_word_moves_everything_behind_it():
+    prompt = parse_prompt("a (man img:1.2) in (red:1.3), the man img BREAK a street")
+    changed = with_class_word(prompt, "old woman")
+    assert changed == parse_prompt("a old (woman img:1.2) in (red:1.3), the old woman img BREAK a street")
+    assert with_class_word(parse_prompt("a man img"), "mán").text == "a mán"
+    with pytest.raises(RequestError, match="has no word at its end"):
+        with_class_word(prompt, "old!")
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("a man in a red shirt", "a man img in a red shirt"),
+        ("portrait of a businesswoman", "portrait of a businesswoman img"),
+        ("a man and a woman", "a man img and a woman"),
+        ("a German man", "a German man img"),
+        ("a (man:1.2) in red", "a (man img:1.2) in red"),
+        ("the woman's hat", "the woman img's hat"),
+        ("two women", "two women img"),
+        ("a man img in red", "a man img in red"),
+        ("put him on a horse", "a man img, put him on a horse"),
+        ("make her smile", "a woman img, make her smile"),
+        ("in a spacesuit", "a person img, in a spacesuit"),
+        ("", "a person img, "),
+        ("MAN!", "MAN img!"),
+    ],
+)
+def test_auto_puts_the_trigger_after_the_first_class_word(written, expected):
+    assert put_trigger(written, "img") == expected
+    assert parse_prompt(expected).class_word
+
+
+def test_auto_knows_class_words_of_ones_own():
+    assert put_trigger("a robot and a man", "sks", {"Robot"}) == "a robot sks and a man"
+
+
+def test_the_trigger_can_be_another_word():
     assert parse_prompt("a man sks", trigger="sks").text == "a man"
 
 
@@ -74,7 +213,7 @@ def test_class_word_of_several_tokens_gives_its_last(tokenizers):
     index = class_token_index(tokenizers[0], prompt)
     last = tokenizers[0].convert_ids_to_tokens(tokenize(tokenizers, [prompt.text])[0][0, index].item())
     assert last.endswith("e</w>")
-    assert token_count(tokenizers[0], "a heroine") == index + 2
+    assert len(text_ids(tokenizers[0], "a heroine")) == index
 
 
 def test_class_word_behind_the_last_token_is_refused(tokenizers):
@@ -94,7 +233,7 @@ def test_threads_do_not_mix_up_padding(tokenizers):
 
     def work(i):
         if i % 2:
-            return token_count(tokenizers[i % 4 // 2], "a man smiling") == 5
+            return len(text_ids(tokenizers[i % 4 // 2], "a man smiling")) == 3
         return all(map(torch.equal, tokenize(tokenizers, ["a man smiling"]), expected))
 
     with ThreadPoolExecutor(8) as pool:

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
-from support.faces import astronaut
+from support.faces import ASTRONAUTS_FACE, astronaut
 
 from pm.errors import CheckpointError, RequestError
 from pm.model.adapter_file import AdapterMeta
@@ -41,6 +41,38 @@ def test_published_weights_and_none_take_photos_as_they_are():
     for prepare in (preparer(None), preparer(dataclasses.replace(META, crop_mode="none")), preparer(META, "none")):
         (reference,) = prepare_all([photo], prepare)
         assert reference.mask is None and np.array_equal(np.asarray(reference.image), np.asarray(photo))
+
+
+def test_a_long_photo_taken_as_it_is_keeps_its_face():
+    """600 x 1600 with the face at the top: the centred square showed a chest."""
+    pytest.importorskip("cv2")
+    person = Image.fromarray(astronaut()).resize((600, 600))
+    for size, corner in (((600, 1600), (0, 0)), ((1600, 600), (1000, 0))):
+        photo = Image.new("RGB", size, (120, 130, 140))
+        photo.paste(person, corner)
+        (reference,) = prepare_all([photo], preparer(META, "none"))
+        assert "the face is not in the centred square" in reference.notes[0]
+        x0, y0, x1, y1 = (side * 600 / 384 + corner[i % 2] for i, side in enumerate(ASTRONAUTS_FACE))
+        taken = next(
+            (left, top)
+            for left in range(0, size[0] - 599)
+            for top in range(0, size[1] - 599)
+            if np.array_equal(reference.image, photo.crop((left, top, left + 600, top + 600)))
+        )
+        assert taken[0] <= x0 and taken[1] <= y0 and x1 <= taken[0] + 600 and y1 <= taken[1] + 600
+    centred = Image.new("RGB", (600, 1600), (120, 130, 140))
+    centred.paste(person, (0, 500))
+    (reference,) = prepare_all([centred], preparer(META, "none"))
+    assert reference.image.size == (600, 1600) and reference.notes == ()  # as the published code takes it
+
+
+def test_a_long_photo_without_a_face_is_noted():
+    photo = Image.new("RGB", (600, 1600), (120, 130, 140))
+    (reference,) = prepare_all([photo], preparer(META, "none"))
+    assert reference.image.size == (600, 1600)
+    assert "500 of 1600 pixels above and below are cut off; crop it to the face" in reference.notes[0]
+    (reference,) = prepare_all([photo.resize((800, 600))], preparer(META, "none"))
+    assert reference.notes == ()
 
 
 def test_people_before_a_plain_wall():

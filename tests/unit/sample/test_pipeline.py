@@ -90,8 +90,8 @@ def test_fused_lora_is_the_lora(adapter_file, pipeline, tiny_base, photos):
     ("changes", "says"),
     [
         ({"prompt": "a man in a shirt"}, "lacks the trigger"),
-        ({"prompt": "a man img " + "red " * 80}, "at most 77 fit"),
-        ({"negative_prompt": "red " * 80}, "at most 77 fit"),
+        ({"prompt": "a man img in a (red:11) shirt"}, "weight 11"),
+        ({"negative_prompt": "(red:11)"}, "weight 11"),
         ({"id_images": []}, "0 ID images given; this adapter takes 1 to 4"),
         ({"id_images": [Image.new("RGB", (8, 8))] * 5}, "5 ID images given"),
         ({"weights": [1.0, 2.0]}, "2 weights given for 1 ID images"),
@@ -150,14 +150,6 @@ def test_the_identity_joins_where_the_configuration_says(tiny_base, adapter_file
         pipeline = PhotoMakerPipeline.from_pretrained(tiny_base, adapter_file, merge_fraction=fraction)
         assert pipeline.prepare([request])[0].merge_step == pipeline.merge_step(request) == first
         assert pipeline.merge_step(dataclasses.replace(request, merge_step=3)) == 3
-
-
-def test_repeated_class_words_count_against_the_limit(pipeline, photos):
-    words = "a man img " + "red " * 72  # 76 tokens with one image
-    pipeline.check(Request(words, photos[:2]))
-    if pipeline.photomaker.repeat:
-        with pytest.raises(RequestError, match="has 78 tokens"):
-            pipeline.check(Request(words, photos[:3]))
 
 
 def test_base_alone_takes_plain_prompts_only(tiny_base, photos):

@@ -167,7 +167,7 @@ def test_any_word_may_be_the_class_word_but_is_asked_about(pipe, photos, caplog)
         ({"width": 0}, "width=0 must be a multiple of 8"),
         ({"prompt": None}, "prompt must be a text or a list of texts"),
         ({"negative_prompt": 3}, "negative_prompt must be a text"),
-        ({"negative_prompt": "red " * 200}, "negative prompt 'red red .* tokens, at most 77 fit"),
+        ({"negative_prompt": "(red:-2)"}, "weight -2 in prompt .*; put it into negative_prompt"),
         ({"input_id_images": ["a.png", ["b.png"]]}, "photos beside lists of photos"),
         ({"input_id_images": np.zeros((8, 8, 3))}, "photo 1 is a float64 array"),
         ({"id_weights": 0.5}, "id_weights=0.5 must be a number for each photo"),

@@ -65,6 +65,11 @@ def config(tiny_base, adapter, tmp_path) -> GenerateConfig:
         loras=(),
         guidance_rescale=0.0,
         clip_skip=0,
+        id_strength=1.0,
+        id_start=None,
+        id_end=1.0,
+        prompt_weighting="explicit",
+        trigger="required",
         images=3,
         seed=5,
         width=None,
@@ -107,6 +112,29 @@ def test_numbered_pictures_and_one_grid_that_say_how_they_were_made(config):
         assert (image.text["merge_step"], image.text["schedule"], image.text["weights"]) == ("1", "euler", "1")
     with Image.open(folder / "grid.png") as image:
         assert image.width > 5 * 192
+
+
+def test_when_and_how_strongly_the_person_is_seen_is_written_down(config, capsys):
+    changes = {"prompt": "a person in a (red:1.3) shirt", "trigger": "auto", "id_strength": 0.5, "id_start": 0.0}
+    folder = generate(dataclasses.replace(config, images=1, id_end=0.5, **changes), progress=False)
+    with Image.open(folder / "0000.png") as image:
+        said = {name: image.text[name] for name in ("prompt", "trigger", "id_strength", "merge_step", "id_end")}
+    assert said == {
+        "prompt": changes["prompt"],
+        "trigger": "auto",
+        "id_strength": "0.5",
+        "merge_step": "0",
+        "id_end": "0.5",
+    }
+    assert (
+        "note: the prompt has no trigger word; it was read as 'a person img in a (red:1.3) shirt'"
+        in capsys.readouterr().out
+    )
+
+
+def test_a_class_word_of_no_list_is_asked_about(config, capsys):
+    generate(dataclasses.replace(config, images=1, class_words=()), progress=False)
+    assert "note: 'robot' stands before 'img': is it the word for the person?" in capsys.readouterr().out
 
 
 def test_many_pictures_make_a_grid_of_several_lines(config):
@@ -181,8 +209,7 @@ def test_a_failed_call_leaves_no_folder(config, tmp_path):
     ("changes", "says"),
     [
         ({"prompt": "a robot in a red shirt"}, "lacks the trigger word; write 'img' after the person"),
-        ({"prompt": "robots img"}, "'robots' before 'img' is not a class word"),
-        ({"prompt": "a robot img " + "red " * 80}, "tokens, at most 77 fit"),
+        ({"prompt": "a (robot img:2)"}, "the person's weight 2 .* use 0 to 1.5"),
         ({"width": -8}, "width=-8 must be a multiple of"),
         ({"width": 32, "aspect": "square"}, "aspect='square' is given beside width or height"),
         ({"height": 4096}, "height=4096 is out of range: this base draws 32 x 32 pixels"),
@@ -196,8 +223,8 @@ def test_a_failed_call_leaves_no_folder(config, tmp_path):
             "eta=0.5 needs schedule=ddim",
         ),
         (
-            {"sampler": SamplerConfig(Euler("euler"), 2, 3.0, 0.5, 0.0, "ugly " * 90, 4, 0.0, 1.0, ())},
-            "negative prompt .* tokens",
+            {"sampler": SamplerConfig(Euler("euler"), 2, 3.0, 0.5, 0.0, "(ugly:20)", 4, 0.0, 1.0, ())},
+            "weight 20",
         ),
         ({"id_images": ("{}/0.png",) * 5}, "5 ID images given; this adapter takes 1 to 4"),
         ({"weights": (1.0,)}, "1 weights given for 2 ID images"),
