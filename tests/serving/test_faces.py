@@ -51,7 +51,7 @@ def together(engine, *todo) -> list[dict]:
 
 def pixels(event: dict) -> np.ndarray:
     assert event["type"] == "image", event
-    return np.asarray(Image.open(io.BytesIO(event["png"]))).astype(int)
+    return np.asarray(Image.open(io.BytesIO(event["file"]))).astype(int)
 
 
 def test_v1_and_v2_are_served_together_as_alone(with_v2):
