@@ -60,9 +60,10 @@ class Unknown:
 def commands() -> list[tuple[str, str, str]]:
     """Every call of a command with settings in the texts: the file, the command's name, its arguments."""
     found = set()
+    words = r"""(?:"[^"\n]*"|'[^'\n]*'|[^`|;\n'"])*"""  # a pipe in quotes is a setting's, another ends the command
     for text in TEXTS:
         joined = re.sub(r"\\\n\s*", "", text.read_text())
-        for name, rest in re.findall(r"(?:python pipelines/|photomaker )(\w+)(?:\.py)? ([^`|;\n]*)", joined):
+        for name, rest in re.findall(rf"(?:python pipelines/|photomaker )(\w+)(?:\.py)? ({words})", joined):
             arguments = re.sub(r"\s+(#|->).*", "", rest).strip()
             if (CONF / f"{name}.yaml").exists() and not re.search(r"[…$<]|\.\.\.|--help|--cfg", arguments):
                 found.add((in_root(text), name, arguments))
@@ -81,7 +82,7 @@ def test_commands_of_the_texts_compose(file, name, arguments, hydra_of_conf):
     overrides = [word for word in shlex.split(arguments) if "=" in word]
     # A sweep's list stands for its first value; a sentence is quoted, as the commands do it.
     first = [word if re.search(r"=[\[{]", word) or " " in word else word.split(",")[0] for word in overrides]
-    quoted = [as_typed(word, Unknown, {"prompt": str}) for word in first]
+    quoted = [as_typed(word, Unknown, {"prompt": str, "x": str, "y": str}) for word in first]
     if "--config-dir my_parts/conf" in arguments:  # docs/extending.md
         quoted.append(f"hydra.searchpath=[file://{ROOT}/tests/extend/my_parts/conf]")
     # These take the name that preprocess has for a group.
