@@ -16,6 +16,7 @@ from pm.config import from_mapping
 from pm.data.config import BrowseConfig, PreprocessConfig
 from pm.evaluate.config import EvaluateConfig
 from pm.evaluate.votes import VotesConfig
+from pm.hub.config import PushConfig
 from pm.model.families.base import Family
 from pm.sample.config import GenerateConfig
 from pm.train.config import ExportConfig
@@ -37,6 +38,7 @@ ENTRIES = {
     "votes": (VotesConfig, ["votes=[a.json]", "key=blind.key.json"], ()),
     "export": (ExportConfig, ["checkpoint=runs/x"], ()),
     "serve": (ServeConfig, [], ()),
+    "push": (PushConfig, ["folder=runs/mine", "repo=me/mine"], ()),
 }
 # group → the entry points it belongs to, and its place there if not its name
 GROUPS = {
