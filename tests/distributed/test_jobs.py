@@ -97,6 +97,16 @@ def ray(environment, *arguments):
     return subprocess.run(["ray", *arguments], env=environment, cwd=ROOT, capture_output=True, text=True)
 
 
+def stop(environment, job):
+    """What `ray job stop` asks for; the command itself takes so long to start that a short job has ended by then."""
+    token = Path(environment["HOME"], ".ray", "auth_token").read_text().strip()
+    request = urllib.request.Request(
+        f"{environment['RAY_ADDRESS']}/api/jobs/{job}/stop", headers={"Authorization": f"Bearer {token}"}, method="POST"
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert json.load(answer)["stopped"]
+
+
 def wait_for(condition, seconds, why):
     end = time.monotonic() + seconds
     while not condition():
@@ -150,8 +160,7 @@ def test_a_job_streams_progress_is_stopped_and_goes_on(head, command, tmp_path):
         if steps_told(line):
             break
     assert first.poll() is None, "".join(lines)
-    stopped = ray(head, "job", "stop", "first")
-    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+    stop(head, "first")
     first.stdout.read()  # not judged: Ray may close the stream of a stopped job before its last lines
     first.wait(60)
     told = ray(head, "job", "logs", "first").stdout

@@ -150,7 +150,9 @@ def test_engines_agree(ray_session, dataset, tiny_base, tmp_path):
         needed = sum(value.nbytes for values in tensors for value in values.values())
         random = sum(file.stat().st_size for file in folder.glob("rank-*"))  # 10 KB a worker, much for a base as tiny
         assert sum(file.stat().st_size for file in folder.iterdir()) - random <= 1.1 * needed
-        exported = export(ExportConfig(str(folder), "newest", "native", str(tmp_path / f"{name}.safetensors"), ()))
+        exported = export(
+            ExportConfig(str(folder), "newest", "native", str(tmp_path / f"{name}.safetensors"), None, None, ())
+        )
         again = load_file(exported)
         assert again.keys() == adapter.keys() and all(torch.equal(again[key], adapter[key]) for key in adapter), name
     for step in (2, 3):  # training continues after the first

@@ -171,7 +171,7 @@ def test_serve(run, base, photos):
         embeds = row.conditioning.embeds.flatten(0, -2)
         assert len(embeds) == engine.pipeline.base.max_tokens + 2 * 2 - 1
         assert not torch.equal(embeds[2], embeds[3])  # after the start and "a": both tokens of the first photo
-        asked = parse({"prompt": PROMPT, "model": "mine", "steps": 2})
+        asked = parse({"prompt": PROMPT, "model": "mine", "steps": 2}, compat=False)
         (job,) = jobs(asked, len(files), config, config.adapters, request_id="r", tenant="t")
         event = asyncio.run(last(engine.generate(job, [Photo(f.name, read_photo(f)) for f in files])))
         assert event["type"] == "image", event

@@ -111,14 +111,16 @@ def test_portraits_of_photos_on_disk_and_the_adapters_own_words(adapter, tmp_pat
     asked = replace(asked, merge_step=config.sampler.merge_step, negative_prompt=config.sampler.negative_prompt or None)
     assert worst(pipeline.generate([asked])[0], Image.open(tmp_path / "out" / "0000.png")) <= 1
     # The same weights in the authors' own form, which says nothing of the embedder.
-    file = export(ExportConfig(str(adapter), "newest", "published", str(tmp_path / "photomaker-v2.bin"), ()))
+    file = export(
+        ExportConfig(str(adapter), "newest", "published", str(tmp_path / "photomaker-v2.bin"), None, None, ())
+    )
     pipeline.load_photomaker_adapter(file, adapter_name="published", pm_version="v2")
     faces = torch.tensor([reference.face.embedding for reference in shown])
     own = replace(asked, id_embeds=None, id_images=[r.image for r in shown], masks=[r.mask for r in shown])
     twins = [replace(own, face_embeds=faces, adapter=name) for name in ("photomaker", "published")]
     assert worst(*pipeline.generate(twins)) <= 1
     assert worst(pipeline.generate([replace(twins[0], face_embeds=-3 * faces)])[0], pipeline.generate(twins[:1])[0]) > 0
-    diffusers = export(ExportConfig(str(adapter), "newest", "diffusers", str(tmp_path / "lora"), ()))
+    diffusers = export(ExportConfig(str(adapter), "newest", "diffusers", str(tmp_path / "lora"), None, None, ()))
     assert {path.name for path in diffusers.iterdir()} >= {"pytorch_lora_weights.safetensors", "id_encoder.safetensors"}
 
 

@@ -52,7 +52,7 @@ def test_what_is_missing_is_said_before_anything_is_written(make, tmp_path):
 
 
 def test_toon_photos_are_drawn_once_where_there_are_none(make, tmp_path):
-    source = {"name": "toon", "defects": None}
+    source = {"name": "toon", "defects": None, "occlusion": 0, "omit": 0}
     source |= {"root": str(tmp_path / "drawn"), "identities": 2, "photos_per_identity": 2, "seed": 1, "split": "train"}
     written = []
     for _ in range(2):
