@@ -1,0 +1,3 @@
+from support.sample_fixtures import adapter_files, photos
+
+__all__ = ["adapter_files", "photos"]
