@@ -6,10 +6,10 @@ independently of the others and of the person.
 """
 
 import dataclasses
-import math
 import random
 
 from pm.toon.attributes import CLOTHES_COLORS, HAIR_COLORS, Framing, Identity, Scene, visible_attributes
+from pm.toon.geometry import to_pixels
 
 # value → avataaars `top` variant: all of them are drawn instead of the hair
 HEADWEAR = {
@@ -31,7 +31,6 @@ _REGIONS = {
     "clothes": (80.0, 206.0, 200.0, 236.0),
 }
 _SEEN = 0.7
-_CENTER, _CANVAS = (140.0, 150.0), 280.0  # as in `render`, which imports this file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,12 +98,7 @@ def seen_attributes(
 
 def _inside(box: tuple[float, float, float, float], frame: Framing) -> float:
     """Share of a box of the drawing that lies inside the photo, from a grid of 8 × 8 points."""
-    angle, inside = math.radians(frame.rotation), 0
-    for i in range(8):
-        for j in range(8):
-            dx = (box[0] + (box[2] - box[0]) * (i + 0.5) / 8 - _CENTER[0]) * frame.scale
-            dy = (box[1] + (box[3] - box[1]) * (j + 0.5) / 8 - _CENTER[1]) * frame.scale
-            x = _CENTER[0] + frame.x * _CANVAS + dx * math.cos(angle) - dy * math.sin(angle)
-            y = _CENTER[1] + frame.y * _CANVAS + dx * math.sin(angle) + dy * math.cos(angle)
-            inside += 0 <= x <= _CANVAS and 0 <= y <= _CANVAS
-    return inside / 64
+    grid = [(i + 0.5) / 8 for i in range(8)]
+    points = [(box[0] + (box[2] - box[0]) * u, box[1] + (box[3] - box[1]) * v) for u in grid for v in grid]
+    places = [to_pixels(x, y, frame, 1.0) for x, y in points]
+    return sum(0 <= x <= 1 and 0 <= y <= 1 for x, y in places) / len(places)

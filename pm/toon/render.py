@@ -8,7 +8,6 @@ import functools
 import importlib.resources
 import io
 import json
-import math
 
 import numpy as np
 import resvg_py
@@ -18,9 +17,8 @@ from PIL import Image, ImageColor
 from pm.toon import attributes as a
 from pm.toon.attributes import Framing, Identity, Scene
 from pm.toon.covers import COLORS, HEADWEAR, NOTHING, Covers
+from pm.toon.geometry import CANVAS, CENTER, to_pixels
 
-CANVAS = 280.0  # side of the avataaars drawing, in its own units
-CENTER = (140.0, 150.0)  # the point that framing scales and rotates about
 FACE_BOX = (84.0, 60.0, 196.0, 190.0)  # head without hair, in drawing units
 LANDMARKS = (
     (118.0, 116.0),
@@ -102,21 +100,13 @@ def render_person(identity: Identity, scene: Scene, framing: Framing, size: int,
     return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGBA"))
 
 
-def _to_pixels(x: float, y: float, framing: Framing, size: int) -> tuple[float, float]:
-    angle, (cx, cy) = math.radians(framing.rotation), CENTER
-    dx, dy = (x - cx) * framing.scale, (y - cy) * framing.scale
-    px = cx + framing.x * CANVAS + dx * math.cos(angle) - dy * math.sin(angle)
-    py = cy + framing.y * CANVAS + dx * math.sin(angle) + dy * math.cos(angle)
-    return px * size / CANVAS, py * size / CANVAS
-
-
 def face_geometry(framing: Framing, size: int) -> tuple[Box, tuple[tuple[float, float], ...]]:
     """(face box x0, y0, x1, y1; five landmarks) of a framing, in pixels, clipped to the photo."""
     x0, y0, x1, y1 = FACE_BOX
-    corners = [_to_pixels(x, y, framing, size) for x, y in ((x0, y0), (x1, y0), (x0, y1), (x1, y1))]
+    corners = [to_pixels(x, y, framing, size) for x, y in ((x0, y0), (x1, y0), (x0, y1), (x1, y1))]
     xs, ys = [c[0] for c in corners], [c[1] for c in corners]
     x0, y0, x1, y1 = (float(np.clip(v, 0, size)) for v in (min(xs), min(ys), max(xs), max(ys)))
-    return (x0, y0, x1, y1), tuple(_to_pixels(x, y, framing, size) for x, y in LANDMARKS)
+    return (x0, y0, x1, y1), tuple(to_pixels(x, y, framing, size) for x, y in LANDMARKS)
 
 
 def background(name: str, size: int) -> np.ndarray:
