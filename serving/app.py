@@ -19,7 +19,7 @@ from serving.http.keys import Key, KeyFile
 from serving.http.quota import LocalQuotas
 from serving.http.routes import create_app
 from serving.http.service import Service
-from serving.jobs import Job, Photo
+from serving.jobs import Job, Look, Photo
 from serving.metrics import RayRecorder
 
 logger = logging.getLogger("ray.serve")
@@ -43,6 +43,10 @@ class EngineReplica:
         async with aclosing(self.engine.generate(job, photos)) as events:
             async for event in events:
                 yield event
+
+    async def look(self, look: Look, photos: Sequence[Photo]) -> list[dict[str, Any]]:
+        """`Engine.look`."""
+        return await self.engine.look(look, photos)
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Swap adapters without a restart: {"adapters": {name: file}}.

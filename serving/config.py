@@ -140,6 +140,27 @@ class ServiceConfig:
 
 
 @dataclass(frozen=True)
+class StyleConfig:
+    """A style that the studio offers."""
+
+    name: str
+    prompt: str  # {prompt}: what was written; {person}: the class word with the trigger word
+
+
+@dataclass(frozen=True)
+class StudioConfig:
+    """The pages at `/studio`."""
+
+    enabled: bool
+    open: bool  # a browser, when the service is ready
+    runs: str | None  # folder or URI of runs and evaluations that may be looked at
+    data: str | None  # folder or URI of datasets that may be looked at
+    prompts: tuple[str, ...]  # to begin with
+    styles: tuple[StyleConfig, ...]
+    examples: tuple[str, ...]  # folders with sample photos
+
+
+@dataclass(frozen=True)
 class ServeConfig:
     """The whole service."""
 
@@ -155,6 +176,7 @@ class ServeConfig:
     embedder: EmbedderChoice | None  # of faces, for adapters that take face embeddings; None: that of their training
     pick: Literal["largest", "left", "middle", "right"]  # which of several faces, unless a request says
     references: Literal["lenient", "strict"]  # lenient: photos that cannot be used are left out if others remain
+    studio: StudioConfig
     service: ServiceConfig
     prompt_weighting: Weighting  # unless a request says
     class_words: tuple[str, ...]

@@ -83,6 +83,17 @@ class Job:
     format: Literal["png", "jpeg", "webp"] = "png"
     quality: int = 100  # of JPEG and WebP, 1 to 100
     notes: tuple[str, ...] = ()  # for the client, of what the fields were taken for
+    progress: bool = False  # tell the place in the queue and every step
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a model would see of photos: how they are prepared."""
+
+    request_id: str
+    model: str
+    preprocess: str
+    pick: str
 
 
 class Backend(Protocol):
@@ -93,6 +104,13 @@ class Backend(Protocol):
 
     def generate(self, job: Job, photos: Any) -> AsyncGenerator[dict[str, Any], None]:
         """One image, as `Engine.generate` tells it. Closing the iterator gives it up.
+
+        Raises:
+            ApiError: no engine can take it.
+        """
+
+    async def look(self, look: Look, photos: Any) -> list[dict[str, Any]]:
+        """What a model sees of each photo, as `Engine.look` tells it.
 
         Raises:
             ApiError: no engine can take it.

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from serving.errors import ApiError, EngineStopped, overloaded
-from serving.jobs import Job, Photo
+from serving.jobs import Job, Look, Photo
 from serving.metrics import Recorder
 
 logger = logging.getLogger("ray.serve")
@@ -25,6 +25,9 @@ class LocalBackend:
     def generate(self, job: Job, photos: Any) -> AsyncGenerator[dict[str, Any], None]:
         return self.engine.generate(job, photos)
 
+    async def look(self, look: Look, photos: Any) -> list[dict[str, Any]]:
+        return await self.engine.look(look, photos)
+
     async def ready(self) -> bool:
         return self.engine.batcher.alive
 
@@ -34,7 +37,7 @@ class RayBackend:
     decided, so it is the same image, and nothing of it has left the replica but previews."""
 
     def __init__(self, handle: Any, retries: int, retry_after_s: float, recorder: Recorder, app_name: str) -> None:
-        self.handle = handle.generate.options(stream=True)
+        self.handle, self.looks = handle.generate.options(stream=True), handle.look
         self.app_name = app_name
         self.retries, self.retry_after_s, self.recorder = retries, retry_after_s, recorder
 
@@ -71,7 +74,22 @@ class RayBackend:
                 stream.cancel()
             # Serve learns of the death in its own time; a first new try usually finds another replica at once.
             await asyncio.sleep(min(5.0, 0.2 * 2**attempt))
-        raise ApiError(503, "the engines keep failing; try again later", code="engine_unavailable", retry_after_s=5)
+        raise _unavailable()
+
+    async def look(self, look: Look, photos: Any) -> list[dict[str, Any]]:
+        from ray.exceptions import RayError
+        from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+        for _ in range(self.retries + 1):
+            try:
+                return await self.looks.remote(look, photos)
+            except BackPressureError:
+                raise overloaded("all engines are busy; try again", self.retry_after_s, "engine_queue") from None
+            except (RayError, DeploymentUnavailableError) as error:
+                if not _replica_died(error):
+                    raise
+                logger.warning("request_id=%s lost its engine (%s)", look.request_id, type(error).__name__)
+        raise _unavailable()
 
     async def ready(self) -> bool:
         from ray import serve
@@ -80,6 +98,10 @@ class RayBackend:
         status = await asyncio.to_thread(serve.status)
         app = status.applications.get(self.app_name)
         return app is not None and app.status == ApplicationStatus.RUNNING
+
+
+def _unavailable() -> ApiError:
+    return ApiError(503, "the engines keep failing; try again later", code="engine_unavailable", retry_after_s=5)
 
 
 def _replica_died(error: Exception) -> bool:

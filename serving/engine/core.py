@@ -27,11 +27,12 @@ from pm.strengths import written
 from serving.config import ServeConfig, check_adapters
 from serving.engine.cache import TenantCache
 from serving.engine.fit import drawn_size
+from serving.engine.look import seen
 from serving.engine.loop import Batcher, Ticket
 from serving.engine.loras import ServedLoras
 from serving.engine.pictures import about_pictures, pictures_of, sized
 from serving.errors import EngineStopped
-from serving.jobs import IDENTITY, Job, Photo
+from serving.jobs import IDENTITY, Job, Look, Photo
 from serving.loras import LoraFolder
 from serving.metrics import Recorder
 
@@ -109,7 +110,8 @@ class Engine:
         """Make one image.
 
         Yields:
-            {"type": "preview", "index", "file", "size"} and at last {"type": "image", "file", "size", "notes",
+            {"type": "preview", "index", "file", "size"}, where the job asks for it {"type": "queued", "position"} and
+            {"type": "progress", "step", "steps"}, and at last {"type": "image", "file", "size", "notes",
             "revised_prompt"}, or {"type": "error", "kind", "message"}; errors are no exceptions, since those would be
             logged, prompts and all. A file is one of the job's format.
             Closing the generator gives the image up.
@@ -129,6 +131,10 @@ class Engine:
                 if kind == "preview":
                     file = await asyncio.to_thread(picture_bytes, rest[0], {}, job.format, job.quality)
                     yield {"type": "preview", "index": rest[1], "file": file, "size": rest[0].size}
+                elif kind == "queued":
+                    yield {"type": "queued", "position": rest[0]}
+                elif kind == "progress":
+                    yield {"type": "progress", "step": rest[0], "steps": rest[1]}
                 elif kind == "image":
                     about = self._about(job) | about_pictures(job, photos)
                     file = await asyncio.to_thread(picture_bytes, rest[0], about, job.format, job.quality)
@@ -145,6 +151,10 @@ class Engine:
                     raise EngineStopped("the sampler has stopped")
         finally:
             self.batcher.cancel(ticket)
+
+    async def look(self, look: Look, photos: Sequence[Photo]) -> list[dict[str, Any]]:
+        """What a model would see of each photo, as `serving.engine.look.seen` tells it."""
+        return await asyncio.to_thread(seen, self.pipeline, look, photos, self.config.photo)
 
     async def _ticket(self, job: Job, photos: Sequence[Photo], emit: Any) -> Ticket:
         """Everything that needs no model of the sampler: checks, and the faces of photos that are new.
@@ -184,7 +194,7 @@ class Engine:
         self.pipeline.check(request)
         request, notes = sized(request, self.pipeline.base.shapes, self.config.limits.size)
         notes = [*job.notes, *said, *notes, *self.pipeline.notes(request)]
-        ticket = Ticket(request, job.tenant, job.partials, emit, notes=notes)
+        ticket = Ticket(request, job.tenant, job.partials, emit, notes=notes, progress=job.progress)
         if people:
             version = self.pipeline.digest_of(job.model)
             ticket.keys = [(photo.digest, job.preprocess, job.pick, job.model, version) for photo in people]

@@ -26,7 +26,8 @@ _IDLE_S = 10.0
 class Ticket:
     """One image on its way through the loop.
 
-    `emit` is called from the loop's thread with ("preview", image, number) for each preview, and then once with one of
+    `emit` is called from the loop's thread with ("preview", image, number) for each preview, with ("queued", place) and
+    ("progress", step, steps) where `progress` asks for them, and then once with one of
     ("image", image);
     ("error", kind, message, defect): kind is "invalid" (the client's to fix) or "failed", defect the exception to log
     if it is our fault, else None;
@@ -41,6 +42,8 @@ class Ticket:
     embeds: list[Tensor | None] = field(default_factory=list)  # [D] each; None: from `references`
     references: list[Any] = field(default_factory=list)  # `pm.sample` references; None where an embedding is known
     notes: list[str] = field(default_factory=list)  # about the photos, for the client
+    progress: bool = False
+    place: int = 0  # in the queue, from 1, as last told
     gone: bool = False
     row: int | None = None
     shown: int = 0
@@ -141,6 +144,7 @@ class Batcher:
                     self._waiting.remove(ticket)
             joining = [] if calls else self._next()
             self.recorder.record("pm_queue_images", len(self._waiting))
+            self._tell_places()
         for ticket in given_up:
             if ticket.row is not None:
                 self.sampler.remove(ticket.row)
@@ -165,6 +169,12 @@ class Batcher:
             used += cost
             joining.append(self._waiting.popleft())
         return joining
+
+    def _tell_places(self) -> None:
+        for place, ticket in enumerate(self._waiting, 1):
+            if ticket.progress and ticket.place != place:
+                ticket.place = place
+                ticket.emit(("queued", place))
 
     def _cost(self, ticket: Ticket) -> int:
         width, height = self.pipeline.size(ticket.request)
@@ -228,6 +238,8 @@ class Batcher:
         for row, latents in self.sampler.finished().items():
             self._finish(self._rows.pop(row), latents)
         for row, ticket in self._rows.items():
+            if ticket.progress and not ticket.gone:
+                ticket.emit(("progress", *self.sampler.position(row)))
             self._preview(row, ticket)
 
     def _preview(self, row: int, ticket: Ticket) -> None:

@@ -39,7 +39,7 @@ async def run(backend: Backend, jobs: Sequence[Job], photos: Any) -> AsyncGenera
             async with aclosing(backend.generate(job, photos)) as stream:
                 async for event in stream:
                     events.put_nowait((index, event))
-                    if event["type"] != "preview":
+                    if event["type"] in ("image", "error"):
                         return
             raise ApiError(500, "the engine ended without an image", code="generation_failed")
         except Exception as error:
@@ -81,6 +81,10 @@ def as_json(request: ImageRequest, jobs: Sequence[Job], images: Sequence[dict[st
 
 def as_event(family: str, jobs: Sequence[Job], index: int, event: dict[str, Any]) -> bytes:
     """One server-sent event. `family`: "image_edit" or "image_generation"."""
+    if event["type"] in ("queued", "progress"):
+        return _sse(
+            f"{family}.{event['type']}", {k: v for k, v in event.items() if k != "type"} | {"image_index": index}
+        )
     content = {
         "b64_json": base64.b64encode(event["file"]).decode(),
         "created_at": int(time.time()),

@@ -7,12 +7,15 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from serving.capabilities import capabilities
 from serving.config import BASE
 from serving.errors import ApiError
 from serving.http.docs import add_docs
 from serving.http.pictures import ABOUT, FILES
+from serving.http.references import LookRequest, references
 from serving.http.schema import ImageRequest, is_alias
 from serving.http.service import Service, answer_headers, request_id_of
+from serving.http.studio import add_studio
 
 _STARTED = int(time.time())
 
@@ -43,12 +46,30 @@ def create_app(service: Service) -> FastAPI:
     variation = _body("multipart/form-data", needed=())
     app.add_api_route("/v1/images/variations", variations, methods=["POST"], openapi_extra=variation)
     app.add_api_route("/v1/images/generations", generations, methods=["POST"], openapi_extra=_body("application/json"))
+    _add_references(app, service)
     _add_models(app, service)
     _add_loras(app, service)
     _add_probes(app, service)
     _add_errors(app)
     add_docs(app)
+    if service.config.studio.enabled:
+        add_studio(app, service)
     return app
+
+
+def _add_references(app: FastAPI, service: Service) -> None:
+    async def look(request: Request) -> Response:
+        """What a model would see of photos: face and person, or why one cannot be used."""
+        return await references(service, request)
+
+    body = _body("multipart/form-data", needed=(), fields=LookRequest.model_json_schema(), others=False)
+    app.add_api_route("/v1/images/references", look, methods=["POST"], openapi_extra=body)
+
+    @app.get("/v1/capabilities")
+    async def what(request: Request) -> dict[str, Any]:
+        """Models, samplers, defaults and limits of this service."""
+        service.authenticate(request)
+        return capabilities(service.config, service.adapters, service.loras.files())
 
 
 def _add_models(app: FastAPI, service: Service) -> None:
@@ -109,21 +130,30 @@ def _add_errors(app: FastAPI) -> None:
         return JSONResponse(ApiError(error.status_code, message, code=code).body(), error.status_code, error.headers)
 
 
-def _body(kind: str, needed: tuple[str, ...] = ("prompt",)) -> dict[str, Any]:
-    """The request body for /docs; bodies are read by `serving.http.upload`, within limits."""
-    schema = ImageRequest.model_json_schema()
+def _body(
+    kind: str, needed: tuple[str, ...] = ("prompt",), fields: dict[str, Any] | None = None, others: bool = True
+) -> dict[str, Any]:
+    """The request body for /docs; bodies are read by `serving.http.upload`, within limits.
+
+    Args:
+        kind: content type.
+        needed: names of fields.
+        fields: JSON schema of the fields that are no files; None: those of `ImageRequest`.
+        others: files besides photos of the person are taken.
+    """
+    schema = fields or ImageRequest.model_json_schema()
     if kind.startswith("multipart"):
         file = {"type": "string", "format": "binary"}
         photos = {"type": "array", "items": file, "minItems": 1, "maxItems": 16}
-        others: dict[str, Any] = {
+        files: dict[str, Any] = {
             name: file | {"description": text} for name, text in ABOUT.items() if FILES[name][0] == 1
         }
         several = [(name, FILES[name][0], text) for name, text in ABOUT.items() if FILES[name][0] > 1]
-        others |= {
+        files |= {
             f"{name}[]": {"type": "array", "items": file, "maxItems": most, "description": text}
             for name, most, text in several
         }
         schema["properties"] = {"image[]": photos | {"description": "Photos of the person."}} | schema["properties"]
-        schema["properties"] |= others
+        schema["properties"] |= files if others else {}
         schema["required"] = list(needed)
     return {"requestBody": {"required": True, "content": {kind: {"schema": schema}}}}

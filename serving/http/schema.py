@@ -40,6 +40,7 @@ class ImageRequest(PictureFields):
     response_format: Literal["b64_json", "url"] = Field("b64_json", description="url answers a data: URL.")
     stream: bool = Field(False, description="Server-sent events.")
     partial_images: int = Field(0, ge=0, le=3, description="Previews of each image on the way, with stream.")
+    progress: bool = Field(False, description="Events of the place in the queue and of each step, with stream.")
 
     steps: int | None = Field(None, ge=1, description="Denoising steps.")
     guidance_scale: float | None = Field(None, ge=0, le=100, allow_inf_nan=False, description="1: off.")
@@ -193,6 +194,7 @@ def jobs(
             preprocess=request.preprocess or config.preprocess,
             pick=request.pick or config.pick,
             partials=request.partial_images,
+            progress=request.progress,
             **request.model_dump(include=_AS_GIVEN),
             loras=known_loras(served_loras(sampler) | (request.loras or {}), loras, config.limits.loras),
             sampler=sampling_of(sampler),
@@ -213,8 +215,9 @@ def _check(request: ImageRequest, photos: int, steps: int, config: ServeConfig) 
     if request.id_weights is not None and len(request.id_weights) != photos:
         problem = f"{len(request.id_weights)} id_weights given for {photos} photos"
         raise invalid(f"{problem}; give one for each", "id_weights")
-    if request.partial_images and not request.stream:
-        raise invalid("partial_images needs stream=true", "partial_images")
+    for name in ("partial_images", "progress"):
+        if getattr(request, name) and not request.stream:
+            raise invalid(f"{name} needs stream=true", name)
     if request.id_start is not None and request.start_merge_step is not None:
         raise invalid("id_start is given beside start_merge_step; give one of them", "id_start")
     if request.background == "transparent" and not config.service.compat:

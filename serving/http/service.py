@@ -5,7 +5,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ from serving.errors import ApiError, invalid, overloaded
 from serving.http.answers import EventStream, as_error_event, as_event, as_json, run
 from serving.http.keys import ANONYMOUS, Key, KeyFile
 from serving.http.photos import decode
-from serving.http.pictures import picture_fields, sorted_out
+from serving.http.pictures import Uploaded, picture_fields, sorted_out
 from serving.http.quota import Quotas
 from serving.http.schema import ImageRequest, fields_of, jobs, parse
 from serving.http.upload import Budget, Upload
@@ -66,11 +66,17 @@ class Service:
 
     async def answer(self, request: Request, route: str) -> Response:
         """`route`: "edits", "variations" or "generations"."""
+        return await self.handle(request, route, self._answer)
+
+    async def handle(
+        self, request: Request, route: str, work: Callable[[Request, Call, AsyncExitStack], Awaitable[Response]]
+    ) -> Response:
+        """Answer with `work`; whatever becomes of it is logged, counted and told in OpenAI's words."""
         call = Call(route, request_id_of(request))
         async with AsyncExitStack() as stack:
             stack.callback(self._finished, call)
             try:
-                return await self._answer(request, call, stack)
+                return await work(request, call, stack)
             except ApiError as error:
                 return self._refuse(request, call, error)
             except Exception:
@@ -86,7 +92,7 @@ class Service:
                 key = self.authenticate(request)
                 call.key = key[0]
                 if self.in_flight >= self.limits.in_flight_images:
-                    raise self._busy()
+                    raise self.busy()
                 wanted, todo, photos = await self._read(request, call, stack)
                 await self._admit(key, call, len(todo), stack)
                 events = run(self.backend, todo, self.backend.share(photos))
@@ -101,7 +107,7 @@ class Service:
                     images[index] = event
                     self._made(call)
         except TimeoutError:
-            raise self._timeout() from None
+            raise self.timeout() from None
         call.status = 200
         return JSONResponse(as_json(wanted, todo, images), headers=headers)
 
@@ -146,18 +152,24 @@ class Service:
         call.facts |= {"model": todo[0].model, "n": len(todo), "photos": people, "size": wanted.size}
         if self.config.log_prompts:
             call.facts["prompt"] = repr(wanted.prompt)
-        loop, photos = asyncio.get_running_loop(), []
-        for i, picture in enumerate(uploaded):
-            work = partial(decode, picture.data, self.limits, i, picture.name, picture.use)
-            photos.append(await loop.run_in_executor(self._decoder, work))
+        photos = [await self.decoded(i, picture) for i, picture in enumerate(uploaded)]
         upload.hold(sum(photo.pixels.nbytes for photo in photos))
         return wanted, todo, photos
+
+    async def decoded(self, index: int, picture: Uploaded) -> Photo:
+        """One picture of a request, in the one thread that decodes.
+
+        Raises:
+            ApiError: as `serving.http.photos.decode`.
+        """
+        work = partial(decode, picture.data, self.limits, index, picture.name, picture.use)
+        return await asyncio.get_running_loop().run_in_executor(self._decoder, work)
 
     async def _admit(self, key: tuple[str, Key | None], call: Call, images: int, stack: AsyncExitStack) -> None:
         """Places for all images of the request, or none."""
         name, limits = key
         if self.in_flight + images > self.limits.in_flight_images:
-            raise self._busy()
+            raise self.busy()
         if limits is not None:
             most = min(limits.concurrent_images or images, limits.images_per_minute or images)
             if images > most:
@@ -168,6 +180,16 @@ class Service:
                 what = "images per minute" if reason == "key_rate" else "concurrent images"
                 raise overloaded(f"this key has used up its {what}; try again in {wait:.0f} s", wait, reason)
             stack.push_async_callback(self.quotas.release, name, call.request_id)
+        self.hold(images, stack)
+
+    def hold(self, images: int, stack: AsyncExitStack) -> None:
+        """Count images, or what costs as much, among those in flight.
+
+        Raises:
+            ApiError: there are too many.
+        """
+        if self.in_flight + images > self.limits.in_flight_images:
+            raise self.busy()
         self._count(images)
         stack.callback(self._count, -images)
 
@@ -194,7 +216,7 @@ class Service:
         except ApiError as error:
             failed = error
         except TimeoutError:
-            failed = self._timeout()
+            failed = self.timeout()
         except Exception:
             logger.exception("request_id=%s broke", call.request_id)
             failed = _defect()
@@ -211,10 +233,10 @@ class Service:
         call.facts["reason"] = error.reason
         self.recorder.record("pm_rejects_total", reason=error.reason)
 
-    def _busy(self) -> ApiError:
+    def busy(self) -> ApiError:
         return overloaded("the service is busy; try again", self.limits.retry_after_s, "in_flight_images")
 
-    def _timeout(self) -> ApiError:
+    def timeout(self) -> ApiError:
         return ApiError(504, f"not finished within {self.limits.request_s:g} s; it was given up", code="timeout")
 
     def beat(self) -> None:

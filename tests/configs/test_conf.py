@@ -62,6 +62,7 @@ GROUPS = {
     "tracker": ("train", "evaluate"),
     "sampler": ("generate", "evaluate", "serve"),
     "service": ("serve",),
+    "studio": ("serve",),
     "protocol": ("evaluate",),
     "suite": ("evaluate",),
     "comparison": ("evaluate",),
