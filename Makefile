@@ -11,7 +11,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo table1 serve test lint unit format wheel docs clean
+.PHONY: install demo table1 serve studio test lint unit format wheel docs clean
 
 install: $(INSTALLED)
 
@@ -36,6 +36,10 @@ table1: $(INSTALLED)
 
 serve: $(INSTALLED)
 	$(BIN)/python pipelines/serve.py
+
+# Pages for the browser: portraits, data, training, evaluation; opens one when it is ready.
+studio: $(INSTALLED)
+	$(BIN)/python pipelines/serve.py studio=local
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,8 @@ def run(config: ServeConfig) -> None:
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped before it was ready") from None
     print(greeting(config, time.monotonic() - begin), flush=True)
+    if config.studio.enabled and config.studio.open and _has_screen():
+        webbrowser.open(f"{addresses(config.http)[0]}/studio")
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
@@ -156,8 +159,9 @@ def greeting(config: ServeConfig, seconds: float) -> str:
     model, secret = next(iter(config.adapters)), "not-needed" if config.keys.file is None else "YOUR-KEY"
     auth = "" if config.keys.file is None else f'  -H "Authorization: Bearer {secret}" \\\n'
     photo, metrics = resource(_PHOTO), config.http.metrics_port
+    studio = f"\n\n  Studio: {url}/studio\n" if config.studio.enabled else ""
     return f"""
-Serving {model} at {url} after {seconds:.0f} s; Ctrl-C stops it. API: {url}/docs, Prometheus: port {metrics}.{others}
+Serving {model} at {url} after {seconds:.0f} s; Ctrl-C stops it. API: {url}/docs, Prometheus: port {metrics}.{others}{studio}
 
 curl {url}/v1/images/edits \\
 {auth}  -F "image[]=@{photo}" -F "prompt={_PROMPT}" -F seed=1 \\
@@ -175,6 +179,11 @@ answer = client.images.edit(
 open("portrait.png", "wb").write(base64.b64decode(answer.data[0].b64_json))
 PY
 """
+
+
+def _has_screen() -> bool:
+    """Whether a browser would have a window; a text browser in the terminal is not wanted."""
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def addresses(http: HttpConfig) -> tuple[str, str]:

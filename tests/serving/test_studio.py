@@ -26,11 +26,11 @@ def parts(*photos: bytes) -> list[tuple]:
     return [("image[]", ("photo", data, "image/png")) for data in photos]
 
 
-def call(make_client, path, photos=(), fields=None, **options):
+def call(make_client, path, sent=(), fields=None, **options):
     async def go():
         async with make_client(**options) as client:
-            if photos:
-                return await client.post(path, files=parts(*photos), data=fields or {})
+            if sent:
+                return await client.post(path, files=parts(*sent), data=fields or {})
             return await client.get(path)
 
     return asyncio.run(go())

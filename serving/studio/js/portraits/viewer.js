@@ -9,11 +9,13 @@ const NAMES = {
   class_word: "Age and gender", loras: "Style LoRAs", aspect: "Shape", preprocess: "Photos are", pick: "Of several faces",
 };
 
+const USUAL = { preprocess: "auto", pick: "largest" };
+
 /** What was asked for, as [name, text] of all that says something. */
 export function facts(picture) {
   const { settings } = picture;
-  const rows = Object.entries(NAMES).filter(([key]) => settings[key] !== undefined && settings[key] !== null && settings[key] !== "");
-  const said = rows.map(([key, name]) => [name, text(settings[key])]);
+  const told = Object.entries(NAMES).filter(([key]) => ![undefined, null, "", USUAL[key]].includes(settings[key]));
+  const said = told.map(([key, name]) => [name, text(settings[key])]);
   if (picture.changed) said.push(["Drawn anew", picture.changed.masked ? "the painted part" : `${Math.round(100 * (picture.changed.strength ?? 0.8))} %`]);
   said.push(["Pixels", picture.size.replace("x", " × ")], ["Made", new Date(picture.created).toLocaleString()]);
   return said;
@@ -70,7 +72,7 @@ export function view(first, all, url, actions) {
         references,
         h("table", { class: "facts" }, h("tbody", {}, rows)),
         picture.read ? h("p", { class: "soft small-text" }, `The prompt was read as: ${picture.read}`) : null,
-        picture.notes.map((note) => h("p", { class: "soft small-text" }, note)),
+        picture.notes.filter((note) => !note.includes("trigger word")).map((note) => h("p", { class: "soft small-text" }, note)),
         h("p", { class: "soft small-text" }, "The file says of itself that it was generated, and how."),
       ),
     );
