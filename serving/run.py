@@ -159,9 +159,9 @@ def greeting(config: ServeConfig, seconds: float) -> str:
     model, secret = next(iter(config.adapters)), "not-needed" if config.keys.file is None else "YOUR-KEY"
     auth = "" if config.keys.file is None else f'  -H "Authorization: Bearer {secret}" \\\n'
     photo, metrics = resource(_PHOTO), config.http.metrics_port
-    studio = f"\n\n  Studio: {url}/studio\n" if config.studio.enabled else ""
+    told = others + (f"\n\nStudio: {url}/studio" if config.studio.enabled else "")
     return f"""
-Serving {model} at {url} after {seconds:.0f} s; Ctrl-C stops it. API: {url}/docs, Prometheus: port {metrics}.{others}{studio}
+Serving {model} at {url} after {seconds:.0f} s; Ctrl-C stops it. API: {url}/docs, Prometheus: port {metrics}.{told}
 
 curl {url}/v1/images/edits \\
 {auth}  -F "image[]=@{photo}" -F "prompt={_PROMPT}" -F seed=1 \\
