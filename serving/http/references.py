@@ -69,8 +69,8 @@ async def _work(service: Service, request: Request, call: Call, stack: AsyncExit
     shown = await service.backend.look(look, service.backend.share([photo for _, photo in photos])) if photos else []
     found += [{"index": i} | _encoded(entry) for (i, _), entry in zip(photos, shown, strict=True)]
     call.status = 200
-    data = sorted(found, key=lambda entry: entry["index"])
-    return JSONResponse({"object": "list", "data": data}, headers=answer_headers(request, call.request_id))
+    ordered = sorted(found, key=lambda entry: entry["index"])
+    return JSONResponse({"object": "list", "data": ordered}, headers=answer_headers(request, call.request_id))
 
 
 def _parse(fields: dict[str, Any]) -> LookRequest:
