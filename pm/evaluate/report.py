@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pm.evaluate import tables
+from pm.evaluate.categories import category_table
 from pm.evaluate.columns import settings_of
 from pm.evaluate.config import EvaluateConfig
 from pm.evaluate.metrics.base import MetricChoice
@@ -15,6 +16,7 @@ from pm.evaluate.pages.page import Content, Section, write_page
 from pm.evaluate.pairs import Pair, against, all_pairs
 from pm.evaluate.picture import grid
 from pm.evaluate.scores import ReportRow, Scored
+from pm.evaluate.seeds import seeds_apart
 from pm.evaluate.statistics import Interval
 from pm.files import write_json, write_text, writing
 from pm.markdown import Table, table
@@ -22,6 +24,7 @@ from pm.methods.trial import Trial
 from pm.sample.output_file import save_png
 
 FLOOR = "base alone (floor)"
+OVER_SEEDS = "Paired differences, over people and seeds"
 
 
 @dataclass(frozen=True)
@@ -71,19 +74,28 @@ def write_report(report: Report) -> str:
         "Over seeds: mean ± standard deviation": tables.seeds_table(made, columns) if made else None,
         "Embedding composing choices (the form of the paper's Table 2a)": tables.composing_table(made, columns),
         "Data and stacking (the form of the paper's Table 2b)": tables.condition_table(made, columns),
+        "By category of the prompt": category_table(shown, columns),
     }
     first = headline(made or shown)
     compared = [*(made or shown), *([floor] if floor and made else [])]
     pairs = all_pairs([first, *(row for row in compared if row is not first)])
-    plain = {pair.label: {n: dataclasses.asdict(v) for n, v in pair.differences.items()} for pair in pairs}
+    over_seeds = seeds_apart(made)
+    plain = _plain(pairs)
+    if over_seeds:
+        extra[OVER_SEEDS] = _pairs_table(over_seeds, columns)
     with writing(output, "output="):
-        write_json(output / "report.json", _json(report, made, floor, ceiling) | {"paired": plain}, indent=2)
+        found = {"paired": plain, "paired_over_seeds": _plain(over_seeds)}
+        write_json(output / "report.json", _json(report, made, floor, ceiling) | found, indent=2)
         write_text(output / "report.md", _document(report, main, extra, against(pairs, first.name), columns, shown))
         save_png(output / "grid.png", grid(report.trials, shown, config.grid_identities), {})
         write_page(output, _page(report, main, extra, pairs, columns, shown))
         if not report.partial:
             _write_blind(report, made or shown, floor)
     return "\n\n".join([main, *filter(None, extra.values())])
+
+
+def _plain(pairs: Sequence[Pair]) -> dict[str, dict[str, Any]]:
+    return {pair.label: {n: dataclasses.asdict(v) for n, v in pair.differences.items()} for pair in pairs}
 
 
 def _framed(rows: Sequence[ReportRow]) -> tuple[ReportRow | None, ReportRow | None, list[ReportRow]]:
@@ -250,4 +262,6 @@ def _details(score: Scored) -> dict[str, Any]:
     result: dict[str, Any] = {"model": None if score.model is None else dataclasses.asdict(score.model)}
     result["interval"] = None if score.interval is None else dataclasses.asdict(score.interval)
     result |= {"per_person": dict(score.per_person), "per_prompt": dict(score.per_prompt)}
+    if score.per_category:
+        result["per_category"] = {name: dataclasses.asdict(v) for name, v in score.per_category.items()}
     return result | ({"why": score.why} if score.why else {})

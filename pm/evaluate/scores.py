@@ -22,6 +22,7 @@ class Scored:
     per_person: Mapping[str, float] = dataclasses.field(default_factory=dict)
     per_prompt: Mapping[str, float] = dataclasses.field(default_factory=dict)  # by template
     why: str = ""  # there are no values
+    per_category: Mapping[str, Interval] = dataclasses.field(default_factory=dict)  # of prompts that have one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +108,16 @@ def summed(metric: Metric, trials: Sequence[Trial], measured: Sequence[Measured]
         prompts[trial.template].append(each)
     interval = metric.summary(people)
     why = "" if interval is not None else "it applies to no picture (no face found, or nothing to compare with)"
-    return Scored(interval, metric.model, _means(people), _means(prompts), why)
+    return Scored(interval, metric.model, _means(people), _means(prompts), why, _by_category(metric, trials, measured))
+
+
+def _by_category(metric: Metric, trials: Sequence[Trial], measured: Sequence[Measured]) -> dict[str, Interval]:
+    groups: dict[str, dict[str, list[Measured]]] = defaultdict(lambda: defaultdict(list))
+    for trial, each in zip(trials, measured, strict=True):
+        if trial.category:
+            groups[trial.category][trial.person].append(each)
+    found = {name: metric.summary(people) for name, people in groups.items()}
+    return {name: interval for name, interval in found.items() if interval is not None}
 
 
 def _means(groups: Mapping[str, Sequence[Measured]]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from pm.evaluate.scores import ReportRow
 from pm.evaluate.statistics import Interval, share_of_gap
 from pm.markdown import Table, mean_sd, table
 
-_SEED = re.compile(r"(^|_)seed-\d+")
+SEED = re.compile(r"(^|_)seed-\d+")
 _CONDITION = re.compile(r"condition-(wild|single|stacked)")
 _CONDITIONS = {  # the rows of Table 2b
     "wild": "one photo of each person",
@@ -125,7 +125,7 @@ def seeds_table(rows: Sequence[ReportRow], columns: Columns) -> Table | None:
     """Mean ± standard deviation over the seeds of a sweep's cells (`<cell>_seed-<n>`), or None without any."""
     groups: dict[str, list[ReportRow]] = {}
     for row in rows:
-        groups.setdefault(_SEED.sub("", row.name), []).append(row)
+        groups.setdefault(SEED.sub("", row.name), []).append(row)
     if max(map(len, groups.values()), default=0) < 2:
         return None
     body, names = [], _ordered(rows[0])

@@ -2,7 +2,7 @@
 
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -16,11 +16,19 @@ from pm.model.config import BaseConfig
 from pm.model.files import read_json
 from pm.photo.pixels import encode_png
 from pm.toon import captions
-from pm.toon.attributes import Identity, Scene
-from pm.toon.covers import NOTHING, covers, tight
+from pm.toon.attributes import Framing, Identity, Scene
+from pm.toon.covers import NOTHING, covers, seen_attributes, tight
 from pm.toon.identities import framing, identities, scene
 from pm.toon.looks import LOOKS, look
 from pm.toon.render import render_photo
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a reference photo happens to show."""
+
+    attributes: Mapping[str, str]  # all that can be seen, by name
+    frame: Framing
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,8 @@ class ToonFacts:
     identity: Identity
     scene: Scene
     omitted: frozenset[str]
+    references: tuple[Shown, ...] = field(default=(), compare=False)  # of each reference photo
+    other: Identity | None = None  # whose photos are mixed with the person's
 
     @property
     def prompted(self) -> dict[str, str]:
@@ -75,26 +85,46 @@ class ToonSuite(SuiteChoice):
         for p, person in enumerate(identities(config.identities, config.seed, "eval")):
             rng = random.Random(f"trial:{config.seed}:{p}")
             name = f"{p:03d}_{person.class_word}"
-            photos = self._references(person, rng, p, name)
+            photos, shown = self.references(person, rng, p, name)
             held_out = _held_out(person, config.seed, p, config.size, name)
             for k in range(config.prompts):
-                omitted = frozenset({("mouth", "background")[k % 2]})
+                omitted, category = self.left_open(k)
                 seeds = tuple(rng.getrandbits(31) for _ in range(config.images))
-                facts = ToonFacts(person, scene(rng), omitted)
+                facts = ToonFacts(person, self.view(rng, omitted), omitted, shown)
                 template = captions.describe(PLACE, facts.scene, None, omitted)
-                trials.append(Trial(name, person.class_word, template, photos, held_out, seeds, facts=facts))
+                trials.append(Trial(name, person.class_word, template, photos, held_out, seeds, category, facts))
         return trials
 
-    def _references(self, person: Identity, rng: random.Random, number: int, name: str) -> tuple[Photo, ...]:
+    def left_open(self, number: int) -> tuple[frozenset[str], str]:
+        """What the prompt of this number leaves unsaid, of `captions.OMITTABLE`, and its category."""
+        return frozenset({("mouth", "background")[number % 2]}), ""
+
+    def view(self, rng: random.Random, omitted: frozenset[str]) -> Scene:
+        """What a prompt asks for, as far as it is not left open."""
+        return scene(rng)
+
+    def references(
+        self, person: Identity, rng: random.Random, number: int, name: str, count: int | None = None
+    ) -> tuple[tuple[Photo, ...], tuple[Shown, ...]]:
+        """Photos of a person, and what they show.
+
+        Args:
+            person: whom.
+            rng: draws what varies.
+            number: of the person, which draws what hides parts of them.
+            name: of the person, before those of the photos.
+            count: of the photos; None: as many as the protocol has at most.
+        """
         config = self.protocol
         hiding = random.Random(f"covers:{config.seed}:{number}") if self.occlusion else None
-        photos = []
-        for i in range(max(config.references)):
-            photo = _photo(person, rng, config.size, f"{name}/{i}", hiding, self.occlusion)
+        photos, seen = [], []
+        for i in range(count or max(config.references)):
+            photo, shown = _photo(person, rng, config.size, f"{name}/{i}", hiding, self.occlusion)
             if self.look is not None:
                 photo = dataclasses.replace(photo, image=look(photo.image, self.look, 1000 * number + i))
             photos.append(photo)
-        return tuple(photos)
+            seen.append(shown)
+        return tuple(photos), tuple(seen)
 
     def given(self, trials: Sequence[Trial]) -> list[Given]:
         """The same people drawn by the toon world itself with the prompted attributes; what a prompt leaves open is
@@ -113,18 +143,18 @@ HELD_OUT = 2  # photos of a person beside the references
 
 def _held_out(person: Identity, seed: int, number: int, size: int, name: str) -> tuple[Photo, ...]:
     rng = random.Random(f"held out:{seed}:{number}")  # of its own: the trials stay those of earlier versions
-    return tuple(_photo(person, rng, size, f"{name}/held_out/{i}") for i in range(HELD_OUT))
+    return tuple(_photo(person, rng, size, f"{name}/held_out/{i}")[0] for i in range(HELD_OUT))
 
 
 def _photo(
     person: Identity, rng: random.Random, size: int, name: str, hiding: random.Random | None = None, share: float = 0.0
-) -> Photo:
+) -> tuple[Photo, Shown]:
     """A random photo; parts of the person are hidden by draws from `hiding`, of its own: the rest is what it was."""
     view, frame, over = scene(rng), framing(rng), NOTHING
     if hiding is not None:
         frame, over = tight(hiding, share, frame), covers(hiding, share)
     drawn = render_photo(person, view, frame, size, over)
-    return Photo(drawn.image, drawn.mask >= 128, name)
+    return Photo(drawn.image, drawn.mask >= 128, name), Shown(seen_attributes(person, view, over, frame), frame)
 
 
 def _drawing(facts: ToonFacts, rng: random.Random, size: int) -> np.ndarray:
