@@ -81,6 +81,10 @@ class Conditioner(nn.Module):
         """
         raise NotImplementedError
 
+    def owner_of_each(self, owner: Tensor, class_index: Tensor, id_counts: Tensor, person: int) -> Tensor:
+        """Whose each token is after `condition` put a person into the text: [B, T] int8 of [B, L]; 0: nobody's."""
+        return owner
+
     def null_image(self) -> ImagePrompt | None:
         """What guidance moves away from beside the text, for one row; None: nothing."""
         return None

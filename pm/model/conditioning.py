@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pm.model.image_prompt import ImagePrompt
+from pm.model.regions import Regions
 from pm.model.residuals import Residuals
 
 _TENSORS = ("embeds", "mask", "pooled", "time_ids", "text_embeds", "text_pooled")  # of `Conditioning`, in order
@@ -50,6 +51,7 @@ class Conditioning:
     text_embeds: Tensor  # [B, L, D]
     text_pooled: Tensor  # [B, P]
     image: ImagePrompt | None = None  # attended to beside the text; None: no row has an image prompt
+    regions: Regions | None = None  # where each of several people may act; None: in no row
     residuals: Residuals | None = None  # of one step alone, so neither selected nor stacked; None: no row has control
 
     def __len__(self) -> int:
@@ -61,18 +63,24 @@ class Conditioning:
             name: getattr(self, name).to(device, dtype) for name in ("embeds", "pooled", "text_embeds", "text_pooled")
         }
         image = None if self.image is None else self.image.to(device, dtype)
-        return replace(self, mask=self.mask.to(device), time_ids=self.time_ids.to(device), image=image, **cast)
+        regions = None if self.regions is None else self.regions.to(device)
+        cast |= {"mask": self.mask.to(device), "time_ids": self.time_ids.to(device)}
+        return replace(self, image=image, regions=regions, **cast)
 
     def rows(self, index: Any) -> "Conditioning":
         """Select rows by a slice, a list of integers or an index tensor; the batch axis and the padding stay."""
         image = None if self.image is None else self.image.rows(index)
-        return Conditioning(**{name: getattr(self, name)[index] for name in _TENSORS}, image=image, residuals=None)
+        regions = None if self.regions is None else self.regions.rows(index)
+        selected = {name: getattr(self, name)[index] for name in _TENSORS}
+        return Conditioning(**selected, image=image, regions=regions, residuals=None)
 
     def trimmed(self) -> "Conditioning":
         """Drop the columns that no row attends to. Padding is always at the end, so this is a slice."""
         length = int(self.mask.any(0).sum())
         image = None if self.image is None else self.image.trimmed()
-        return replace(self, embeds=self.embeds[:, :length], mask=self.mask[:, :length], image=image)
+        regions = None if self.regions is None else self.regions.cut(length)
+        embeds, mask = self.embeds[:, :length], self.mask[:, :length]
+        return replace(self, embeds=embeds, mask=mask, image=image, regions=regions)
 
     def with_image(self, image: ImagePrompt | None) -> "Conditioning":
         """The same with an image prompt of as many rows."""
@@ -86,16 +94,17 @@ class Conditioning:
         padded = [item.padded(length)._plain_padded(plain) for item in items]
         image = ImagePrompt.concat([item.image for item in items], [len(item) for item in items])
         stacked = {name: torch.cat([getattr(item, name) for item in padded]) for name in _TENSORS}
-        return Conditioning(**stacked, image=image, residuals=None)
+        regions = Regions.concat([item.regions for item in items], [len(item) for item in items], length, plain)
+        return Conditioning(**stacked, image=image, regions=regions, residuals=None)
 
     def padded(self, length: int) -> "Conditioning":
         """Pad T to `length` with masked zeros."""
         extra = length - self.embeds.shape[1]
         if extra == 0:
             return self
-        return replace(
-            self, embeds=F.pad(self.embeds, (0, 0, 0, extra)), mask=F.pad(self.mask, (0, extra), value=False)
-        )
+        regions = None if self.regions is None else self.regions.padded(length)
+        embeds, mask = F.pad(self.embeds, (0, 0, 0, extra)), F.pad(self.mask, (0, extra), value=False)
+        return replace(self, embeds=embeds, mask=mask, regions=regions)
 
     def _plain_padded(self, length: int) -> "Conditioning":
         # Stacked only to be of one shape: who shows the twin to a U-Net takes it from the row itself.

@@ -19,6 +19,7 @@ from pm.errors import CheckpointError
 from pm.model.base import BaseModel
 from pm.model.conditioning import Conditioning
 from pm.model.files import quiet_loading, read_json, resolve_folder, unreadable, weight_variant
+from pm.model.regions import Regions
 
 _CONTROLNET, _ADAPTER = "ControlNetModel", "T2IAdapter"
 
@@ -71,14 +72,16 @@ class ControlNet(Control):
         """
         if self.module.device != noisy.device:
             self.to(noisy.device, noisy.dtype)
-        masked = conditioning.embeds.shape[1] > self.max_tokens
+        told: dict[str, Any] = {} if conditioning.regions is None else conditioning.regions.arguments
+        if conditioning.embeds.shape[1] > self.max_tokens:
+            told = told | {_MASK: conditioning.mask}
         down, middle = self.module(
             noisy,
             timesteps,
             encoder_hidden_states=conditioning.embeds,
             controlnet_cond=hints.to(noisy),
             added_cond_kwargs=self.family.added_conditioning(conditioning),
-            cross_attention_kwargs={_MASK: conditioning.mask} if masked else None,
+            cross_attention_kwargs=told or None,
             return_dict=False,
         )
         return [*down, middle]
@@ -169,7 +172,8 @@ _MASK = "ip_hidden_states"
 
 
 class _MaskedText:
-    """Cross-attention to text that is padded in some rows: a ControlNet's own call has no place for its mask."""
+    """Cross-attention to text that is padded in some rows, or of several people each at their place: a ControlNet's own
+    call has no place for such masks."""
 
     def __init__(self) -> None:
         from diffusers.models.attention_processor import AttnProcessor2_0
@@ -184,10 +188,14 @@ class _MaskedText:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
         ip_hidden_states: Tensor | None = None,
+        ip_adapter_masks: Regions | None = None,
     ) -> Tensor:
         """`ip_hidden_states`: the text's mask [B, T], True = attend; None: to all of it."""
         if ip_hidden_states is not None:
             bias = (1 - ip_hidden_states.to(hidden_states.dtype)) * -10000.0
             attention_mask = bias[:, None]
+        if ip_adapter_masks is not None and encoder_hidden_states is not None:
+            places = ip_adapter_masks.bias(hidden_states.shape[1], hidden_states)[:, 0]
+            attention_mask = places if attention_mask is None else attention_mask + places
         output: Tensor = self._plain(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
         return output

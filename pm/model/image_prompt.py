@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pm.model.regions import Regions
+
 
 @dataclass(frozen=True)
 class ImagePrompt:
@@ -28,8 +30,8 @@ class ImagePrompt:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Of the U-Net's call; by this name diffusers passes it to the layers that know it, and to no other."""
-        return {"cross_attention_kwargs": {"ip_hidden_states": self}}
+        """Of the U-Net's attention; by this name diffusers passes it to the layers that know it, and to no other."""
+        return {"ip_hidden_states": self}
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "ImagePrompt":
         """Move to `device`; cast keys and values to `dtype`."""
@@ -79,7 +81,9 @@ class ImagePrompt:
 
 
 class ImageAttention:
-    """How a cross-attention layer attends to text and image prompt; without one, as diffusers' own processor.
+    """How a cross-attention layer attends to text, of several people each at their place, and to an image prompt.
+
+    Without these, as diffusers' own processor.
 
     For the attention of transformer blocks: tokens [B, N, C], no group or spatial norm.
     """
@@ -96,6 +100,7 @@ class ImageAttention:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
         ip_hidden_states: ImagePrompt | None = None,
+        ip_adapter_masks: Regions | None = None,
     ) -> Tensor:
         """`hidden_states` [B, N, C] attend to `encoder_hidden_states` [B, T, D]; the names are diffusers' own."""
         text = hidden_states if encoder_hidden_states is None else encoder_hidden_states
@@ -104,6 +109,11 @@ class ImageAttention:
             attention_mask = attention_mask.view(text.shape[0], attn.heads, -1, attention_mask.shape[-1])
         query = _heads(attn.to_q(hidden_states), attn.heads)
         key, value = (_heads(project(text), attn.heads) for project in (attn.to_k, attn.to_v))
+        if ip_adapter_masks is not None:
+            bias = ip_adapter_masks.bias(query.shape[2], query)
+            attention_mask = bias if attention_mask is None else attention_mask + bias
+            for watch in ip_adapter_masks.watches:
+                watch.see(query, key, attention_mask, attn.scale)
         attended = _joined(self.attend(attn, query, key, value, attention_mask))
         if ip_hidden_states is not None:
             attended = attended + self._image(query, ip_hidden_states, attn.heads)
@@ -132,7 +142,7 @@ def cross_attention_layers(unet: Any) -> dict[str, Any]:
 
 
 def attend_to_images(unet: Any) -> None:
-    """Teach a U-Net to take image prompts. What it makes of rows without one does not change; once is enough."""
+    """Teach a U-Net to take image prompts and regions. Rows without one stay as they are; once is enough."""
     for number, module in enumerate(cross_attention_layers(unet).values()):
         if not isinstance(module.processor, ImageAttention):
             module.set_processor(ImageAttention(number))

@@ -30,7 +30,8 @@ class Written:
 
     prompt: Prompt
     words: Words
-    repeats: int = 1  # tokens that the class word's last token is repeated to
+    # Tokens that the class word's last token is repeated to: at every place, or at each.
+    repeats: int | tuple[int, ...] = 1
     second: Prompt | None = None  # for the text encoders after the first, with the person at the same tokens
     clip_skip: int = 0  # as in `Family.encode`
 
@@ -50,6 +51,7 @@ class _Piece:
     ids: list[int]
     weight: float
     place: int | None = None  # index of the class word's last token in `ids`
+    repeats: int = 1  # of that
 
 
 @dataclass
@@ -153,7 +155,7 @@ def _lay_out(tokenizer: Any, written: Written, table: WordTable) -> _Layout:
             continue
         if len(piece.ids) > room:
             what = "a learned word" if piece.place is None else f"class word {written.prompt.class_word!r}"
-            often = f", repeated for {written.repeats} identity tokens" if written.repeats > 1 else ""
+            often = f", repeated for {piece.repeats} identity tokens" if piece.repeats > 1 else ""
             raise RequestError(f"{what} has {len(piece.ids)} tokens{often}; at most {room} fit; use fewer photos")
         if len(layout.chunks[-1]) + len(piece.ids) > room:
             layout.chunks.append([])
@@ -169,7 +171,8 @@ def _lay_out(tokenizer: Any, written: Written, table: WordTable) -> _Layout:
 def _pieces(tokenizer: Any, written: Written, table: WordTable) -> list[_Piece | None]:
     """What must not be cut, in order; None is a BREAK. The person's tokens stay together, as do a learned word's."""
     prompt, found = written.prompt, list[_Piece | None]()
-    spans = [place.span for place in prompt.places]
+    often = written.repeats if isinstance(written.repeats, tuple) else (written.repeats,) * len(prompt.places)
+    spans = [(*place.span, n) for place, n in zip(prompt.places, often, strict=True)]
     for start, end in _runs(prompt):
         if start in prompt.breaks:
             found.append(None)
@@ -178,23 +181,23 @@ def _pieces(tokenizer: Any, written: Written, table: WordTable) -> list[_Piece |
             if part in written.words:
                 found.append(_Piece(table.ids(written.words[part]), weight))
             else:
-                mine = [(a - position, b - position) for a, b in spans if position <= a and b <= position + len(part)]
-                found += _text_pieces(tokenizer, part, weight, mine, written.repeats)
+                inside = [each for each in spans if position <= each[0] and each[1] <= position + len(part)]
+                mine = [(a - position, b - position, n) for a, b, n in inside]
+                found += _text_pieces(tokenizer, part, weight, mine)
             position += len(part)
     return found
 
 
-def _text_pieces(
-    tokenizer: Any, text: str, weight: float, spans: Sequence[tuple[int, int]], repeats: int
-) -> list[_Piece]:
-    """Tokens of a text of one weight; `spans`: of the class word in it."""
+def _text_pieces(tokenizer: Any, text: str, weight: float, spans: Sequence[tuple[int, int, int]]) -> list[_Piece]:
+    """Tokens of a text of one weight; `spans`: of the class words in it, and to how many tokens each is repeated."""
     ids, done, found = text_ids(tokenizer, text), 0, list[_Piece]()
-    for start, end in spans:
+    for start, end, repeats in spans:
         # CLIP's BPE never merges across words, so the tokens up to a word's end are the first of the whole.
         last = len(text_ids(tokenizer, text[:end]))
         first = min(len(text_ids(tokenizer, text[:start])), last - 1)
         found += [_Piece([token], weight) for token in ids[done:first]]
-        found.append(_Piece(ids[first:last] + ids[last - 1 : last] * (repeats - 1), weight, last - 1 - first))
+        repeated = ids[first:last] + ids[last - 1 : last] * (repeats - 1)
+        found.append(_Piece(repeated, weight, last - 1 - first, repeats))
         done = last
     return found + [_Piece([token], weight) for token in ids[done:]]
 

@@ -40,6 +40,22 @@ def replace_tokens(text: Tensor, class_index: Tensor, tokens: Tensor, counts: Te
     return _take(text, tokens, counts, most, torch.where(inside, length + position - k, position))
 
 
+def owner_of_each(owner: Tensor, class_index: Tensor, counts: Tensor, person: int, repeated: bool) -> Tensor:
+    """Whose each token is, [B, T] int8, person from 1, after `counts` tokens of a person were put in at `class_index`.
+
+    Args:
+        owner: [B, T] before; 0: nobody's.
+        class_index: [B] int64.
+        counts: [B] int64.
+        person: whose the new tokens are.
+        repeated: they took the places of so many repeated class tokens, instead of being inserted.
+    """
+    tokens = owner.new_full((int(counts.sum()), 1), person)
+    if repeated:
+        return replace_tokens(owner[..., None], class_index, tokens, counts)[..., 0]
+    return insert_tokens(owner[..., None], class_index, tokens, counts)[0][..., 0]
+
+
 def class_features(text: Tensor, class_index: Tensor, counts: Tensor, total: int, repeated: bool) -> Tensor:
     """The class word's text feature beside each identity token, [total, D]; its own position when it was repeated."""
     rows = row_of_each(counts, total)

@@ -11,7 +11,7 @@ from pm.model.conditioning import Conditioning, TextFeatures
 from pm.model.config import ID_PREFIX, LORA_PREFIX, AdapterConfig
 from pm.model.id_encoder import IdEncoder, build_id_encoder
 from pm.model.lora import add_lora, lora_parameters
-from pm.model.merge import class_features, insert_tokens, repeat_class_tokens, replace_tokens
+from pm.model.merge import class_features, insert_tokens, owner_of_each, repeat_class_tokens, replace_tokens
 from pm.model.prompt import tokenize
 from pm.model.trained import TrainedAdapter
 
@@ -110,6 +110,9 @@ class IdConditioner(Conditioner):
     def tokens_of_each(self, id_counts: Tensor) -> Tensor:
         """Identity tokens of each row, [B] int64, from its number of photos [B]."""
         return self.config.compose.tokens_of_each(self.tokens_per_photo * id_counts)
+
+    def owner_of_each(self, owner: Tensor, class_index: Tensor, id_counts: Tensor, person: int) -> Tensor:
+        return owner_of_each(owner, class_index, self.tokens_of_each(id_counts), person, self.repeat)
 
     def repeat_ids(
         self, ids: tuple[Tensor, ...], class_index: Tensor, id_counts: Tensor, *, truncate: bool = False

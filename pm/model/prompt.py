@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pm.errors import DataError, RequestError
 from pm.model.class_words import CLASS_WORDS, folded, is_class_word
-from pm.model.trigger import class_word_before, triggers
+from pm.model.trigger import class_word_before, numbered, triggers
 from pm.model.weighting import Weighted, Weighting, read_weights
 
 if TYPE_CHECKING:
@@ -22,10 +22,11 @@ _TOKENIZER = threading.Lock()
 
 @dataclass(frozen=True)
 class Place:
-    """Where the person's identity goes."""
+    """Where a person's identity goes."""
 
     span: tuple[int, int]  # characters of the class word in the text
     strength: float = 1.0  # of the identity there, from the word's weight
+    person: int = 1  # whose it is, from 1
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,18 @@ class Prompt:
     """A prompt without its trigger word and without the syntax of weights, and the class word's place in it."""
 
     text: str
-    class_word: str  # "": nobody in particular
+    class_word: str  # the first; "": nobody in particular
     span: tuple[int, int]  # characters of the class word in `text`, the first time
     strength: float = 1.0  # of the identity there
-    others: tuple[Place, ...] = ()  # where the same person is named again
+    others: tuple[Place, ...] = ()  # where the same person is named again, or another
     weights: tuple[float, ...] = ()  # of each character; (): all 1
     breaks: tuple[int, ...] = ()  # characters before which a new chunk begins
+    person: int = 1  # who is named first
 
     @property
     def places(self) -> tuple[Place, ...]:
-        """Every place of the person, in order; () without a class word."""
-        return (Place(self.span, self.strength), *self.others) if self.class_word else ()
+        """Every place of a person, in order; () without a class word."""
+        return (Place(self.span, self.strength, self.person), *self.others) if self.class_word else ()
 
 
 def parse_prompt(
@@ -51,6 +53,7 @@ def parse_prompt(
     trigger: str = "img",
     class_words: Collection[str] | None = CLASS_WORDS,
     weighting: Weighting = "explicit",
+    people: int = 1,
 ) -> Prompt:
     """Split "a man img in a red hoodie" into the plain text and the class word before the trigger.
 
@@ -62,9 +65,11 @@ def parse_prompt(
         trigger: the word that marks the class word.
         class_words: that say whether "man" or "man's" is meant; any word may stand before the trigger.
         weighting: as in `pm.model.weighting.read_weights`.
+        people: how many there are photos of: "a man img and a woman img2".
 
     Raises:
-        RequestError: no trigger, triggers of different people, no word right before one, or a weight out of range.
+        RequestError: no trigger, one of a person that is not there, none of one that is, different words for one
+            person, no word right before a trigger, or a weight out of range.
     """
     left = read_weights(unicodedata.normalize("NFC", prompt), weighting)
     found = list(triggers(left.text, trigger))
@@ -73,12 +78,14 @@ def parse_prompt(
             f"prompt {prompt!r} lacks the trigger word; write {trigger!r} after the person, e.g. 'a man {trigger} "
             "...', or set trigger=auto"
         )
+    _check_people(prompt, trigger, {person for *_, person in found}, people)
     places: list[Place] = []
-    for start, end in reversed(found):
+    for start, end, person in reversed(found):
         span = class_word_before(left.text[:start], class_words)
         if span is None:
             raise RequestError(
-                f"prompt {prompt!r} has no class word before {trigger!r}; write e.g. 'a man {trigger} ...'"
+                f"prompt {prompt!r} has no class word before {numbered(trigger, person)!r}; write e.g. "
+                f"'a man {numbered(trigger, person)} ...'"
             )
         before = left.text[:start].rstrip()
         before = before[:-1] if before.endswith("-") and start == len(before) else before  # "man-img"
@@ -86,16 +93,11 @@ def parse_prompt(
         # (man img:1.2), (man:1.2) img and man (img:1.2) mean the same.
         strength = max(left.weights[span[0]], left.weights[start], key=lambda weight: abs(weight - 1))
         left = left.cut(len(before), end).neutral(*span)
-        places = [Place(span, strength)] + [Place((p.span[0] - gone, p.span[1] - gone), p.strength) for p in places]
+        places = [Place(span, strength, person)] + [_moved(place, -gone) for place in places]
     left = left.cut(len(left.text.rstrip()), len(left.text))
-    words = [left.text[slice(*place.span)] for place in places]
-    if len({folded(word) for word in words}) > 1:
-        raise RequestError(
-            f"prompt {prompt!r} has the trigger word {trigger!r} {len(found)} times, after {' and '.join(words)}; the "
-            "photos are of one person: write it after one of them"
-        )
+    _check_words(prompt, trigger, left.text, places)
     _check_strength(prompt, places)
-    return Prompt(left.text, words[0], places[0].span, places[0].strength, tuple(places[1:]), *_rest(left))
+    return _prompt(left, left.text[slice(*places[0].span)], places)
 
 
 def plain_prompt(prompt: str, weighting: Weighting = "explicit") -> Prompt:
@@ -110,11 +112,11 @@ def plain_prompt(prompt: str, weighting: Weighting = "explicit") -> Prompt:
 
 def class_word_note(prompt: Prompt, trigger: str, class_words: Collection[str] | None) -> str | None:
     """What the user should know of a class word that is in no list; None where there is nothing to say."""
-    if not prompt.class_word or is_class_word(prompt.class_word, class_words):
-        return None
-    return (
-        f"{prompt.class_word!r} stands before {trigger!r}: is it the word for the person? If so, add it to "
-        "class_words; else write for example man, woman, boy, girl or person there"
+    words = ((prompt.text[slice(*place.span)], numbered(trigger, place.person)) for place in prompt.places)
+    odd = next(((word, mark) for word, mark in words if not is_class_word(word, class_words)), None)
+    return odd and (
+        f"{odd[0]!r} stands before {odd[1]!r}: is it the word for the person? If so, add it to class_words; else write "
+        "for example man, woman, boy, girl or person there"
     )
 
 
@@ -122,8 +124,10 @@ def with_class_word(prompt: Prompt, words: str) -> Prompt:
     """The prompt with other words for the person; the last of them is the class word.
 
     Raises:
-        RequestError: there is no word.
+        RequestError: there is no word, or several people.
     """
+    if any(place.person != 1 for place in prompt.places):
+        raise RequestError(f"class_word={words!r} is for one person; write the words of several into the prompt")
     words = unicodedata.normalize("NFC", words).strip()
     own = class_word_before(words, None)
     if own is None or own[1] != len(words):
@@ -136,11 +140,8 @@ def with_class_word(prompt: Prompt, words: str) -> Prompt:
         text = left.text[:start] + words + left.text[end:]
         weights = (*left.weights[:start], *[1.0] * len(words), *left.weights[end:])
         left = Weighted(text, weights, tuple(at + more if at >= end else at for at in left.breaks))
-        moved = [Place((p.span[0] + more, p.span[1] + more), p.strength) for p in places]
-        places = [Place((start + own[0], start + own[1]), place.strength), *moved]
-    if not places:
-        return prompt
-    return Prompt(left.text, words[slice(*own)], places[0].span, places[0].strength, tuple(places[1:]), *_rest(left))
+        places = [Place((start + own[0], start + own[1]), place.strength), *(_moved(p, more) for p in places)]
+    return _prompt(left, words[slice(*own)], places) if places else prompt
 
 
 def mark(text: str, class_word: str) -> Prompt:
@@ -156,6 +157,49 @@ def mark(text: str, class_word: str) -> Prompt:
             f"caption {text!r} lacks the class word {class_word!r}; write it into the caption or drop the photo"
         )
     return Prompt(caption, found[0], found.span())
+
+
+def _prompt(left: Weighted, class_word: str, places: Sequence[Place]) -> Prompt:
+    first, *others = places
+    return Prompt(left.text, class_word, first.span, first.strength, tuple(others), *_rest(left), first.person)
+
+
+def _moved(place: Place, by: int) -> Place:
+    return Place((place.span[0] + by, place.span[1] + by), place.strength, place.person)
+
+
+def _check_people(prompt: str, trigger: str, named: set[int], people: int) -> None:
+    """Refuse a prompt that names people without photos, or not all of those with photos."""
+    photos = "one person" if people == 1 else f"{people} people"
+    missing = next((person for person in range(1, max(*named, people) + 1) if person not in named), None)
+    if 0 in named:
+        raise RequestError(f"prompt {prompt!r} has {trigger}0; people are counted from 1: {trigger}, {trigger}2, ...")
+    if missing is not None and missing < max(named):
+        raise RequestError(
+            f"prompt {prompt!r} has {numbered(trigger, max(named))!r} but no {numbered(trigger, missing)!r}; "
+            f"number the people without a gap: {trigger}, {trigger}2, ..."
+        )
+    if max(named) > people:
+        raise RequestError(
+            f"prompt {prompt!r} has {numbered(trigger, max(named))!r}, but there are photos of {photos}; give "
+            "people=, each with photos of their own, or leave it out"
+        )
+    if missing is not None:
+        raise RequestError(
+            f"prompt {prompt!r} has no place for person {missing} of {people}; write {numbered(trigger, missing)!r} "
+            f"after the word for them, as in 'a man {trigger} and a woman {trigger}2'"
+        )
+
+
+def _check_words(prompt: str, trigger: str, text: str, places: Sequence[Place]) -> None:
+    for person in {place.person for place in places}:
+        words = [text[slice(*place.span)] for place in places if place.person == person]
+        if len({folded(word) for word in words}) > 1:
+            mark = numbered(trigger, person)
+            raise RequestError(
+                f"prompt {prompt!r} has the trigger word {mark!r} {len(words)} times, after {' and '.join(words)}; it "
+                f"stands for one person: write it after one of them, or {trigger}2 with people= for another"
+            )
 
 
 def _rest(left: Weighted) -> tuple[tuple[float, ...], tuple[int, ...]]:

@@ -85,6 +85,7 @@ class TrainedAdapter(Conditioner):
             text_embeds=conditioning.text_embeds,
             text_pooled=conditioning.text_pooled,
             image=conditioning.image,
+            regions=None if conditioning.regions is None else conditioning.regions.without(drop),
         )
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

@@ -13,16 +13,19 @@ _PAIRS = ("()", "[]", "{}", "<>", '""', "''", "``", "**", "“”", "‘’", "�
 _PRONOUNS = {"he": "man", "him": "man", "his": "man", "she": "woman", "her": "woman", "hers": "woman"}
 
 
-def triggers(text: str, trigger: str) -> Iterator[tuple[int, int]]:
-    """Spans of the trigger as a whole word, with the quotes or brackets that enclose it alone."""
+def triggers(text: str, trigger: str) -> Iterator[tuple[int, int, int]]:
+    """Spans of the trigger as a whole word, with the quotes or brackets that enclose it alone, and whose it is.
+
+    `img` is of the first person, as is `img1`; `img2` of the second, and so on.
+    """
     word = re.escape(unicodedata.normalize("NFC", trigger))
-    for match in re.finditer(rf"(?<!\w){word}(?!\w)", text, re.IGNORECASE):
+    for match in re.finditer(rf"(?<!\w){word}([0-9]{{0,2}})(?!\w)", text, re.IGNORECASE):
         start, end = match.span()
         if _is_letter(text[end : end + 1]):
             continue
         if start > 0 and text[start - 1] + text[end : end + 1] in _PAIRS:
             start, end = start - 1, end + 1
-        yield start, end
+        yield start, end, int(match[1] or 1)
 
 
 def has_trigger(prompt: str, trigger: str) -> bool:
@@ -30,9 +33,15 @@ def has_trigger(prompt: str, trigger: str) -> bool:
     return any(True for _ in triggers(unicodedata.normalize("NFC", prompt), trigger))
 
 
-def put_trigger(prompt: str, trigger: str, class_words: Collection[str] | None = CLASS_WORDS) -> str:
+def numbered(trigger: str, person: int) -> str:
+    """The trigger of a person, from 1: img, img2, img3, ..."""
+    return trigger if person == 1 else f"{trigger}{person}"
+
+
+def put_trigger(prompt: str, trigger: str, class_words: Collection[str] | None = CLASS_WORDS, people: int = 1) -> str:
     """The prompt with the trigger word after its first class word; as it is where it has the trigger.
 
+    With several `people`, each gets the next class word: "a man img and a woman img2".
     A prompt without a class word gets one in front: "a man img, put him on a horse"; "a person img, ..." where nothing
     tells more.
     """
@@ -41,11 +50,14 @@ def put_trigger(prompt: str, trigger: str, class_words: Collection[str] | None =
         return prompt
     known = CLASS_WORDS | {folded(word) for word in class_words or ()} | PLURALS.keys()
     spans = [_without_possessive(text, span, known) for span in _words(text)]
-    listed = (span for span in spans if folded(text[slice(*span)]) in known)
+    listed = [span for span in spans if folded(text[slice(*span)]) in known]
     # Words that only end like one come after: a German shepherd is not the person.
-    first = next(listed, next((span for span in spans if is_class_word(text[slice(*span)], known)), None))
-    if first is not None:
-        return f"{text[: first[1]]} {trigger}{text[first[1] :]}"
+    like = [span for span in spans if span not in listed and is_class_word(text[slice(*span)], known)]
+    found = sorted((listed + like)[:people])
+    for person, (_, end) in reversed(list(enumerate(found, 1))):
+        text = f"{text[:end]} {numbered(trigger, person)}{text[end:]}"
+    if found:
+        return text
     names = (_PRONOUNS[word] for word in (folded(text[slice(*span)]) for span in spans) if word in _PRONOUNS)
     return f"a {next(names, 'person')} {trigger}, {text.lstrip()}"
 

@@ -5,6 +5,7 @@ from typing import Any
 _EXPORTS = {
     "PhotoMakerPipeline": "pm.sample.pipeline",
     "Request": "pm.sample.request",
+    "Person": "pm.sample.people",
     "BASE": "pm.sample.request",
     "Sampler": "pm.sample.sampler",
     "Row": "pm.sample.sampler",

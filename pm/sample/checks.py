@@ -18,6 +18,7 @@ from pm.model.words import check_words
 from pm.sample.controls import check_controls
 from pm.sample.fine import check_fine_for, plan_for
 from pm.sample.given import check_given, stands_for_prompt
+from pm.sample.people import Person, everyone, named
 from pm.sample.pictures import check_pictures
 from pm.sample.request import Request
 from pm.sample.schedule import Schedule
@@ -64,25 +65,39 @@ class Terms:
         """Refuse what only other kinds of adapters take.
 
         Raises:
-            RequestError: weights of photos, a scale, or embeddings of faces.
+            RequestError: several people, weights of photos, a scale, or embeddings of faces.
         """
-        faces = request.face_embeds
+        if request.people and not self.kind.marks_class_word:
+            raise RequestError(
+                f"{self.kind.title} puts nobody at a place of the prompt; people= is for adapters with a trigger word"
+            )
+        for number, person in enumerate(everyone(request), 1):
+            with named(number, request):
+                self._check_person(person)
+        if request.scale is not None and not self.kind.has_scale:
+            raise RequestError("scale is for adapters with an image prompt; leave it out, or give weights")
+        if request.id_strength != 1 and not (self.kind.weighs_photos or self.kind.has_scale):
+            raise RequestError(f"{self.kind.title} has no strength of the identity; leave id_strength out")
+
+    def _check_person(self, person: Person) -> None:
+        faces = person.face_embeds
         if faces is not None and self.face_width is None:
             raise RequestError("this adapter takes no face embeddings (V2 does); leave id_embeds or face_embeds out")
         if faces is not None and faces.shape[1] != self.face_width:
             raise RequestError(f"face embeddings {list(faces.shape)} given; this adapter takes [N, {self.face_width}]")
         if faces is not None and not bool(torch.isfinite(faces).all()):
             raise RequestError("a face embedding holds NaN or infinity; embed that photo again")
-        if request.weights is not None and not self.kind.weighs_photos:
+        if person.weights is not None and not self.kind.weighs_photos:
             raise RequestError("this adapter takes no weights of photos; leave them out, or set scale for all of them")
-        if request.scale is not None and not self.kind.has_scale:
-            raise RequestError("scale is for adapters with an image prompt; leave it out, or give weights")
-        if request.id_strength != 1 and not (self.kind.weighs_photos or self.kind.has_scale):
-            raise RequestError(f"{self.kind.title} has no strength of the identity; leave id_strength out")
 
     def repeats(self, count: int) -> int:
         """Tokens the class word takes in the text encoders' input, with `count` ID images."""
         return self.compose.tokens(self.tokens_per_photo * count) if self.merge == "repeat" else 1
+
+    def repeated(self, request: Request, prompt: Prompt) -> tuple[int, ...]:
+        """`repeats`, at each place of the prompt."""
+        people = everyone(request)
+        return tuple(self.repeats(people[place.person - 1].references) for place in prompt.places)
 
 
 def check_request(
@@ -111,7 +126,8 @@ def check_request(
     check_fine_for(request, base)
     check_given(request, base, terms)
     plan_for(schedule, request)
-    prompt, repeats = parsed(request, terms, class_words), terms.repeats(request.references) if terms else 1
+    prompt = parsed(request, terms, class_words)
+    repeats = terms.repeated(request, prompt) if terms else 1
     # Raises where the class word is repeated too often.
     chunks_of(base, Written(prompt, request.words, repeats, second_prompt(request, prompt, base, terms)))
     for text in (request.negative_prompt, request.negative_prompt_2):
@@ -130,7 +146,7 @@ def parsed(request: Request, terms: Terms | None, class_words: Collection[str] |
     text, weighting = completed(request, terms, words), request.prompt_weighting
     if terms is None or not (terms.kind.marks_class_word or terms.marked(text)):
         return plain_prompt(text, weighting)
-    prompt = parse_prompt(text, terms.trigger_word, words, weighting)
+    prompt = parse_prompt(text, terms.trigger_word, words, weighting, len(everyone(request)))
     return prompt if request.class_word is None else with_class_word(prompt, request.class_word)
 
 
@@ -147,9 +163,12 @@ def second_prompt(request: Request, prompt: Prompt, base: BaseModel, terms: Term
     if terms is None or not prompt.class_word:
         return plain_prompt(request.prompt_2, request.prompt_weighting)
     try:
-        second = parse_prompt(request.prompt_2, terms.trigger_word, None, request.prompt_weighting)
+        people = len(everyone(request))
+        second = parse_prompt(request.prompt_2, terms.trigger_word, None, request.prompt_weighting, people)
     except RequestError as error:
         raise RequestError(f"prompt_2: {error}") from None
+    if [place.person for place in prompt.places] != [place.person for place in second.places]:
+        raise RequestError("prompt_2 names people in another order than the prompt; let both name them alike")
     first, other = (places_of(base.tokenizers[0], each) for each in (prompt, second))
     if first != other:
         raise RequestError(
@@ -163,7 +182,7 @@ def completed(request: Request, terms: Terms | None, class_words: Collection[str
     """The request's prompt, with the trigger word put in where it shall be."""
     if terms is None or request.trigger != "auto" or not terms.kind.marks_class_word:
         return request.prompt
-    return put_trigger(request.prompt, terms.trigger_word, class_words)
+    return put_trigger(request.prompt, terms.trigger_word, class_words, len(everyone(request)))
 
 
 def prompt_notes(request: Request, terms: Terms | None, class_words: Collection[str] | None) -> list[str]:

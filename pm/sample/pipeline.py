@@ -12,6 +12,7 @@ from torch import Tensor
 from pm.errors import RequestError
 from pm.model.base import decode_latents
 from pm.model.conditioning import Conditioning, TextFeatures
+from pm.model.image_prompt import attend_to_images
 from pm.photo.stored import Preparation
 from pm.sample.checks import check_request, completed, parsed, prompt_notes
 from pm.sample.config import first_merged, guided_steps
@@ -21,6 +22,7 @@ from pm.sample.identity import AnyPhoto, prepare_all, preparer
 from pm.sample.image_prompts import Prompting, check_prompt_images
 from pm.sample.loras import encoding_with
 from pm.sample.models import LoadedModels
+from pm.sample.people import check_places, finding_steps, located, looked_for
 from pm.sample.pictures import first_step, size_of
 from pm.sample.prepare import IdPhoto, condition, embed_photos, negative_texts, with_time_ids
 from pm.sample.preview import preview_image, preview_map
@@ -81,10 +83,9 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         adapter = self.adapter(request.adapter)
         if adapter is None or not adapter.terms.kind.delays:
             return 0
-        if request.merge_step is not None:
-            return request.merge_step
         start = self.merge_fraction if request.id_start is None else request.id_start
-        return first_merged(start, request.steps)
+        own = first_merged(start, request.steps) if request.merge_step is None else request.merge_step
+        return max(own, finding_steps(request))
 
     def merge_end(self, request: Request) -> int | None:
         """First step of a request that sees the text alone again; None: there is none."""
@@ -225,6 +226,7 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         check_request(request, self.base, adapter.terms if adapter else None, self.schedule, self.class_words)
         for control in request.controls:
             self.control(control.name)
+        check_places(request, self.base, self.merge_step(request))
         check_prompt_images(self, request)
         self._loras.check(request.loras)
 
@@ -255,10 +257,13 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
         factor, channels, starter = self.base.vae_scale_factor, self.base.latent_channels, Starter(self.base)
         prompting = Prompting(self)
         rows = []
+        if any(value.regions is not None for value in conditioning.values()):
+            attend_to_images(self.base.unet)
         for i, (request, adapter) in enumerate(zip(requests, adapters, strict=True)):
             width, height = self.size(request)
             plan = plan_for(self.schedule, request)
-            told_of, null_image = prompting.added(request, conditioning[i], nulls[id(adapter)])
+            at_places = located(conditioning[i], request, (width, height), factor)
+            told_of, null_image = prompting.added(request, at_places, nulls[id(adapter)])
             time_ids, negative_ids = told(request, self.base, width, height)
             rows.append(
                 Row(
@@ -271,6 +276,7 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
                     guided=guided_steps(request.guidance_start, request.guidance_end, request.steps),
                     merge_step=self.merge_step(request),
                     merge_end=self.merge_end(request),
+                    find_people=looked_for(request),
                     seed=request.seed,
                     shape=(channels, height // factor, width // factor),
                     lora=adapter.lora if adapter else request.lora,

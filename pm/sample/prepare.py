@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -14,11 +14,13 @@ from pm.model.base import BaseModel, null_text
 from pm.model.conditioning import Conditioning, TextFeatures
 from pm.model.images import masks_to_bool, noise_fill, to_clip, to_uint8
 from pm.model.long_text import Encoded, Written, encode_written
-from pm.model.prompt import Place, Prompt, plain_prompt
+from pm.model.prompt import Prompt, plain_prompt
 from pm.model.weighting import Weighting
 from pm.sample.adapters import Adapter
 from pm.sample.checks import parsed, second_prompt
 from pm.sample.given import stands_for_prompt
+from pm.sample.merging import Asked, alike, merged
+from pm.sample.people import Person, everyone, localised
 from pm.sample.references import Reference
 from pm.sample.request import Request
 
@@ -151,12 +153,17 @@ def _pixels(image: Image.Image, mask: Image.Image | None, size: int) -> Tensor:
 
 
 def _key(prompt: Prompt, request: Request) -> tuple:
-    photos = request.id_images if request.id_embeds is None else [request.id_embeds]
-    weights = None if request.weights is None else tuple(request.weights)
-    masks = tuple(id(mask) for mask in request.masks or ())
+    people = tuple(_key_of(person) for person in everyone(request))
     words = tuple((name, id(word)) for name, word in request.words.items())
-    text = request.prompt_2, request.clip_skip, id(request.text), id(request.face_embeds), request.id_strength
-    return prompt, tuple(id(photo) for photo in photos), masks, weights, words, request.scale, text
+    text = request.prompt_2, request.clip_skip, id(request.text), request.id_strength
+    return prompt, people, localised(request), words, request.scale, text
+
+
+def _key_of(person: Person) -> tuple:
+    photos = person.id_images if person.id_embeds is None else [person.id_embeds]
+    weights = None if person.weights is None else tuple(person.weights)
+    masks = tuple(id(mask) for mask in person.masks or ())
+    return tuple(id(photo) for photo in photos), masks, weights, id(person.face_embeds)
 
 
 def _condition(
@@ -174,14 +181,14 @@ def _condition(
         return [Conditioning.from_text(each.text, time_ids) for each in plain]
     text = plain
     if adapter.conditioner.repeat:
-        counts = [adapter.terms.repeats(request.references) for request in requests]
-        text = encode_written(base, [replace(w, repeats=n) for w, n in zip(written, counts, strict=True)])
+        often = [adapter.terms.repeated(request, prompt) for request, prompt in zip(requests, prompts, strict=True)]
+        text = encode_written(base, [replace(w, repeats=n) for w, n in zip(written, often, strict=True)])
     embeds = _embeds(adapter, requests, plain[0].text.embeds)
-    asked = [_Asked(*each) for each in zip(text, plain, prompts, requests, embeds, strict=True)]
+    asked = [Asked(*each) for each in zip(text, plain, prompts, requests, embeds, strict=True)]
     found: dict[int, Conditioning] = {}
-    for rows in _alike(asked):
-        merged = _merged(adapter, [asked[i] for i in rows])
-        found |= {i: merged.rows(slice(n, n + 1)).trimmed() for n, i in enumerate(rows)}
+    for rows in alike(asked):
+        made = merged(adapter, [asked[i] for i in rows])
+        found |= {i: made.rows(slice(n, n + 1)).trimmed() for n, i in enumerate(rows)}
     return [found[i] for i in range(len(requests))]
 
 
@@ -195,89 +202,30 @@ def _given(base: BaseModel, adapter: Adapter | None, request: Request) -> Condit
     plain = text if given.plain is None else given.plain.to(device, dtype)
     (embeds,) = _embeds(adapter, [request], text.embeds)
     own = Encoded(text, tuple(given.class_tokens[:1]))
-    return _merged(adapter, [_Asked(own, Encoded(plain, ()), Prompt("", "", (0, 0)), request, embeds)])
+    return merged(adapter, [Asked(own, Encoded(plain, ()), Prompt("", "", (0, 0)), request, embeds)])
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """A request, and what its parts were made into."""
-
-    text: Encoded
-    plain: Encoded  # the text-only twin
-    prompt: Prompt
-    request: Request
-    embeds: Tensor  # [N, ...], of its photos
-
-
-def _alike(asked: Sequence[_Asked]) -> list[list[int]]:
-    """Requests that fit one call: texts of one length. One that names the person twice is alone."""
-    groups: dict[tuple, list[int]] = {}
-    for i, each in enumerate(asked):
-        alone = i if len(each.text.places) > 1 else None
-        lengths = (each.text.text.embeds.shape[1], each.plain.text.embeds.shape[1])
-        groups.setdefault((*lengths, alone), []).append(i)
-    return list(groups.values())
-
-
-def _merged(adapter: Adapter, asked: Sequence[_Asked]) -> Conditioning:
-    """Text and identities of requests with texts of one length: at each place of the person, the last one first, since
-    what is put in moves what comes after."""
-    device, requests = asked[0].embeds.device, [each.request for each in asked]
-    text, twin = _stacked([each.text for each in asked]), _stacked([each.plain for each in asked])
-    counts = torch.tensor([request.references for request in requests], device=device)
-    for n in reversed(range(max(1, len(asked[0].text.places)))):
-        places = [each.prompt.places[n] if each.prompt.places else Place((0, 0)) for each in asked]
-        index = torch.tensor([each.text.places[n] if each.text.places else 0 for each in asked], device=device)
-        strengths = [r.id_strength * place.strength for r, place in zip(requests, places, strict=True)]
-        scales = [(1.0 if r.scale is None else r.scale) * s for r, s in zip(requests, strengths, strict=True)]
-        conditioning = adapter.conditioner.condition(
-            text,
-            index,
-            None,
-            counts,
-            torch.zeros(len(requests), 0, device=device),
-            weights=_weights(requests, strengths, device),
-            plain=twin,
-            id_embeds=torch.cat([each.embeds for each in asked]),
-            scale=torch.tensor(scales, device=device),
-        )
-        text = TextFeatures(conditioning.embeds, conditioning.pooled)
-    return conditioning
-
-
-def _weights(requests: Sequence[Request], strengths: Sequence[float], device: torch.device) -> Tensor | None:
-    """Of all photos, [M]; None: 1."""
-    pairs = zip(requests, strengths, strict=True)
-    weights = [w * strength for r, strength in pairs for w in (r.weights or [1.0] * r.references)]
-    return None if all(w == 1 for w in weights) else torch.tensor(weights, device=device)
-
-
-def _stacked(encoded: Sequence[Encoded]) -> TextFeatures:
-    parts = [each.text for each in encoded]
-    return TextFeatures(torch.cat([p.embeds for p in parts]), torch.cat([p.pooled for p in parts]))
-
-
-def _embeds(adapter: Adapter, requests: Sequence[Request], like: Tensor) -> list[Tensor]:
-    """What is known of each request's photos, [N, ...], given or made now, each photo once."""
+def _embeds(adapter: Adapter, requests: Sequence[Request], like: Tensor) -> list[list[Tensor]]:
+    """What is known of the photos of each request's people, [N, ...], given or made now, each photo once."""
     photos: dict[tuple[Any, ...], IdPhoto] = {}
-    for request in requests:
-        if request.id_embeds is None:
-            photos |= {_same(photo): photo for photo in _photos(request)}
+    people = [everyone(request) for request in requests]
+    for person in (each for some in people for each in some):
+        if person.id_embeds is None:
+            photos |= {_same(photo): photo for photo in _photos(person)}
     place = {key: i for i, key in enumerate(photos)}
     made = embed_photos(adapter, list(photos.values())) if photos else like.new_zeros(0)
-    parts = []
-    for request in requests:
-        if request.id_embeds is None:
-            parts.append(made[[place[_same(photo)] for photo in _photos(request)]])
-        else:
-            parts.append(request.id_embeds)
-    return [part.to(like.device, adapter.conditioner.embed_dtype) for part in parts]
+
+    def known(person: Person) -> Tensor:
+        own = made[[place[_same(p)] for p in _photos(person)]] if person.id_embeds is None else person.id_embeds
+        return own.to(like.device, adapter.conditioner.embed_dtype)
+
+    return [[known(person) for person in some] for some in people]
 
 
-def _photos(request: Request) -> list[IdPhoto]:
-    count = len(request.id_images)
-    faces = [()] * count if request.face_embeds is None else request.face_embeds.tolist()
-    return [IdPhoto(*each) for each in zip(request.id_images, request.masks or [None] * count, faces, strict=True)]
+def _photos(person: Person) -> list[IdPhoto]:
+    count = len(person.id_images)
+    faces = [()] * count if person.face_embeds is None else person.face_embeds.tolist()
+    return [IdPhoto(*each) for each in zip(person.id_images, person.masks or [None] * count, faces, strict=True)]
 
 
 def _same(photo: IdPhoto) -> tuple[Any, ...]:

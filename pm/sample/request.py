@@ -21,6 +21,7 @@ from pm.sample.config import SamplerConfig
 from pm.sample.controls import ControlImage
 from pm.sample.fine import check_fine
 from pm.sample.given import GivenText
+from pm.sample.people import Person, check_people, check_photos, everyone, named
 from pm.sample.pictures import PromptImages
 from pm.sample.schedules.base import ScheduleChoice
 from pm.sample.sizes import rounded
@@ -60,6 +61,8 @@ class Request:
     id_embeds: Tensor | None = field(default=None, compare=False)
     # [N, E], of the faces on `id_images`, for adapters that take them; None: made of these by the adapter's embedder.
     face_embeds: Tensor | None = field(default=None, compare=False)
+    # Several people, each with photos of their own, instead of those above: `img`, `img2`, ... in the prompt.
+    people: Sequence[Person] = ()
     # Of a person, on the base alone: learned words of the prompt, by name ("<person>"); and what changes the U-Net.
     words: Mapping[str, LearnedWord] = field(default_factory=dict, compare=False)
     lora: FusedLora | None = field(default=None, compare=False)
@@ -97,8 +100,8 @@ class Request:
 
     @property
     def references(self) -> int:
-        """ID images, encoded or not."""
-        return len(self.id_images) if self.id_embeds is None else self.id_embeds.shape[0]
+        """ID images of all people, encoded or not."""
+        return sum(person.references for person in everyone(self))
 
     def check(self, *, max_id_images: int | None, pixel_step: int, resolution: int) -> None:
         """Check everything that needs no model.
@@ -111,7 +114,7 @@ class Request:
         Raises:
             RequestError: names the first thing that cannot be served.
         """
-        self._check_images(max_id_images)
+        self._check_photos(max_id_images)
         if not 0 <= whole("seed", self.seed) < 2**63:
             raise RequestError(f"seed={self.seed} is out of range; use 0 to 2^63 - 1")
         if whole("steps", self.steps) < 1:
@@ -149,31 +152,13 @@ class Request:
         if self.id_start is not None and self.id_start > self.id_end:
             raise RequestError(f"id_start={self.id_start} is after id_end={self.id_end}; exchange them")
 
-    def _check_images(self, max_id_images: int | None) -> None:
-        count = self.references
-        if self.id_embeds is not None and (self.id_images or self.masks):
-            raise RequestError("both id_images and id_embeds are given; give one of them")
+    def _check_photos(self, max_id_images: int | None) -> None:
+        check_people(self)
         if max_id_images is not None and (self.words or self.lora is not None):
             raise RequestError("learned words and a LoRA of one's own need the base alone; set adapter='base'")
-        if max_id_images is None:
-            if count:
-                raise RequestError(f"{count} ID images given but no adapter is in use; load or name one")
-        elif not 1 <= count <= max_id_images:
-            raise RequestError(f"{count} ID images given; this adapter takes 1 to {max_id_images}")
-        faces: Any = self.face_embeds
-        if faces is not None and not (isinstance(faces, Tensor) and faces.ndim == 2 and faces.is_floating_point()):
-            raise RequestError(f"face_embeds={faces!r:.100} must be a tensor of floats [N, E], a row for each ID image")
-        if faces is not None and self.id_embeds is not None:
-            raise RequestError(
-                "both face_embeds and id_embeds are given, which hold the faces already; give one of them"
-            )
-        for name in ("masks", "weights", "face_embeds"):
-            values = getattr(self, name)
-            if values is not None and len(values) != count:
-                raise RequestError(f"{len(values)} {name} given for {count} ID images; give one for each, or none")
-        for weight in self.weights or ():
-            if not (math.isfinite(weight) and weight >= 0):
-                raise RequestError(f"weight {weight} of an ID image must be 0 or more; 1 is neutral")
+        for number, person in enumerate(everyone(self), 1):
+            with named(number, self):
+                check_photos(person, max_id_images)
 
 
 def _is_number(value: Any) -> bool:

@@ -16,9 +16,11 @@ from pm.model.fused import LoraSwitch, UnetChange
 from pm.model.image_prompt import ImagePrompt
 from pm.model.loras.beside import RowLoras, added, side_by_side
 from pm.sample.controls import RowControl
+from pm.sample.found import place_people, watched
 from pm.sample.guidance import rescaled
 from pm.sample.schedule import advance, clean_estimate
 from pm.sample.schedules.base import INPUT_SCALE, NOISE, Plan
+from pm.sample.shown import text_only, unconditional
 from pm.sample.start import Start
 from pm.sample.steering import Steered
 from pm.sample.together import fresh_noise, padded_lines, past_of
@@ -55,6 +57,7 @@ class Row:
     controls: tuple[RowControl, ...] = ()  # what pictures say of where things are
     # Guidance from this step up to that one; others are as with guidance 1. None: at every step.
     guided: tuple[int, int] | None = None
+    find_people: bool = False  # where its people are is found in the steps before `merge_step`
 
 
 @dataclass
@@ -68,6 +71,7 @@ class _Active:
     index: int
     estimate: Tensor | None = None  # [C, h, w] float32, after the first step
     past: tuple[Tensor, ...] = ()  # the last estimates that its plan looks back at, newest first
+    given: Tensor | None = None  # [P, h, w], attention that the words for its people were given so far
 
     @property
     def merged(self) -> bool:
@@ -231,6 +235,7 @@ class Sampler(Steered):
             active.past = (estimates[i], *active.past)[: active.row.plan.history]
             if active.noise is not None:
                 active.latents = active.row.start.put_back(active.row.plan, active.index, latents[i], active.noise)
+            place_people(active)
             done = active.index - active.row.start.index - 1
             self._advanced.append(Advance(key, done, float(timesteps[i]), active.latents, estimates[i], active.row))
             if active.index == active.row.plan.steps:
@@ -259,6 +264,7 @@ class Sampler(Steered):
         acting = [[each for each in active.row.controls if each.acts[active.index]] for active in rows]
         starts = [active.row.start for active in rows]
         noisy, conditioning = with_pictures(starts, acting, pick, noisy, timesteps, conditioning)
+        conditioning = watched(rows, conditioning)
         with added(self.unet, [rows[i].row.loras for i in pick]):
             output = self.predict(noisy, timesteps, conditioning).float()
         conditional = output[: len(rows)]
@@ -277,22 +283,7 @@ class Sampler(Steered):
         state = (tuple(keys), tuple(active.merged for active in rows), tuple(free))
         cached = self._cache.get(group)
         if cached is None or cached[0] != state:
-            parts = [active.row.conditioning if active.merged else _text_only(active.row) for active in rows]
-            parts += [_unconditional(rows[i]) for i in free]
+            parts = [active.row.conditioning if active.merged else text_only(active.row) for active in rows]
+            parts += [unconditional(rows[i].row) for i in free]
             cached = self._cache[group] = (state, Conditioning.concat(parts))
         return cached[1]
-
-
-def _text_only(row: Row) -> Conditioning:
-    twin = TextFeatures(row.conditioning.text_embeds, row.conditioning.text_pooled)
-    return Conditioning.from_text(twin, row.conditioning.time_ids).with_image(row.conditioning.image)
-
-
-def _unconditional(active: _Active) -> Conditioning:
-    """What guidance moves away from. An image prompt is not the identity, and acts from the first step on."""
-    row = active.row
-    told = row.conditioning.time_ids if row.negative_time_ids is None else row.negative_time_ids
-    found = Conditioning.from_text(row.negative, told)
-    if row.null_image is None or row.conditioning.image is None:
-        return found
-    return found.with_image(replace(row.null_image, scale=row.conditioning.image.scale))

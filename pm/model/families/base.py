@@ -164,10 +164,12 @@ class Family(Choice, group="family", package="pm.model.families"):
         """One call of the U-Net, with or without an adapter in it: [B, C, h, w] at timesteps [B] to [B, C, h, w].
 
         The mask is passed only when rows are longer than the text (T > L): otherwise it is all ones, and attention
-        without a mask takes the faster kernels. An image prompt needs a U-Net that knows it (`attend_to_images`).
+        without a mask takes the faster kernels. Image prompts and regions need a U-Net that knows them
+        (`attend_to_images`).
         """
         masked = conditioning.embeds.shape[1] > max_tokens
-        image = {} if conditioning.image is None else conditioning.image.arguments
+        rules = [rule for rule in (conditioning.image, conditioning.regions) if rule is not None]
+        attention = {name: value for rule in rules for name, value in rule.arguments.items()}
         control = {} if conditioning.residuals is None else conditioning.residuals.arguments
         output: Tensor = unet(
             noisy,
@@ -176,7 +178,7 @@ class Family(Choice, group="family", package="pm.model.families"):
             encoder_attention_mask=conditioning.mask if masked else None,
             added_cond_kwargs=self.added_conditioning(conditioning),
             return_dict=False,
-            **image,
+            **({"cross_attention_kwargs": attention} if attention else {}),
             **control,
         )[0]
         return output

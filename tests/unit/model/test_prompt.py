@@ -118,8 +118,18 @@ def test_two_triggers_for_one_person():
     prompt = parse_prompt("a man img in red, the Man img from behind")
     assert prompt.text == "a man in red, the Man from behind"
     assert [prompt.text[slice(*place.span)] for place in prompt.places] == ["man", "Man"]
-    with pytest.raises(RequestError, match="2 times, after man and woman; the photos are of one person"):
+    with pytest.raises(RequestError, match="2 times, after man and woman; it stands for one person"):
         parse_prompt("a man img and a woman img")
+
+
+def test_each_person_has_a_trigger_of_their_own():
+    found = parse_prompt("a (man img:1.2) and a woman img2, the man img1 smiling", people=2)
+    assert found.text == "a man and a woman, the man smiling" and found.class_word == "man"
+    words = [(found.text[slice(*place.span)], place.person, place.strength) for place in found.places]
+    assert words == [("man", 1, 1.2), ("woman", 2, 1.0), ("man", 1, 1.0)]
+    first = parse_prompt("a woman img2 with a man img", people=2)
+    assert [place.person for place in first.places] == [2, 1] and first.class_word == "woman"
+    assert put_trigger("the woman and a man, a man", "img", people=2) == "the woman img and a man img2, a man"
 
 
 @pytest.mark.parametrize(
