@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pm.model.fused import LoraSwitch, UnetChange
+from pm.model.fused import LoraSwitch, Own, UnetChange
 from pm.sample import BASE, PhotoMakerPipeline, Request
 from pm.sample.sampler import Sampler
 
@@ -46,12 +46,16 @@ class Changed(UnetChange):
     def __init__(self, pipeline: PhotoMakerPipeline, loras: dict[str, float]) -> None:
         self.parts = [(pipeline._loras.weights(name).unet, strength) for name, strength in loras.items()]
 
-    def weights(self, unet: nn.Module) -> dict[str, Tensor]:
+    @property
+    def names(self) -> list[str]:
+        return [f"{layer}.weight" for part, _ in self.parts for layer in part.layers]
+
+    def weights(self, own: Own) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         for part, strength in self.parts:
             for layer, change in part.layers.items():
                 name = f"{layer}.weight"
-                found[name] = found.get(name, unet.get_parameter(name).data) + strength * change.delta()
+                found[name] = found.get(name, own(name)) + strength * change.delta()
         return found
 
 

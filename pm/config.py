@@ -97,6 +97,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return from_mapping(hint, value, path)
     if origin is typing.Literal:
+        if value is False and "off" in args:  # what YAML takes a bare off for
+            return "off"
         if value not in args:
             near = did_you_mean(str(value), map(str, args))
             raise ConfigError(f"{path}={value!r} is not one of {', '.join(map(str, args))}{near}")

@@ -86,6 +86,7 @@ class CacheConfig:
     photos: Whole  # of one tenant
     tenants: Count
     ttl_s: Positive
+    adapter_bytes: Whole  # matrices of adapters that an engine keeps ready while no image uses them
     lora_bytes: Whole  # weights of LoRAs that an engine keeps ready, the ones used last
 
 
@@ -95,10 +96,12 @@ class EngineConfig:
 
     device: str
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
-    compile: bool  # torch.compile of the U-Net: slower to start, faster after
+    compile: Literal["off", "regional", "full"]  # of the U-Net, before the engine is ready; see `pm.model.compiled`
     offload: Literal["none", "model", "sequential"]  # of weights to the CPU's memory, see `pm.model.offload`
     vae_tiling: bool  # decode pictures in tiles
     quantize: Literal["int8", "fp8"] | None  # of the U-Net's linear weights
+    decode_batch: Count  # finished images of one size that the VAE decodes together, beside the steps
+    png_level: Annotated[int, Interval(ge=0, le=9)]  # of zlib, for answers in PNG
     pixel_budget: Count  # of all images sampled together, guided ones counted twice; one image is always let in
     max_rows: Count  # images sampled together, however small
     lookahead: Whole  # images that wait inside the replica, so that a freed place is filled at once

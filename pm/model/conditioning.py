@@ -52,6 +52,7 @@ class Conditioning:
     text_pooled: Tensor  # [B, P]
     image: ImagePrompt | None = None  # attended to beside the text; None: no row has an image prompt
     regions: Regions | None = None  # where each of several people may act; None: in no row
+    unpadded: bool = False  # known to attend to all T tokens in every row, so that attention needs no mask
     residuals: Residuals | None = None  # of one step alone, so neither selected nor stacked; None: no row has control
 
     def __len__(self) -> int:
@@ -72,7 +73,7 @@ class Conditioning:
         image = None if self.image is None else self.image.rows(index)
         regions = None if self.regions is None else self.regions.rows(index)
         selected = {name: getattr(self, name)[index] for name in _TENSORS}
-        return Conditioning(**selected, image=image, regions=regions, residuals=None)
+        return Conditioning(**selected, image=image, regions=regions, unpadded=self.unpadded, residuals=None)
 
     def trimmed(self) -> "Conditioning":
         """Drop the columns that no row attends to. Padding is always at the end, so this is a slice."""
@@ -80,7 +81,8 @@ class Conditioning:
         image = None if self.image is None else self.image.trimmed()
         regions = None if self.regions is None else self.regions.cut(length)
         embeds, mask = self.embeds[:, :length], self.mask[:, :length]
-        return replace(self, embeds=embeds, mask=mask, image=image, regions=regions)
+        known = bool(mask.all())
+        return replace(self, embeds=embeds, mask=mask, image=image, regions=regions, unpadded=known)
 
     def with_image(self, image: ImagePrompt | None) -> "Conditioning":
         """The same with an image prompt of as many rows."""
@@ -95,7 +97,8 @@ class Conditioning:
         image = ImagePrompt.concat([item.image for item in items], [len(item) for item in items])
         stacked = {name: torch.cat([getattr(item, name) for item in padded]) for name in _TENSORS}
         regions = Regions.concat([item.regions for item in items], [len(item) for item in items], length, plain)
-        return Conditioning(**stacked, image=image, regions=regions, residuals=None)
+        unpadded = all(item.unpadded for item in padded)
+        return Conditioning(**stacked, image=image, regions=regions, unpadded=unpadded, residuals=None)
 
     def padded(self, length: int) -> "Conditioning":
         """Pad T to `length` with masked zeros."""
@@ -104,7 +107,7 @@ class Conditioning:
             return self
         regions = None if self.regions is None else self.regions.padded(length)
         embeds, mask = F.pad(self.embeds, (0, 0, 0, extra)), F.pad(self.mask, (0, extra), value=False)
-        return replace(self, embeds=embeds, mask=mask, regions=regions)
+        return replace(self, embeds=embeds, mask=mask, regions=regions, unpadded=False)
 
     def _plain_padded(self, length: int) -> "Conditioning":
         # Stacked only to be of one shape: who shows the twin to a U-Net takes it from the row itself.
@@ -115,4 +118,4 @@ class Conditioning:
     def from_text(text: TextFeatures, time_ids: Tensor) -> "Conditioning":
         """Plain text conditioning, without any identity. `time_ids` [B, Q]."""
         mask = torch.ones(text.embeds.shape[:2], dtype=torch.bool, device=text.embeds.device)
-        return Conditioning(text.embeds, mask, text.pooled, time_ids, text.embeds, text.pooled)
+        return Conditioning(text.embeds, mask, text.pooled, time_ids, text.embeds, text.pooled, unpadded=True)

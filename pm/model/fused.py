@@ -1,11 +1,14 @@
-"""LoRA added into the U-Net's matrices for inference, and switched by swapping them: several adapters on one base.
+"""LoRA added into the U-Net's matrices for inference, and switched by copying them in: several adapters on one base.
 
-A fused U-Net is as fast as the plain one. Each adapter keeps its own copy of the matrices it changes, so switching
-copies nothing, adding up rounding errors is impossible, and the base alone stays at hand.
+A fused U-Net is as fast as the plain one. Each adapter keeps its own copy of the matrices it changes, and so does the
+base: a switch is a copy on the device, adding up rounding errors is impossible, and the base alone stays at hand. The
+U-Net's own tensors stay where they are, so that recorded CUDA graphs and compiled code go on reading them.
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from threading import RLock
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +16,28 @@ from torch import Tensor, nn
 from pm.errors import CheckpointError
 from pm.model.lora import layers_of, lora_shape
 
+BUDGET = 8 << 30  # bytes: four usual adapters of SDXL in half precision
+Own = Callable[[str], Tensor]  # a U-Net's weight as it was loaded, by its name
+
 
 class UnetChange:
-    """What one adapter changes in a U-Net; its matrices are made when it is first used."""
+    """What one adapter changes in a U-Net; its matrices are made before it is first used, or then."""
 
     fused: dict[str, Tensor] | None = None  # instead of the U-Net's own, by parameter name
 
-    def weights(self, unet: nn.Module) -> dict[str, Tensor]:
-        """The matrices, made from those of a U-Net that is as it was loaded, in its dtype and on its device."""
+    @property
+    def names(self) -> Collection[str]:
+        """Of the parameters that it changes."""
         raise NotImplementedError
+
+    def weights(self, own: Own) -> dict[str, Tensor]:
+        """The matrices, made from those of the U-Net as it was loaded, in their dtype and on their device."""
+        raise NotImplementedError
+
+    @property
+    def nbytes(self) -> int:
+        """Of the matrices that are made."""
+        return sum(weight.nbytes for weight in (self.fused or {}).values())
 
 
 class FusedLora(UnetChange):
@@ -39,7 +55,11 @@ class FusedLora(UnetChange):
 
     def delta(self, layer: str) -> Tensor:
         """s B A, [out, in] float32 on the CPU (alpha = rank, so that is no further scale)."""
-        return self.strength * (self.state[f"{layer}.lora_B.weight"] @ self.state[f"{layer}.lora_A.weight"])
+        return self._delta(layer, torch.device("cpu"))
+
+    def _delta(self, layer: str, device: torch.device) -> Tensor:
+        a, b = (self.state[f"{layer}.lora_{which}.weight"].to(device) for which in "AB")
+        return self.strength * (b @ a)
 
     def scaled(self, strength: float) -> "FusedLora":
         """The same with another strength, 1 as it was trained; itself where it has that already."""
@@ -49,13 +69,16 @@ class FusedLora(UnetChange):
         other.strength, other.fused = strength, None
         return other
 
-    def weights(self, unet: nn.Module) -> dict[str, Tensor]:
-        return {f"{layer}.weight": self._fuse(unet, layer) for layer in self.layers}
+    @property
+    def names(self) -> Collection[str]:
+        return [f"{layer}.weight" for layer in self.layers]
 
-    def _fuse(self, unet: nn.Module, layer: str) -> Tensor:
+    def weights(self, own: Own) -> dict[str, Tensor]:
+        return {f"{layer}.weight": self._fuse(own(f"{layer}.weight"), layer) for layer in self.layers}
+
+    def _fuse(self, own: Tensor, layer: str) -> Tensor:
         # Added in float32, then rounded once: in bfloat16 that loses less than the arithmetic itself does.
-        own = unet.get_parameter(f"{layer}.weight").data
-        return (own.float() + self.delta(layer).to(own.device)).to(own.dtype)
+        return (own.float() + self._delta(layer, own.device)).to(own.dtype)
 
 
 class ReplacedUnet(UnetChange):
@@ -82,40 +105,102 @@ class ReplacedUnet(UnetChange):
             )
         self.state = dict(state)
 
-    def weights(self, unet: nn.Module) -> dict[str, Tensor]:
+    @property
+    def names(self) -> Collection[str]:
+        return list(self.state)
+
+    def weights(self, own: Own) -> dict[str, Tensor]:
         # In the memory format of the U-Net's own.
-        return {name: torch.empty_like(p.data).copy_(self.state[name]) for name, p in unet.named_parameters()}
+        return {name: torch.empty_like(own(name)).copy_(value) for name, value in self.state.items()}
 
 
 class LoraSwitch:
-    """Puts the matrices of one adapter, or the base's own, into a U-Net."""
+    """Puts the matrices of one adapter, or the base's own, into a U-Net. Matrices of adapters that no row uses are
+    dropped, the least recently used first, as far as a budget says so; they are made again when they are needed."""
 
-    def __init__(self, unet: nn.Module) -> None:
-        self.unet = unet
+    def __init__(self, unet: nn.Module, budget: int = BUDGET) -> None:
+        """`budget`: bytes of matrices that are kept."""
+        self.unet, self.budget = unet, budget
         self.active: UnetChange | None = None
         self.before: Callable[[], None] | None = None  # called before matrices are exchanged
-        self._own: dict[str, Tensor] = {}  # the base's matrices that some adapter has replaced
+        self.dropped = 0  # times that matrices were, since the start
+        self._own: dict[str, Tensor] = {}  # the base's matrices that some adapter replaces, as they were loaded
+        self._used: WeakKeyDictionary[UnetChange, int] = WeakKeyDictionary()  # when, for those that are made
+        self._clock = 0
+        self._in_use: frozenset[UnetChange | None] = frozenset()
+        self._lock = RLock()
+
+    @property
+    def nbytes(self) -> int:
+        """Of the adapters' matrices that are made."""
+        return sum(change.nbytes for change in list(self._used))
+
+    def prepare(self, change: UnetChange | None) -> None:
+        """Make an adapter's matrices where they are not yet, also beside the steps of another thread."""
+        if change is None or change.fused is not None or self.before is not None:  # weights that travel are left alone
+            return
+        with self._lock:  # not while it computes: a switch would wait
+            own = self._own_weights(change)
+        fused = change.weights(own.__getitem__)
+        with self._lock:
+            if change.fused is None:
+                change.fused = fused
+            self._note(change)
 
     def use(self, change: UnetChange | None) -> None:
         """Let the U-Net compute with this adapter; None: the base alone."""
         if change is self.active:
             return
-        if self.before is not None:
-            self.before()
-        self._restore()
-        if change is not None:
-            if change.fused is None:
-                change.fused = change.weights(self.unet)
-            for name, weight in change.fused.items():
-                own = self.unet.get_parameter(name)
-                self._own.setdefault(name, own.data)
-                own.data = weight
-        self.active = change
+        with self._lock:
+            if self.before is not None:
+                self.before()
+            if change is not None and change.fused is None:
+                change.fused = change.weights(self._own_weights(change).__getitem__)
+            before = [] if self.active is None else self.active.names
+            fused = {} if change is None else change.fused or {}
+            self._own_weights(change)
+            wanted = {name: self._own[name] for name in before if name not in fused} | fused
+            with torch.no_grad():
+                parameters = [self.unet.get_parameter(name) for name in wanted]
+                torch._foreach_copy_(parameters, list(wanted.values()))
+            self.active = change
+            if change is not None:
+                self._note(change)
 
-    def _restore(self) -> None:
-        for name, weight in self._own.items():
-            self.unet.get_parameter(name).data = weight
-        self._own, self.active = {}, None
+    def in_use(self, changes: Collection[UnetChange | None]) -> None:
+        """Say which adapters rows have that are on their way: their matrices stay, whatever the budget."""
+        self._in_use = frozenset(changes)
+        self._drop()
+
+    def forget(self) -> None:
+        """The base's own weights are in place, and are about to move or change: make everything again."""
+        self.use(None)
+        with self._lock:
+            self._own.clear()
+            for change in list(self._used):
+                change.fused = None
+            self._used.clear()
+
+    def _own_weights(self, change: UnetChange | None) -> dict[str, Tensor]:
+        for name in [] if change is None else change.names:
+            if name not in self._own:  # then no adapter has replaced it yet
+                self._own[name] = self.unet.get_parameter(name).data.clone()
+        return self._own
+
+    def _note(self, change: UnetChange) -> None:
+        self._clock += 1
+        self._used[change] = self._clock
+        self._drop(change)
+
+    def _drop(self, kept: UnetChange | None = None) -> None:
+        with self._lock:
+            for change in sorted(self._used, key=self._used.__getitem__):
+                if self.nbytes <= self.budget:
+                    return
+                if change not in self._in_use and change not in (kept, self.active):
+                    change.fused = None
+                    del self._used[change]
+                    self.dropped += 1
 
 
 def _checked_layers(unet: nn.Module, prefix: str, state: Mapping[str, Tensor]) -> list[str]:

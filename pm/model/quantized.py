@@ -20,7 +20,8 @@ from torch.utils.hooks import RemovableHandle
 
 from pm.errors import CheckpointError, ConfigError, install_hint
 from pm.model.base import BaseModel, load_base, move_base
-from pm.model.fused import FusedLora, LoraSwitch, ReplacedUnet, UnetChange
+from pm.model.compiled import recompiled
+from pm.model.fused import BUDGET, FusedLora, LoraSwitch, ReplacedUnet, UnetChange
 
 Quantize = Literal["int8", "fp8"]
 
@@ -82,64 +83,103 @@ def switch_for(unet: nn.Module) -> LoraSwitch:
 class QuantizedSwitch(LoraSwitch):
     """Lets adapters act beside 8-bit weights, or replaces those that an adapter brings whole."""
 
-    def __init__(self, unet: nn.Module) -> None:
-        super().__init__(unet)
-        self._handles: list[RemovableHandle] = []
+    def __init__(self, unet: nn.Module, budget: int = BUDGET) -> None:
+        super().__init__(unet, budget)
+        self._beside: dict[str, _LowRank] = {}  # by layer; they stay, and are zero for the base alone
         self._modules: dict[str, nn.Parameter] = {}  # the base's parameters that some adapter has replaced
+
+    def prepare(self, change: UnetChange | None) -> None:
+        if change is not None and change.fused is None and self.before is None:
+            change.fused = self._made(change)
+            with self._lock:
+                self._note(change)
 
     def use(self, change: UnetChange | None) -> None:
         if change is self.active:
             return
-        if self.before is not None:
-            self.before()
-        self._restore()
+        with self._lock:
+            if self.before is not None:
+                self.before()
+            self._restore()
+            if change is not None:
+                if change.fused is None:
+                    change.fused = self._made(change)
+                if isinstance(change, FusedLora):
+                    self._act_beside(change, change.fused)
+                else:
+                    self._replace(change.fused)
+                self._note(change)
+            self.active = change
+
+    def _made(self, change: UnetChange) -> dict[str, Tensor]:
         if isinstance(change, FusedLora):
-            self._beside(change)
-        elif isinstance(change, ReplacedUnet):
-            self._replace(change)
-        elif change is not None:
+            first: Any = next(self.unet.parameters())
+            scales = {name: change.strength if ".lora_B." in name else 1.0 for name in change.state}
+            return {name: (scales[name] * v).to(first.device, first.dtype) for name, v in change.state.items()}
+        if not isinstance(change, ReplacedUnet):
             raise CheckpointError(
                 f"quantize= cannot be used with this adapter ({type(change).__name__} changes weights as they are); "
                 "leave it out"
             )
-        self.active = change
+        made = {}  # each weight in the form of the base's own: 8 bits where that is in 8 bits
+        for name, parameter in self.unet.named_parameters():
+            own = self._modules.get(name, parameter)
+            made[name] = _like(
+                own, torch.empty(own.shape, dtype=own.dtype, device=own.device).copy_(change.state[name])
+            )
+        return made
 
-    def _beside(self, change: FusedLora) -> None:
-        if change.fused is None:
-            first: Any = next(self.unet.parameters())
-            place = {"device": first.device, "dtype": first.dtype}
-            scales = {name: change.strength if ".lora_B." in name else 1.0 for name in change.state}
-            change.fused = {name: (scales[name] * value).to(**place) for name, value in change.state.items()}
+    def _act_beside(self, change: FusedLora, fused: dict[str, Tensor]) -> None:
         for layer in change.layers:
-            a, b = (change.fused[f"{layer}.lora_{which}.weight"] for which in "AB")
-            self._handles.append(self.unet.get_submodule(layer).register_forward_hook(_adding(a, b)))
+            a, b = (fused[f"{layer}.lora_{which}.weight"] for which in "AB")
+            known = self._beside.get(layer)
+            if known is None or not known.fits(a, b):
+                if known is not None:
+                    known.handle.remove()
+                self._beside[layer] = _LowRank(self.unet.get_submodule(layer), a, b)
+                recompiled(self.unet)  # compiled code does not know of hooks that came after it
+            self._beside[layer].put(a, b)
 
-    def _replace(self, change: ReplacedUnet) -> None:
-        """Each weight in the form of the base's own: 8 bits where that is in 8 bits."""
-        if change.fused is None:
-            change.fused = {}
-            for name, own in self.unet.named_parameters():
-                plain = torch.empty(own.shape, dtype=own.dtype, device=own.device).copy_(change.state[name])
-                change.fused[name] = _like(own, plain)
-        for name, weight in change.fused.items():
+    def _replace(self, fused: dict[str, Tensor]) -> None:
+        for name, weight in fused.items():
             self._modules.setdefault(name, self.unet.get_parameter(name))
             _set(self.unet, name, nn.Parameter(weight, requires_grad=False))
 
     def _restore(self) -> None:
-        for handle in self._handles:
-            handle.remove()
+        for each in self._beside.values():
+            each.clear()
         for name, parameter in self._modules.items():
             _set(self.unet, name, parameter)
-        self._handles, self._modules, self.active = [], {}, None
+        self._modules, self.active = {}, None
 
 
-def _adding(a: Tensor, b: Tensor) -> Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]:
-    """A hook that adds B A x to what a layer makes of x."""
+class _LowRank:
+    """B A x beside a layer, in tensors that stay where they are: for adapters up to their rank."""
 
-    def hook(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return output + F.linear(F.linear(inputs[0], a), b)
+    def __init__(self, layer: nn.Module, a: Tensor, b: Tensor) -> None:
+        self.a, self.b = torch.zeros_like(a), torch.zeros_like(b)
+        self.acts = False
+        self.handle: RemovableHandle = layer.register_forward_hook(self._add)
 
-    return hook
+    def fits(self, a: Tensor, b: Tensor) -> bool:
+        here, there = (self.a.device, self.a.dtype), (a.device, a.dtype)
+        return here == there and a.shape[0] <= self.a.shape[0]
+
+    def put(self, a: Tensor, b: Tensor) -> None:
+        if a.shape[0] < self.a.shape[0]:
+            self.clear()
+        self.a[: a.shape[0]].copy_(a)
+        self.b[:, : b.shape[1]].copy_(b)
+        self.acts = True
+
+    def clear(self) -> None:
+        self.b.zero_()
+        self.acts = False
+
+    def _add(self, module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if not (self.acts or torch.compiler.is_compiling()):
+            return output
+        return output + F.linear(F.linear(inputs[0], self.a), self.b)
 
 
 def _like(own: Tensor, plain: Tensor) -> Tensor:

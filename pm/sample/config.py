@@ -129,12 +129,13 @@ class GenerateConfig:
     output: str
     format: Format  # of the pictures' files
     quality: Annotated[int, Interval(ge=1, le=100)]  # of JPEG and WebP
+    png_level: Annotated[int, Interval(ge=0, le=9)]  # of zlib
     x: str | None  # a contact sheet: "setting:value,value"
     y: str | None
     like: str | None  # a picture to make again; `pm.sample.like` reads it
     device: str  # cpu, cuda, cuda:1, ..., or auto
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
-    compile: bool  # torch.compile for the U-Net
+    compile: Literal["off", "regional", "full"]  # torch.compile for the U-Net, see `pm.model.compiled`
     offload: Literal["none", "model", "sequential"]  # of weights to the CPU's memory, see `pm.model.offload`
     vae_tiling: bool  # decode pictures in tiles
     quantize: Literal["int8", "fp8"] | None  # of the U-Net's linear weights

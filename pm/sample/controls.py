@@ -13,6 +13,7 @@ from torch import Tensor
 from pm.errors import RequestError
 from pm.model.conditioning import Conditioning
 from pm.model.control import Adapter, Control, ControlNet
+from pm.model.lines import filled, lines
 from pm.model.residuals import Residuals
 from pm.photo.pixels import flatten
 from pm.sample.picture_config import PREPROCESS, ControlConfig
@@ -130,11 +131,12 @@ def residuals_of(
     skips: list[Tensor] = []
     blocks: list[Tensor] = []
     for model, pairs in wanted.items():
-        at = torch.tensor([line for line, _ in pairs], device=noisy.device)
+        own = [line for line, _ in pairs]
+        at = filled(own, noisy.device, torch.int64)
         maps = [torch.stack(each) for each in zip(*(control.maps for _, control in pairs), strict=True)]
         if isinstance(model, ControlNet):
-            maps = model.residuals(noisy[at], timesteps[at], conditioning.rows(at), maps[0])
-        scale = torch.tensor([control.scale for _, control in pairs], device=noisy.device)
+            maps = model.residuals(lines(noisy, own), lines(timesteps, own), conditioning.rows(at), maps[0])
+        scale = filled([control.scale for _, control in pairs], noisy.device)
         spread = functools.partial(_spread, at=at, scale=scale, lines=len(pick))
         place = skips if model.per_step else blocks
         place[:] = _summed(place, [spread(each.to(noisy)) for each in maps])

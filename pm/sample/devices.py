@@ -80,7 +80,7 @@ class Placed:
             raise CheckpointError("a model in training is moved by its trainer")
         if dtype != self.base.unet.dtype and is_quantized(self.base.unet):
             raise CheckpointError(f"a U-Net in 8 bits cannot be cast to {dtype}; load it anew with dtype={dtype}")
-        self._switch.use(None)
+        self._switch.forget()
         if self._offloader is not None:
             self._offloader.rest()
             if device is not None:
@@ -91,8 +91,6 @@ class Placed:
         self._loras.drop_weights()
         for adapter in self._adapters.values():
             adapter.conditioner.to(device, dtype)
-            if adapter.lora is not None:
-                adapter.lora.fused = None
         return self
 
     def enable_model_cpu_offload(self: Any, gpu_id: int | None = None, device: Any = None) -> None:
@@ -122,7 +120,7 @@ class Placed:
         """
         if self._switch is None:
             raise CheckpointError("a model in training cannot be offloaded; load the base by itself")
-        self._switch.use(None)
+        self._switch.forget()
         self.disable_offload()
         if kind == "none":
             return
@@ -152,8 +150,6 @@ class Placed:
     def _offload_adapter(self: Any, adapter: Adapter) -> None:
         if self._offloader is not None:
             self._offloader.add(adapter.conditioner)
-            if adapter.lora is not None:
-                adapter.lora.fused = None
 
     def enable_vae_tiling(self, on: bool = True) -> None:
         """Decode pictures in overlapping tiles: less memory at 1024 px and above; edges of tiles can show."""

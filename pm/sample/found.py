@@ -14,7 +14,7 @@ def watched(rows: Sequence[Any], conditioning: Conditioning) -> Conditioning:
     """The conditioning of one step, in which the words for people are watched in rows that look for these.
 
     Args:
-        rows: `pm.sample.sampler._Active`, of the first lines of the batch.
+        rows: `pm.sample.row.Active`, of the first lines of the batch.
         conditioning: of all lines.
     """
     looking = [(line, active) for line, active in enumerate(rows) if active.row.find_people and not active.merged]

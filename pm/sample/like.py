@@ -16,7 +16,7 @@ from pm.sample.record import BASE, BATCH, FILES, SETTINGS, file_of, sha256
 from pm.sample.settings import changed, put
 
 # What changes neither a picture's pixels nor who is sampled beside it.
-_OUTSIDE = ("output", "format", "quality")
+_OUTSIDE = ("output", "format", "quality", "png_level")
 _SIZES = ({"width", "height"}, {"aspect"})
 
 

@@ -71,7 +71,7 @@ class Portraitist:
         for request in requests:
             self._pipeline.load_loras(request.loras)
         images = self._pipeline.generate(requests, batch_size=len(requests))
-        how = self._config.format, self._config.quality
+        how = self._config.format, self._config.quality, self._config.png_level
         return [picture_bytes(image, text, *how) for image, text in zip(images, texts, strict=True)]
 
 

@@ -12,6 +12,7 @@ from pm.model.adapter import check_adapter
 from pm.model.adapter_file import AdapterMeta
 from pm.model.base import BaseModel, check_trainable, load_base
 from pm.model.class_words import CLASS_WORDS
+from pm.model.compiled import Compile, compile_unet
 from pm.model.families.base import AUTO
 from pm.model.offload import Offload
 from pm.model.quantized import Quantize, load_for_sampling, switch_for
@@ -79,7 +80,7 @@ class LoadedModels(LoadedLoras, LoadedControls, Placed, SingleFile):
         embedder: EmbedderChoice | None = None,
         family: str = AUTO,
         check_base: bool = True,
-        compile: bool = False,
+        compile: Compile | bool = "off",
         offload: Offload = "none",
         vae_tiling: bool = False,
         quantize: Quantize | None = None,
@@ -101,7 +102,8 @@ class LoadedModels(LoadedLoras, LoadedControls, Placed, SingleFile):
             embedder: as in the constructor.
             family: as in `load_base`.
             check_base: False puts the adapter on another base of the same shape, such as a fine-tuned one.
-            compile: compile the U-Net on its first use: minutes once, then faster steps.
+            compile: "regional" compiles the blocks that the U-Net repeats, "full" all of it; with its first calls, or
+                by `warm_up`. True: "full".
             offload: weights rest on the CPU and visit `device`: "model" or "sequential", see `pm.model.offload`.
             vae_tiling: decode pictures in tiles.
             quantize: "int8" or "fp8" holds the weights of the U-Net's linear layers in 8 bits.
@@ -121,8 +123,7 @@ class LoadedModels(LoadedLoras, LoadedControls, Placed, SingleFile):
         pipeline = cls(loaded, schedule=schedule, **own)
         if file is not None:
             pipeline.load_photomaker_adapter(file, check_base=check_base)
-        if compile:
-            loaded.unet.compile(dynamic=True)
+        compile_unet(loaded.unet, compile if isinstance(compile, str) else "full" if compile else "off")
         pipeline.save_memory(offload, vae_tiling, torch.device(device))
         return pipeline
 
@@ -196,6 +197,29 @@ class LoadedModels(LoadedLoras, LoadedControls, Placed, SingleFile):
         check_trainable(self.base)
         self._switch.use(None)
         return self.base.unet
+
+    def prepare_adapter(self, name: str | None = None) -> None:
+        """Make the matrices that the U-Net needs for an adapter now, and not in the first step that samples with it.
+
+        Another thread may sample meanwhile. Nothing to do where they are made.
+
+        Raises:
+            RequestError: no adapter of that name.
+        """
+        adapter = self.adapter(name)
+        if self._switch is not None and adapter is not None:
+            self._switch.prepare(adapter.lora)
+
+    def keep_adapters(self, budget: int) -> None:
+        """How many bytes of such matrices stay while no row uses them; those of a usual adapter of SDXL take 1.8 GiB
+        in half precision."""
+        if self._switch is not None:
+            self._switch.budget = budget
+
+    @property
+    def adapter_memory(self) -> tuple[int, int]:
+        """Bytes of such matrices that there are, and how often some were dropped to stay within the budget."""
+        return (0, 0) if self._switch is None else (self._switch.nbytes, self._switch.dropped)
 
     def unload_photomaker_adapter(self, adapter_name: str = "photomaker") -> None:
         """Forget an adapter; rows that already sample keep it. Unknown names are ignored."""

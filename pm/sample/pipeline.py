@@ -4,18 +4,17 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from pm.errors import RequestError
-from pm.model.base import decode_latents
 from pm.model.conditioning import Conditioning, TextFeatures
 from pm.model.image_prompt import attend_to_images
 from pm.photo.stored import Preparation
 from pm.sample.checks import check_request, completed, parsed, prompt_notes
 from pm.sample.config import first_merged, guided_steps
+from pm.sample.decoding import Decoding
 from pm.sample.drawn import drawn_note
 from pm.sample.fine import plan_for, told
 from pm.sample.identity import AnyPhoto, prepare_all, preparer
@@ -25,19 +24,20 @@ from pm.sample.models import LoadedModels
 from pm.sample.people import check_places, finding_steps, located, looked_for
 from pm.sample.pictures import first_step, size_of
 from pm.sample.prepare import IdPhoto, condition, embed_photos, negative_texts, with_time_ids
-from pm.sample.preview import preview_image, preview_map
 from pm.sample.progress import bar
 from pm.sample.published import PublishedInterface
 from pm.sample.references import Reference
 from pm.sample.request import Request, whole
-from pm.sample.sampler import Row, Sampler
+from pm.sample.row import Row
+from pm.sample.sampler import Sampler
 from pm.sample.sizes import aspect_size, rounded, rounding_note
 from pm.sample.start import Starter
+from pm.sample.warm_up import warm_up
 
 _log = logging.getLogger(__name__)
 
 
-class PhotoMakerPipeline(LoadedModels, PublishedInterface):
+class PhotoMakerPipeline(LoadedModels, Decoding, PublishedInterface):
     """Turn requests into images; with adapters (ID images and a trigger word) or without (plain text).
 
     Calling it has the published pipeline's arguments (`pm.sample.published`); `generate` takes `Request`s, each with
@@ -288,13 +288,9 @@ class PhotoMakerPipeline(LoadedModels, PublishedInterface):
             )
         return rows
 
-    def decode(self, latents: Tensor) -> Image.Image:
-        """Latents [C, h, w] of one finished row to a picture. One at a time: it bounds memory at 1024 px."""
-        pixels = decode_latents(self.base, latents[None])[0]
-        return Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).cpu().numpy().astype(np.uint8))
+    def warm_up(self) -> None:
+        """Call the U-Net and the VAE once in every form that requests have.
 
-    def preview(self, latents: Tensor, side: int | None = None) -> Image.Image:
-        """A rough picture of latents [C, h, w] without the VAE: w x h pixels, or its longer side `side`."""
-        if self._preview is None:
-            self._preview = preview_map(self.base)
-        return preview_image(latents, self._preview, side)
+        That makes compiled code and lets a GPU load its kernels: minutes, for which no request then waits.
+        """
+        warm_up(self)

@@ -10,7 +10,8 @@ from torch import Tensor
 from pm.errors import RequestError
 from pm.model.conditioning import Conditioning, TextFeatures
 from pm.sample.published_call import Call, guidance_of
-from pm.sample.sampler import Row, Sampler
+from pm.sample.row import Row
+from pm.sample.sampler import Sampler
 
 # Tensors of k images; those with "add" have the k of the negative prompt before them while guidance is on.
 TENSOR_INPUTS = (

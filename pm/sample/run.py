@@ -47,8 +47,17 @@ def generate(config: GenerateConfig, progress: bool = True, *, repeat: Repeat | 
     grid = labelled_grid(wrapped(GridRow([each.image for each in drawn], photos, config.prompt or "", labels)))
     with writing(folder, "output="):
         for i, each in enumerate(drawn):
-            save_picture(folder / f"{i:04d}{suffix}", each.image, each.about, config.format, config.quality)
-        save_picture(folder / f"grid{suffix}", grid, of_all(drawn[0].about, config), config.format, config.quality)
+            save_picture(
+                folder / f"{i:04d}{suffix}", each.image, each.about, config.format, config.quality, config.png_level
+            )
+        save_picture(
+            folder / f"grid{suffix}",
+            grid,
+            of_all(drawn[0].about, config),
+            config.format,
+            config.quality,
+            config.png_level,
+        )
     return folder
 
 

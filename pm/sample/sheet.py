@@ -21,7 +21,7 @@ _MOST_CELLS = 1000
 # One base, loaded once, and one sheet.
 _FIXED = (
     *("base", "device", "dtype", "compile", "quantize", "offload", "vae_tiling", "check_base", "modules", "batch_size"),
-    *("images", "output", "format", "quality", "manifest", "skip_bad_rows", "workers", "x", "y", "like"),
+    *("images", "output", "format", "quality", "png_level", "manifest", "skip_bad_rows", "workers", "x", "y", "like"),
 )
 
 
@@ -78,9 +78,11 @@ def generate_sheet(config: GenerateConfig, progress: bool = True) -> Path:
     sheet = labelled_sheet(rows, x.labels(), y.labels())
     with writing(folder, "output="):
         for i, each in enumerate(drawn):
-            save_picture(folder / f"{i:04d}{suffix}", each.image, each.about, config.format, config.quality)
+            save_picture(
+                folder / f"{i:04d}{suffix}", each.image, each.about, config.format, config.quality, config.png_level
+            )
         said = of_all(drawn[0].about, config) | {"x": config.x or "", "y": config.y or ""}
-        save_picture(folder / f"sheet{suffix}", sheet, said, config.format, config.quality)
+        save_picture(folder / f"sheet{suffix}", sheet, said, config.format, config.quality, config.png_level)
     return folder
 
 

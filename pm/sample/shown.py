@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from pm.model.conditioning import Conditioning, TextFeatures
 
 if TYPE_CHECKING:
-    from pm.sample.sampler import Row
+    from pm.sample.row import Row
 
 
 def text_only(row: "Row") -> Conditioning:

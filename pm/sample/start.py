@@ -126,7 +126,7 @@ class Starter:
 
 def _mixed(plan: Plan, index: int, clean: Tensor, noise: Tensor) -> Tensor:
     """As noisy as latents are before step `index` of a plan."""
-    signal, share = plan.levels[index].tolist()
+    signal, share = plan.signal_and_noise[index]
     return signal * clean + share * noise
 
 

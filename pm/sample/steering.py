@@ -10,6 +10,7 @@ class Steered:
     """The half of the sampler that callbacks use. `Row` and the like: see `pm.sample.sampler`."""
 
     _active: dict[int, Any]
+    _ended: dict[int, tuple[int, Any]]
     _done: dict[int, Tensor]
     _cache: dict[Any, Any]
 
@@ -24,7 +25,7 @@ class Steered:
         """
         if key in self._done and latents is not None:
             self._done[key] = latents.to(self._done[key])
-        active = self._active.get(key)
+        active = self._active.get(key) or self._ended.get(key, (0, None))[1]
         if active is None:
             return
         active.latents = active.latents if latents is None else latents.to(active.latents)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pm.model.conditioning import Conditioning
+from pm.model.lines import lines
 from pm.sample.controls import RowControl, residuals_of
 from pm.sample.start import Start
 
@@ -31,4 +32,4 @@ def with_pictures(
     """
     conditioning = replace(conditioning, residuals=residuals_of(acting, pick, noisy, timesteps, conditioning))
     seen = [start.seen for start in starts if start.seen is not None]
-    return (torch.cat([noisy, torch.stack(seen)[pick].to(noisy)], dim=1) if seen else noisy), conditioning
+    return (torch.cat([noisy, lines(torch.stack(seen), pick).to(noisy)], dim=1) if seen else noisy), conditioning

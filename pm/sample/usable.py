@@ -1,9 +1,11 @@
 """Which of several ID photos can be used: those that cannot are left out with a note, as long as others remain."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
 
+from pm.cpus import available_cpus
 from pm.errors import RequestError
 from pm.sample.references import Reference, UnusablePhoto
 
@@ -25,13 +27,13 @@ def usable(count: int, prepare: Callable[[int], Reference], strict: bool = False
     """
     kept: list[Reference] = []
     refused: list[UnusablePhoto] = []
-    for number in range(count):
-        try:
-            kept.append(replace(prepare(number), index=number))
-        except UnusablePhoto as error:
-            if strict or count == 1:
-                raise
-            refused.append(error)
+    for number, found in enumerate(_prepared(count, prepare)):
+        if isinstance(found, Reference):
+            kept.append(replace(found, index=number))
+        elif strict or count == 1:
+            raise found
+        else:
+            refused.append(found)
     if not refused:
         return kept
     if not kept:
@@ -41,6 +43,22 @@ def usable(count: int, prepare: Callable[[int], Reference], strict: bool = False
         )
     notes = tuple(f"{error.photo}: left out ({error.why})" for error in refused)
     return [replace(kept[0], notes=(*notes, *kept[0].notes)), *kept[1:]]
+
+
+def _prepared(count: int, prepare: Callable[[int], Reference]) -> Iterator[Reference | UnusablePhoto]:
+    """All photos in their order, on as many threads as there are cores; the first one alone, since it loads models."""
+
+    def one(number: int) -> Reference | UnusablePhoto:
+        try:
+            return prepare(number)
+        except UnusablePhoto as error:
+            return error
+
+    if count:
+        yield one(0)
+    if count > 1:
+        with ThreadPoolExecutor(min(count - 1, available_cpus()), "photos") as pool:
+            yield from pool.map(one, range(1, count))
 
 
 def values_kept(name: str, values: Sequence[T] | None, references: Sequence[Reference], count: int) -> list[T] | None:

@@ -77,10 +77,13 @@ class Engine:
         self.adapters: dict[str, tuple] = {}  # name -> which file, and as of when
         self._swap(config.adapters)
         self.pipeline.keep_loras(config.cache.lora_bytes)
+        self.pipeline.keep_adapters(config.cache.adapter_bytes)
         self.loras = ServedLoras(self.pipeline, LoraFolder(config.loras))
         self.cache: TenantCache[Tensor] = TenantCache(config.cache.photos, config.cache.tenants, config.cache.ttl_s)
         self.batcher = Batcher(self.pipeline, config.engine, self.cache, recorder)
         self._preparing: dict[tuple, asyncio.Future] = {}
+        if config.engine.compile != "off" or device.type != "cpu":
+            self.batcher.call(self.pipeline.warm_up).result()  # an engine that is not ready is sent nothing
 
     async def swap_adapters(self, adapters: Mapping[str, str]) -> None:
         """Serve exactly these adapters from now on, each read again if its file has changed; images on their way keep
@@ -125,11 +128,12 @@ class Engine:
             yield {"type": "error", "kind": kind, "message": str(error)}
             return
         self.batcher.submit(ticket)
+        how = job.format, job.quality, self.config.engine.png_level
         try:
             while True:
                 kind, *rest = await events.get()
                 if kind == "preview":
-                    file = await asyncio.to_thread(picture_bytes, rest[0], {}, job.format, job.quality)
+                    file = await asyncio.to_thread(picture_bytes, rest[0], {}, *how)
                     yield {"type": "preview", "index": rest[1], "file": file, "size": rest[0].size}
                 elif kind == "queued":
                     yield {"type": "queued", "position": rest[0]}
@@ -137,7 +141,7 @@ class Engine:
                     yield {"type": "progress", "step": rest[0], "steps": rest[1]}
                 elif kind == "image":
                     about = self._about(job) | about_pictures(job, photos)
-                    file = await asyncio.to_thread(picture_bytes, rest[0], about, job.format, job.quality)
+                    file = await asyncio.to_thread(picture_bytes, rest[0], about, *how)
                     read = self.pipeline.completed(ticket.request)
                     said = {"notes": ticket.notes, "revised_prompt": None if read == job.prompt else read}
                     yield {"type": "image", "file": file, "size": rest[0].size, **said}
@@ -192,6 +196,7 @@ class Engine:
         if request.loras:
             await asyncio.wrap_future(self.batcher.call(lambda: self.loras.offer(request.loras)))
         self.pipeline.check(request)
+        await asyncio.to_thread(self.pipeline.prepare_adapter, job.model)
         request, notes = sized(request, self.pipeline.base.shapes, self.config.limits.size)
         notes = [*job.notes, *said, *notes, *self.pipeline.notes(request)]
         ticket = Ticket(request, job.tenant, job.partials, emit, notes=notes, progress=job.progress)

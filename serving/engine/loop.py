@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from pm.cpus import available_cpus
@@ -16,6 +17,7 @@ from pm.errors import PmError, RequestError
 from pm.sample import PhotoMakerPipeline, Request
 from serving.config import EngineConfig
 from serving.engine.cache import TenantCache
+from serving.engine.decoder import Decoder
 from serving.errors import EngineStopped
 from serving.metrics import Recorder
 
@@ -57,8 +59,12 @@ class Batcher:
     ) -> None:
         self.pipeline, self.config, self.cache, self.recorder = pipeline, config, cache, recorder
         self.sampler = pipeline.sampler()
+        threads, apart = config.threads or available_cpus(), config.offload == "none"
+        device = pipeline.base.vae.device
+        self.decoder = Decoder(pipeline.decode_all, device, config.decode_batch, recorder, apart=apart, threads=threads)
         self.error: BaseException | None = None
         self.steps = 0  # since the start
+        self._dropped = 0  # adapters' matrices, as far as recorded
         self._changed = threading.Condition()
         self._waiting: deque[Ticket] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future]] = deque()
@@ -106,6 +112,7 @@ class Batcher:
             self._running = False
             self._changed.notify()
         self._thread.join()
+        self.decoder.stop()
 
     def _run(self) -> None:
         torch.set_num_threads(self.config.threads or available_cpus())
@@ -230,14 +237,18 @@ class Batcher:
     def _step(self) -> None:
         begin = time.perf_counter()
         count = self.sampler.step()
-        self.steps += 1
-        self.recorder.record("pm_step_seconds", time.perf_counter() - begin)
-        self.recorder.record("pm_batch_images", count)
+        if count:
+            self.steps += 1
+            self.recorder.record("pm_step_seconds", time.perf_counter() - begin)
+            self.recorder.record("pm_batch_images", count)
+            self._record_adapters()
         for row, error in self.sampler.failed().items():
             self._fail(self._rows.pop(row), error, kind="failed")
         for row, latents in self.sampler.finished().items():
             self._finish(self._rows.pop(row), latents)
-        for row, ticket in self._rows.items():
+        on_way = self.sampler.keys()
+        for row in on_way:
+            ticket = self._rows[row]
             if ticket.progress and not ticket.gone:
                 ticket.emit(("progress", *self.sampler.position(row)))
             self._preview(row, ticket)
@@ -263,13 +274,22 @@ class Batcher:
         if ticket.gone:
             self.recorder.record("pm_cancelled_total")
             return
-        try:
-            image = self.pipeline.decode(latents)
-        except Exception as error:
-            self._fail(ticket, error)
-            return
-        self.recorder.record("pm_images_total", model=ticket.request.adapter)
-        ticket.emit(("image", image))
+
+        def done(image: Image.Image | None, error: Exception | None) -> None:
+            if error is not None:
+                self._fail(ticket, error)
+                return
+            self.recorder.record("pm_images_total", model=ticket.request.adapter)
+            ticket.emit(("image", image))
+
+        self.decoder.submit(latents, done)
+
+    def _record_adapters(self) -> None:
+        held, dropped = self.pipeline.adapter_memory
+        self.recorder.record("pm_adapter_bytes", held)
+        if dropped > self._dropped:
+            self.recorder.record("pm_adapters_dropped_total", dropped - self._dropped)
+            self._dropped = dropped
 
     def _fail(self, ticket: Ticket, error: Exception, kind: str | None = None) -> None:
         kind = kind or ("invalid" if isinstance(error, RequestError) else "failed")

@@ -163,11 +163,11 @@ class Family(Choice, group="family", package="pm.model.families"):
     ) -> Tensor:
         """One call of the U-Net, with or without an adapter in it: [B, C, h, w] at timesteps [B] to [B, C, h, w].
 
-        The mask is passed only when rows are longer than the text (T > L): otherwise it is all ones, and attention
-        without a mask takes the faster kernels. Image prompts and regions need a U-Net that knows them
-        (`attend_to_images`).
+        The mask is passed only when rows are longer than the text (T > L) and some are padded: otherwise it is all
+        ones, and attention without a mask takes the faster kernels. Image prompts and regions need a U-Net that knows
+        them (`attend_to_images`).
         """
-        masked = conditioning.embeds.shape[1] > max_tokens
+        masked = conditioning.embeds.shape[1] > max_tokens and not conditioning.unpadded
         rules = [rule for rule in (conditioning.image, conditioning.regions) if rule is not None]
         attention = {name: value for rule in rules for name, value in rule.arguments.items()}
         control = {} if conditioning.residuals is None else conditioning.residuals.arguments

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pm.model.compiled import as_written
+from pm.model.lines import filled
 from pm.model.loras.change import Change, LowRank, stacked
 from pm.model.loras.file import PartChange
 
@@ -52,7 +54,7 @@ class LoraSet:
             joined: _Joined = []
             for change, owners in self.joined(layer, like):
                 if isinstance(change, LowRank):
-                    scale = torch.tensor([strengths[i] for i in owners], device=like.device, dtype=like.dtype)
+                    scale = filled([strengths[i] for i in owners], like.device, like.dtype)
                     joined.append((change.times(scale), ()))
                 else:
                     joined.append((change, owners))
@@ -111,8 +113,8 @@ class _Segment:
         """[b, R]: a row's strength for each rank. Most layers of a LoRA have as many, so few of these are made."""
         known = self._scales.get(owners)
         if known is None or (known.device, known.dtype) != (like.device, like.dtype):
-            table = [[strengths[i] for i in owners] for strengths in self._strengths]
-            known = self._scales[owners] = torch.tensor(table, device=like.device, dtype=like.dtype)
+            rows = [filled([strengths[i] for i in owners], like.device, like.dtype) for strengths in self._strengths]
+            known = self._scales[owners] = torch.stack(rows)
         return known
 
 
@@ -160,11 +162,10 @@ def _hooked(module: Any, segments: Sequence[_Segment]) -> Iterator[None]:
         for layer in segment.together.layers:
             by_layer.setdefault(layer, []).append(segment)
     handles = [module.get_submodule(name).register_forward_hook(_hook(name, own)) for name, own in by_layer.items()]
-    compiled, module._compiled_call_impl = module._compiled_call_impl, None
     try:
-        yield
+        with as_written(module):
+            yield
     finally:
-        module._compiled_call_impl = compiled
         for handle in handles:
             handle.remove()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from pm.choice import Choice, find_part, part_names
 from pm.errors import ConfigError
 
 if TYPE_CHECKING:  # configurations are read by programs that need no torch
+    import torch
     from torch import Tensor
 
 INPUT_SCALE, KEEP, MOVE, NOISE, CLEAN_KEEP, CLEAN_MOVE, PAST = range(7)
@@ -41,6 +43,35 @@ class Plan:
     @property
     def steps(self) -> int:
         return self.timesteps.shape[0]
+
+    # What the host needs to know of the tensors, read once and not from a device.
+
+    @cached_property
+    def times(self) -> list[float]:
+        """`timesteps`."""
+        return [float(t) for t in self.timesteps.tolist()]
+
+    @cached_property
+    def draws(self) -> list[bool]:
+        """Whether each step adds noise."""
+        tables = [self.table] if self.young is None else [self.table, *self.young]
+        return [any(values) for values in zip(*((table[:, NOISE] > 0).tolist() for table in tables), strict=True)]
+
+    @cached_property
+    def signal_and_noise(self) -> list[list[float]]:
+        """`levels`."""
+        return [[float(value) for value in pair] for pair in self.levels.tolist()]
+
+    def to(self, device: torch.device) -> Plan:
+        """With the tensors of steps on a device."""
+        if self.table.device == device:
+            return self
+        from pm.model.lines import sent
+
+        young = None if self.young is None else sent(self.young, device)
+        return dataclasses.replace(
+            self, timesteps=sent(self.timesteps, device), table=sent(self.table, device), young=young
+        )
 
     @property
     def history(self) -> int:

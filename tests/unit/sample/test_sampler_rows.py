@@ -11,7 +11,8 @@ from pm.errors import RequestError
 from pm.model.conditioning import Conditioning, TextFeatures
 from pm.model.families.sdxl import StableDiffusionXL
 from pm.sample.config import guided_steps
-from pm.sample.sampler import Row, Sampler
+from pm.sample.row import Row
+from pm.sample.sampler import Sampler
 from pm.sample.schedule import Schedule
 
 CONFIG = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
@@ -30,6 +31,7 @@ class FakeUnet(nn.Module):
     def forward(self, x, t, encoder_hidden_states, encoder_attention_mask, added_cond_kwargs, return_dict):
         self.calls.append((x.shape[0], encoder_hidden_states.shape[1], t.clone()))
         mask = encoder_attention_mask
+        self.masked = mask is not None
         mask = torch.ones(encoder_hidden_states.shape[:2]) if mask is None else mask.float()
         text = (encoder_hidden_states * mask[..., None]).sum((1, 2)) + added_cond_kwargs["text_embeds"].sum(1)
         return (torch.tanh(x + text.view(-1, 1, 1, 1)) + t.view(-1, 1, 1, 1) / 1000,)
@@ -136,6 +138,19 @@ def test_guidance_of_one_computes_no_unconditional_half():
         sampler.add(make_row(guidance=guidance))
     sampler.step()
     assert [call[0] for call in sampler.unet.calls] == [4]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "guidance", "masked"),
+    [((L, L), 3.0, False), ((L + 2, L + 2), 1.0, False), ((L + 2, L + 2), 3.0, True), ((L + 2, L + 1), 1.0, True)],
+)
+def test_attention_has_a_mask_only_where_a_row_is_padded(tokens, guidance, masked):
+    sampler = make_sampler()
+    for seed, count in enumerate(tokens):
+        row = make_row(seed, tokens=count, guidance=guidance)
+        sampler.add(replace(row, conditioning=row.conditioning.trimmed()))
+    sampler.step()
+    assert sampler.unet.masked == masked
 
 
 def test_a_step_outside_the_guidance_interval_costs_one_row():
