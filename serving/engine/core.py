@@ -28,21 +28,16 @@ from serving.config import ServeConfig, check_adapters
 from serving.engine.cache import TenantCache
 from serving.engine.fit import drawn_size
 from serving.engine.look import seen
-from serving.engine.loop import Batcher, Ticket
+from serving.engine.loop import Batcher
 from serving.engine.loras import ServedLoras
-from serving.engine.pictures import about_pictures, pictures_of, sized
+from serving.engine.pictures import XMP_PACKET, about_pictures, pictures_of, sized
+from serving.engine.ticket import Ticket
 from serving.errors import EngineStopped
 from serving.jobs import IDENTITY, Job, Look, Photo
 from serving.loras import LoraFolder
 from serving.metrics import Recorder
 
 logger = logging.getLogger("ray.serve")
-# The vocabulary of the IPTC for pictures that a model has made; viewers and platforms look for it.
-_XMP = (
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-    '<rdf:Description xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" Iptc4xmpExt:DigitalSourceType='
-    '"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/></rdf:RDF></x:xmpmeta>'
-)
 
 
 class Engine:
@@ -272,7 +267,7 @@ class Engine:
         how = self._sampling(job)
         return {
             "provenance": self.config.provenance,
-            XMP: _XMP,
+            XMP: XMP_PACKET,
             "prompt": job.prompt,
             "negative_prompt": job.negative_prompt or "",
             "model": job.model,

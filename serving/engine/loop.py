@@ -3,9 +3,9 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -14,41 +14,15 @@ from torch import Tensor
 
 from pm.cpus import available_cpus
 from pm.errors import PmError, RequestError
-from pm.sample import PhotoMakerPipeline, Request
+from pm.sample import PhotoMakerPipeline
 from serving.config import EngineConfig
 from serving.engine.cache import TenantCache
 from serving.engine.decoder import Decoder
+from serving.engine.ticket import Ticket
 from serving.errors import EngineStopped
 from serving.metrics import Recorder
 
 _IDLE_S = 10.0
-
-
-@dataclass(eq=False)
-class Ticket:
-    """One image on its way through the loop.
-
-    `emit` is called from the loop's thread with ("preview", image, number) for each preview, with ("queued", place) and
-    ("progress", step, steps) where `progress` asks for them, and then once with one of
-    ("image", image);
-    ("error", kind, message, defect): kind is "invalid" (the client's to fix) or "failed", defect the exception to log
-    if it is our fault, else None;
-    ("stopped",): the loop has ended, and another replica may make the image.
-    """
-
-    request: Request  # without its identity
-    tenant: str
-    previews: int
-    emit: Callable[[tuple], None]
-    keys: Sequence[Any] = ()  # of the photos, in the cache
-    embeds: list[Tensor | None] = field(default_factory=list)  # [D] each; None: from `references`
-    references: list[Any] = field(default_factory=list)  # `pm.sample` references; None where an embedding is known
-    notes: list[str] = field(default_factory=list)  # about the photos, for the client
-    progress: bool = False
-    place: int = 0  # in the queue, from 1, as last told
-    gone: bool = False
-    row: int | None = None
-    shown: int = 0
 
 
 class Batcher:

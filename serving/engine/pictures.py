@@ -12,6 +12,13 @@ from pm.sample.controls import ControlImage, control_notes
 from pm.sample.pictures import PromptImages, notes_of, size_of
 from serving.jobs import CONTROL, IMAGE, MASK, PROMPT, Job, Photo
 
+# The vocabulary of the IPTC for pictures that a model has made; viewers and platforms look for it.
+XMP_PACKET = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" Iptc4xmpExt:DigitalSourceType='
+    '"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/></rdf:RDF></x:xmpmeta>'
+)
+
 
 def pictures_of(job: Job, photos: Sequence[Photo]) -> dict[str, Any]:
     """Fields of `Request` for what a job brings besides ID photos."""
