@@ -13,8 +13,8 @@ from pm.sample import Request
 class Ticket:
     """One image on its way through the loop.
 
-    `emit` is called from the loop's thread, or the decoder's, with ("preview", image, number) for each preview, with ("queued", place) and
-    ("progress", step, steps) where `progress` asks for them, and then once with one of
+    `emit` is called from the loop's thread, or the decoder's, with ("preview", image, number) for each preview, with
+    ("queued", place) and ("progress", step, steps) where `progress` asks for them, and then once with one of
     ("image", image);
     ("error", kind, message, defect): kind is "invalid" (the client's to fix) or "failed", defect the exception to log
     if it is our fault, else None;
