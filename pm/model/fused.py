@@ -161,7 +161,7 @@ class LoraSwitch:
             self._own_weights(change)
             wanted = {name: self._own[name] for name in before if name not in fused} | fused
             with torch.no_grad():
-                parameters = [self.unet.get_parameter(name) for name in wanted]
+                parameters: list[Tensor] = [self.unet.get_parameter(name) for name in wanted]
                 torch._foreach_copy_(parameters, list(wanted.values()))
             self.active = change
             if change is not None:

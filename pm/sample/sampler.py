@@ -81,7 +81,7 @@ class Sampler(Steered):
     def remove(self, key: int) -> None:
         """Drop a row, finished or not (its client has left). Unknown keys are ignored."""
         for rows in (self._active, self._ended, self._done, self._failed):
-            rows.pop(key, None)  # type: ignore[attr-defined]
+            rows.pop(key, None)
 
     def position(self, key: int) -> tuple[int, int]:
         """Steps done and steps in all of an unfinished row, without those that its start left out."""
