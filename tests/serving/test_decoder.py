@@ -1,16 +1,12 @@
 """Finished images are decoded together and beside the steps."""
 
-import asyncio
 import threading
 
 import pytest
 import torch
 from PIL import Image
-from support.api import photo
-from test_loop import job, make, pixels
 
 from serving.engine.decoder import Decoder
-from serving.http.photos import decode
 from serving.metrics import MemoryRecorder
 
 CPU = torch.device("cpu")
@@ -56,29 +52,3 @@ def test_what_waits_is_decoded_together_by_size_and_fails_alone(apart):
     assert found == {0: 1, 1: 2, 2: 3, 3: "out of memory", 4: 5, 5: 6}
     if apart:  # the first had begun before the others came
         assert slow.calls == [[1], [2, -1, 5], [2], [-1], [5], [3], [6]]
-
-
-def test_the_loop_goes_on_stepping_while_images_are_decoded(engine, config, monkeypatch):
-    batcher, go, begun = engine.batcher, threading.Event(), threading.Event()
-    plain = batcher.decoder._decode
-
-    def slow(latents):
-        begun.set()
-        assert go.wait(20)
-        return plain(latents)
-
-    monkeypatch.setattr(batcher.decoder, "_decode", slow)
-
-    async def run():
-        first = asyncio.create_task(make(engine, job(steps=2), [decode(photo(0), config.limits, 0)]))
-        await asyncio.to_thread(begun.wait, 20)
-        at = batcher.steps
-        second = asyncio.create_task(make(engine, job(seed=2, steps=5), [decode(photo(0), config.limits, 0)]))
-        while batcher.steps < at + 5:
-            await asyncio.sleep(0.01)
-        assert not first.done() and not second.done()
-        go.set()
-        return await asyncio.gather(first, second)
-
-    for event in asyncio.run(run()):
-        assert pixels(event).shape == (32, 32, 3)

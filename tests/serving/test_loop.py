@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import io
+import threading
 
 import numpy as np
 import pytest
@@ -90,6 +91,32 @@ def test_budget_of_pixels_and_rows_bounds_a_batch(config, engine, photos):
     finally:
         engine.batcher.stop()
         engine.batcher = old
+
+
+def test_the_loop_goes_on_stepping_while_images_are_decoded(engine, photos, monkeypatch):
+    batcher, go, begun = engine.batcher, threading.Event(), threading.Event()
+    plain = batcher.decoder._decode
+
+    def slow(latents):
+        begun.set()
+        assert go.wait(20)
+        return plain(latents)
+
+    monkeypatch.setattr(batcher.decoder, "_decode", slow)
+
+    async def run():
+        first = asyncio.create_task(make(engine, job(steps=2), photos[:1]))
+        await asyncio.to_thread(begun.wait, 20)
+        at = batcher.steps
+        second = asyncio.create_task(make(engine, job(seed=2, steps=5), photos[:1]))
+        while batcher.steps < at + 5:
+            await asyncio.sleep(0.01)
+        assert not first.done() and not second.done()
+        go.set()
+        return await asyncio.gather(first, second)
+
+    for event in asyncio.run(run()):
+        assert pixels(event).shape == (32, 32, 3)
 
 
 def test_who_leaves_frees_the_place_within_two_steps_and_others_are_unchanged(engine, photos):
