@@ -28,6 +28,8 @@ def main() -> None:
         from serving.http.keys import main as keys
 
         return keys(arguments)
+    if name == "consent":
+        return importlib.import_module(f"pipelines._{name}").main(arguments)
     if name == "where":
         from pm.resources import resource
 

@@ -13,6 +13,7 @@ from pm.data.run.shards import plan_shards, shard_limit
 from pm.data.run.steps import stages_of
 from pm.data.run.worker import together
 from pm.data.source.listing import Listing
+from pm.data.source.rules import Rules
 from pm.data.stages.stage import Place, Stage
 from pm.errors import ConfigError, counted
 from pm.model.base_sizes import base_sizes
@@ -60,7 +61,8 @@ def check(config: PreprocessConfig) -> Check:
             f"look at what is there already with dataset=folder dataset.root={config.dataset.root}"
         )
     config.dataset.prepare()
-    with Listing(config.dataset) as listing:
+    rules = Rules(purpose=config.purpose if config.consent == "required" else None)
+    with Listing(config.dataset, rules) as listing:
         stages = stages_of(config)
         with waiting("loading the models"):
             place = Place(base_sizes(config.base))

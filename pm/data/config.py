@@ -63,6 +63,8 @@ class PreprocessConfig:
     embedder: EmbedderChoice
     verify: VerifyChoice
     min_photos: Annotated[int, Ge(1)]  # an identity with fewer is dropped whole
+    consent: Literal["noted", "required"]  # required: photos without a valid one stay out
+    purpose: str  # what the photos are wanted for, as consents say it under `for`
     crop: CropConfig
     mask: MaskChoice
     caption: CaptionChoice

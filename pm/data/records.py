@@ -15,6 +15,8 @@ from pm.photo.types import Face, Refusal
 SCHEMA_VERSION = 2  # 2 added columns, features in bfloat16 and the noted removals
 READABLE_VERSIONS = (1, 2)
 META_FILE, INDEX_FILE, REJECTS_FILE = "dataset.json", "index.parquet", "rejects.parquet"
+SOURCES_FILE = "sources.parquet"  # the files that it was made of: `pm.data.source.listing`
+EDITS_FILE = "edits.yaml"  # corrections by hand: `pm.data.edits`
 FORGET, PLAN = "_forget", "plan.json"  # where changed files are made, and what is decided: `pm.data.dataset.swap`
 REDO = "_redo"  # where a dataset is made again with other settings
 
@@ -60,6 +62,10 @@ class Photo:
     class_word: str = ""
     class_rule: str = ""  # how the class word was chosen, see `pm.data.stages.captions`
     class_index: int = 0
+    # Said by hand (`photomaker edit`).
+    keep: bool = False  # whatever a stage thinks that only judges
+    hand_caption: str = ""
+    hand_word: str = ""  # class word
     id_crop: bytes = b""  # PNG RGB at the vision tower's input size
     # Features, in the dataset's storage type; what was not asked for is empty.
     vae_mean: bytes = b""  # [C, h, w]
@@ -120,7 +126,7 @@ FLIGHT_SCHEMA = pa.schema(
     + [("width", pa.int32()), ("height", pa.int32()), ("faces", pa.list_(_FACE))]
     + [("crop_box", _FLOATS), ("crop", pa.binary()), ("mask", pa.binary())]
     + [*_CAPTION, ("class_index", pa.int32()), *_FEATURES, ("time_ids", _FLOATS), ("face_embedding", _FLOATS)]
-    + [("reject", _REJECT)]
+    + [("keep", pa.bool_()), ("hand_caption", pa.string()), ("hand_word", pa.string()), ("reject", _REJECT)]
 )
 DATASET_SCHEMA = pa.schema(
     [("identity", pa.string()), ("photo", pa.string()), *_ORIGIN, *_CAPTION, ("class_index", pa.int32())]
@@ -151,7 +157,8 @@ def _photo(row: dict[str, Any]) -> Photo:
     faces = tuple(Face(tuple(f["box"]), tuple(f["landmarks"]), f["score"], tuple(f["embedding"])) for f in row["faces"])
     reject = Reject(**row["reject"]) if row["reject"] else None
     lists = {name: tuple(row.get(name) or ()) for name in ("crop_box", "time_ids", "face_embedding")}
-    return Photo(**{**row, **lists, "faces": faces, "reject": reject})
+    by_hand = {"keep": bool(row["keep"])} | {name: row[name] or "" for name in ("hand_caption", "hand_word")}
+    return Photo(**{**row, **lists, **by_hand, "faces": faces, "reject": reject})
 
 
 def dataset_table(photos: Sequence[Photo]) -> pa.Table:

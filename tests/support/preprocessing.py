@@ -28,6 +28,8 @@ def settings(**changes) -> dict:
         "embedder": "none",
         "verify": {"name": "none"},
         "min_photos": 2,
+        "consent": "noted",
+        "purpose": "training",
         "crop": {"face_share": 0.1, "working_side": 512, "max_upscale": 2},
         "mask": {"name": "sidecar", "min_overlap": 0.3, "max_share": 1.0},
         "caption": {"name": "sidecar"},

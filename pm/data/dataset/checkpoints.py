@@ -44,7 +44,11 @@ def save_checkpoint(table: pa.Table, work: Path, shard: int, stage: str, stats: 
 
 def load_checkpoint(work: Path, shard: int, stage: str) -> pa.Table:
     """What `save_checkpoint` kept."""
-    return pq.read_table(_path(work, shard, stage)).replace_schema_metadata(None).cast(FLIGHT_SCHEMA)
+    table = pq.read_table(_path(work, shard, stage)).replace_schema_metadata(None)
+    for column in FLIGHT_SCHEMA:  # those that an earlier version did not have
+        if column.name not in table.schema.names:
+            table = table.append_column(column, pa.nulls(table.num_rows, column.type))
+    return table.select(FLIGHT_SCHEMA.names).cast(FLIGHT_SCHEMA)
 
 
 def checkpoint_stats(work: Path, shard: int, stage: str) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ import hashlib
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,12 +23,17 @@ from pm.data.dataset.preview import write_preview
 from pm.data.dataset.provenance import provenance_totals
 from pm.data.dataset.swap import settle, write_plan
 from pm.data.dataset.writer import (
+    settings_hash,
     stage_counts,
+    whole_part,
     write_index,
     write_table,
 )
-from pm.data.records import FORGET, INDEX_FILE, META_FILE, REDO, REJECTS_FILE, REJECTS_SCHEMA, read_meta
-from pm.errors import DataError, counted, reason
+from pm.data.edits.effects import effects_of, mentions
+from pm.data.edits.file import Edits, read_edits, write_edits
+from pm.data.records import FORGET, INDEX_FILE, META_FILE, REDO, REJECTS_FILE, REJECTS_SCHEMA, SOURCES_FILE, read_meta
+from pm.data.source.changes import digest_of, rows_of, write_sources
+from pm.errors import DataError, counted
 from pm.files import write_json, write_text
 from pm.hub.card import CARD, dataset_card
 
@@ -56,8 +61,8 @@ class Removal:
             more = counted(self.too_few, "more photo is", "more photos are")
             lines.append(f"{more} now rejected: their people have too few left")
         lines.append(
-            "not touched: the raw photos, which a new preprocess would read again; pages kept elsewhere; adapters "
-            "trained before"
+            "not touched: the raw photos, which preprocess leaves out from now on; adapters trained before, which keep "
+            "what they learnt (photomaker audit lists them)"
         )
         return "\n".join(lines)
 
@@ -128,16 +133,6 @@ def _changed_parts(output: Path, wanted: Callable[[dict[str, Any]], bool]) -> di
     return found
 
 
-def _whole_part(path: Path) -> pa.Table:
-    """A part file; damaged bytes would get a new checksum, and never be noticed again."""
-    try:
-        return pq.read_table(path, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(
-            f"{path} is damaged ({reason(error)}), nothing was removed; preprocess again with overwrite=true"
-        ) from error
-
-
 def _remove(
     output: Path,
     meta: dict[str, Any],
@@ -160,7 +155,7 @@ def _remove(
         stay = [not wanted(row) and left[row["identity"]] >= least for row in rows]
         if any(stay):
             name = f"{path.name.split('.')[0].split('-r')[0]}-r{generation}.parquet"
-            write_table(_whole_part(path).filter(pa.array(stay)), new / name)
+            write_table(whole_part(path).filter(pa.array(stay)), new / name)
     kept_rejects = [row for row in rejects.to_pylist() if not wanted(row)]
     table = pa.Table.from_pylist([*kept_rejects, *extra], schema=REJECTS_SCHEMA)
     write_table(table, new / REJECTS_FILE)
@@ -168,17 +163,53 @@ def _remove(
     kept, people = write_index(parts, new / INDEX_FILE)
     what = "identity" if any(row["identity"] == key for rows in changed.values() for row in rows) else "photo"
     what = "identity" if any(row["identity"] == key for row in rejects.to_pylist()) else what
-    digest = hashlib.sha256(key.encode()).hexdigest() if what == "identity" else key.lower()
+    digest = _sha256(key) if what == "identity" else key.lower()
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    record = {"when": when, "what": what, "sha256": digest, "photos": len(gone), "too_few": len(extra)}
+    record: dict[str, Any] = {"when": when, "what": what, "sha256": digest, "photos": len(gone), "too_few": len(extra)}
     counts = _counts(stages, table, kept, people)
     new_meta = {**meta, "counts": counts, "origins": provenance_totals(parts)}
+    if what == "identity":
+        record |= _elsewhere(output, key, {row["photo"]: row for rows in changed.values() for row in rows}, rejects)
     new_meta["removals"] = [*meta.get("removals", ()), record]
+    new_meta |= _sources(output, new, new_meta, key, set(gone))
     write_json(new / META_FILE, new_meta, indent=1)
     write_text(new / CARD, dataset_card(new_meta, name=output.absolute().name))
     write_plan(new, [path.name for path in changed])
     settle(output)
     return Removal(tuple(gone), len(extra), record)
+
+
+def _elsewhere(output: Path, key: str, rows: Mapping[str, Any], rejects: pa.Table) -> dict[str, list[str]]:
+    """Hashes of what is the person's by hand alone: the names of folders, and photos in those of others."""
+    effects = effects_of(read_edits(output).applied)
+    found = {
+        "folders": sorted(_sha256(folder) for folder, who in effects.people.items() if who == key),
+        "contents": sorted(
+            row["sha256"]
+            for row in (*rows.values(), *rejects.to_pylist())
+            if row["identity"] == key and row["photo"] in effects.photos and row.get("sha256")
+        ),
+    }
+    return {name: hashes for name, hashes in found.items() if hashes}
+
+
+def _sources(output: Path, new: Path, meta: dict[str, Any], key: str, gone: set[str]) -> dict[str, Any]:
+    """Without them: what the dataset was made of, and the edits; what `dataset.json` says of it."""
+    edits = read_edits(output)
+    left = Edits(*(tuple(e for e in some if not mentions(e, key, gone)) for some in (edits.applied, edits.pending)))
+    if left != edits:
+        write_edits(new, left, empty=True)
+    if not (output / SOURCES_FILE).exists():
+        return {}
+    rows = rows_of(pq.read_table(output / SOURCES_FILE))
+    rows = [row for row in rows if row[0] != key and row[1] not in gone]
+    write_sources(iter(rows), new / SOURCES_FILE)
+    settings = {**meta["settings"], "photos": digest_of(rows)}
+    return {"settings": settings, "settings_hash": settings_hash(settings)}
+
+
+def _sha256(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def _counts(stages: dict[str, Any], rejects: pa.Table, kept: int, people: int) -> dict[str, Any]:

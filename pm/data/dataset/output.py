@@ -19,7 +19,7 @@ from pm.data.dataset.checkpoints import checkpoints
 from pm.data.dataset.settings import Change, changes
 from pm.data.dataset.swap import settle, write_plan
 from pm.data.dataset.writer import SETTINGS_FILE, WORK, is_our_name, write_index
-from pm.data.records import FORGET, INDEX_FILE, META_FILE, REDO, read_meta
+from pm.data.records import EDITS_FILE, FORGET, INDEX_FILE, META_FILE, REDO, read_meta
 from pm.errors import DataError
 from pm.files import write_json, writing
 
@@ -55,7 +55,7 @@ def prepare_output(
     output = Path(output)
     if not overwrite:
         settle(output)
-    found = None if overwrite else _settings_there(output)
+    found = None if overwrite else settings_there(output)
     different = [] if found is None else changes(found, settings)
     if not different:
         complete = open_output(output, settings, overwrite)
@@ -63,13 +63,17 @@ def prepare_output(
         return Opened(output, complete)
     finished = (output / META_FILE).exists()
     _require_changeable(output, different, owners, finished)
-    first = min((owners[change.group] for change in different), key=order.index)
+    first = min((owners.get(change.group, order[0]) for change in different), key=order.index)
     said = ", ".join(
-        f"{change.setting}={_shown(change.after)}, was {_shown(change.before)}" for change in different[:6]
+        "other photos"
+        if change.name == "photos"
+        else f"{change.setting}={_shown(change.after)}, was {_shown(change.before)}"
+        for change in different[:6]
     )
     if finished:
-        if (output / REDO / META_FILE).exists() and changes(read_meta(output / REDO)["settings"], settings):
-            shutil.rmtree(output / REDO)  # finished for settings that nobody asks for any more
+        begun = changes(settings_there(output / REDO) or settings, settings)
+        if begun and ((output / REDO / META_FILE).exists() or any(c.name in ("photos", "state") for c in begun)):
+            shutil.rmtree(output / REDO)  # for settings or photos that nobody asks for any more
         opened = prepare_output(output / REDO, settings, order, owners, overwrite=False)
         note = f"{output} is made again with {said}; the present one stays until the new one is complete"
         return Opened(opened.folder, opened.complete, note)
@@ -100,7 +104,7 @@ def open_output(output: str | Path, settings: Mapping[str, Any], overwrite: bool
     output = Path(output)
     if overwrite:
         _clear(output)
-    different = changes(_settings_there(output) or settings, settings)
+    different = changes(settings_there(output) or settings, settings)
     if different:
         raise _refused(output, different, "")
     if (output / META_FILE).exists():
@@ -109,7 +113,9 @@ def open_output(output: str | Path, settings: Mapping[str, Any], overwrite: bool
     started = output / WORK / SETTINGS_FILE
     if started.exists():
         return False
-    strange = sorted(p.name for p in output.iterdir() if not _is_ours(p)) if output.is_dir() else []
+    strange = (
+        sorted(p.name for p in output.iterdir() if not _is_ours(p) and p.name != EDITS_FILE) if output.is_dir() else []
+    )
     if strange or (output.exists() and not output.is_dir()):
         raise DataError(
             f"output={output.absolute()} holds other files ({', '.join(strange[:3]) or 'it is one'}); "
@@ -132,7 +138,7 @@ def locked(output: str | Path) -> contextlib.AbstractContextManager[None]:
     return files.locked(output, f"output={os.path.abspath(output)}")
 
 
-def _settings_there(output: Path) -> dict[str, Any] | None:
+def settings_there(output: Path) -> dict[str, Any] | None:
     """What the dataset in the folder, finished or not, was made with; None: there is none."""
     if (output / META_FILE).exists():
         return read_meta(output)["settings"]
@@ -141,18 +147,16 @@ def _settings_there(output: Path) -> dict[str, Any] | None:
 
 
 def _require_changeable(output: Path, different: Sequence[Change], owners: Mapping[str, str], finished: bool) -> None:
-    if other := [change for change in different if change.group not in owners]:
-        if any(change.name == "photos" for change in other):
-            raise DataError(
-                f"output={output.absolute()} was made of other photos than there are now (some came, went or changed); "
-                "use overwrite=true to make it anew of these, or another output folder"
-            )
-        raise _refused(output, other, " and cannot be changed to others")
-    if finished and read_meta(output).get("removals"):
+    other = [
+        change for change in different if change.group not in owners and not (finished and change.name == "photos")
+    ]
+    if any(change.name == "photos" for change in other):
         raise DataError(
-            f"people or photos were removed from {output.absolute()} (forget=...), and making it anew would read them "
-            "again; delete their raw photos, then use overwrite=true"
+            f"output={output.absolute()} is unfinished, and made of other photos than there are now (some came, "
+            "went or changed); use overwrite=true to begin anew with these, or put the others back to finish it first"
         )
+    if other:
+        raise _refused(output, other, " and cannot be changed to others")
 
 
 def _refused(output: Path, different: Sequence[Change], why: str) -> DataError:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pm.data.dataset.writer import BROWSE_FILE, PREVIEW_FILE
-from pm.data.records import FORGET, INDEX_FILE, META_FILE, PLAN, REJECTS_FILE
+from pm.data.records import EDITS_FILE, FORGET, INDEX_FILE, META_FILE, PLAN, REJECTS_FILE, SOURCES_FILE
 from pm.files import write_json
 from pm.hub.card import CARD
 
@@ -30,7 +30,7 @@ def settle(output: Path) -> bool:
     old = json.loads((new / PLAN).read_text())["old"]
     for part in sorted(new.glob("part-*.parquet")):
         part.replace(output / part.name)
-    for name in (REJECTS_FILE, INDEX_FILE, CARD, META_FILE):
+    for name in (REJECTS_FILE, INDEX_FILE, SOURCES_FILE, EDITS_FILE, CARD, META_FILE):
         if (new / name).exists():
             (new / name).replace(output / name)
     for name in (*old, PREVIEW_FILE, BROWSE_FILE):

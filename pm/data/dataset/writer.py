@@ -26,17 +26,18 @@ from pm.data.records import (
     REDO,
     REJECTS_FILE,
     REJECTS_SCHEMA,
+    SOURCES_FILE,
     Photo,
     dataset_table,
     rejects_table,
 )
-from pm.errors import DataError
+from pm.errors import DataError, reason
 from pm.files import write_json
 from pm.hub.card import CARD, dataset_card
 
 WORK, SETTINGS_FILE, PREVIEW_FILE, BROWSE_FILE = "_work", "settings.json", "preview.png", "browse.html"
 _ROW_GROUP_BYTES = 2**20
-_OURS = (META_FILE, CARD, INDEX_FILE, REJECTS_FILE, PREVIEW_FILE, BROWSE_FILE, WORK, FORGET, REDO)
+_OURS = (META_FILE, CARD, INDEX_FILE, REJECTS_FILE, SOURCES_FILE, PREVIEW_FILE, BROWSE_FILE, WORK, FORGET, REDO)
 
 
 def is_our_name(name: str) -> bool:
@@ -123,6 +124,8 @@ def finish(output: str | Path, stages: Sequence[str], meta: Mapping[str, Any]) -
     by_run = {run: dict(done) for run, done in sorted(runs.items())}
     whole = {**meta, "counts": counts, "runs": by_run, "origins": provenance_totals(parts)}
     files.write_text(output / CARD, dataset_card(whole, name=output.absolute().name))
+    if (output / WORK / SOURCES_FILE).exists():
+        (output / WORK / SOURCES_FILE).replace(output / SOURCES_FILE)
     write_json(output / META_FILE, whole, indent=1)
     shutil.rmtree(output / WORK, ignore_errors=True)
     return whole
@@ -162,8 +165,12 @@ def _join_rejects(output: Path) -> Counter[tuple[str, str]]:
 
 
 def write_index(parts: Sequence[Path], target: Path) -> tuple[int, int]:
-    """Where each photo of the part files is, a file at a time; how many photos and people there are."""
+    """Where each photo of the part files is, sorted by person and photo; how many photos and people there are.
+
+    Parts of a dataset that grew overlap; what is in order is not held in memory.
+    """
     total, people = 0, 0
+    last, ordered = ("", ""), True
     with _whole_parquet(target, INDEX_SCHEMA) as writer:
         for path in parts:
             file, rows = pq.ParquetFile(path), []
@@ -172,7 +179,23 @@ def write_index(parts: Sequence[Path], target: Path) -> tuple[int, int]:
                 rows += [{**name, "file": path.name, "row_group": group, "row": i} for i, name in enumerate(names)]
             writer.write_table(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA))
             total, people = total + len(rows), people + len({row["identity"] for row in rows})
+            for row in rows:
+                ordered, last = ordered and last <= (key := (row["identity"], row["photo"])), key
+    if not ordered:
+        table = pq.read_table(target).sort_by([("identity", "ascending"), ("photo", "ascending")])
+        with _whole_parquet(target, INDEX_SCHEMA) as writer:
+            writer.write_table(table)
     return total, people
+
+
+def whole_part(path: Path) -> pa.Table:
+    """A part file; damaged bytes would get a new checksum, and never be noticed again."""
+    try:
+        return pq.read_table(path, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path} is damaged ({reason(error)}), nothing was removed; preprocess again with overwrite=true"
+        ) from error
 
 
 @contextlib.contextmanager

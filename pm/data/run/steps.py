@@ -8,7 +8,7 @@ from pm.data.config import PreprocessConfig
 from pm.data.stages.stage import Place, Stage, Work
 
 # The order of the stages. A stage is a module of `pm.data.stages`, an entry point, or the dotted name of a module.
-ORDER = ("download", "ingest", "faces", "verify", "crop", "masks", "captions", "precompute", "identities")
+ORDER = ("consent", "download", "ingest", "faces", "verify", "crop", "masks", "captions", "precompute", "identities")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, NamedTuple, Self
 from annotated_types import Ge, Interval
 
 from pm.choice import Choice
+from pm.data.consent.record import NOTHING, Consent
 from pm.data.records import Photo
 from pm.data.source.store import is_remote
 from pm.errors import ConfigError
@@ -25,6 +26,8 @@ class Found(NamedTuple):
     source: str  # where it came from: a path, a URL, an archive and its member
     licence: str = ""  # if known
     sha256: str = ""  # as the source says; "": it does not
+    changed: int = 0  # when, ns since 1970; 0: it cannot be told
+    consent: Consent = NOTHING  # as the source says
 
 
 @dataclass(frozen=True)

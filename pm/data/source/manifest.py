@@ -1,6 +1,7 @@
 """A manifest of URLs: which photos to download for which identity (paper section 3.3, "Image downloading").
 
-CSV, JSONL or Parquet, one row a photo: `identity` and `url`; optionally `licence` and `sha256`.
+CSV, JSONL or Parquet, one row a photo: `identity` and `url`; optionally `licence`, `sha256`, and the person's consent:
+`consent_by`, `consent_when`, `consent_until`, `consent_for`, `consent_withdrawn`.
 """
 
 import hashlib
@@ -14,9 +15,11 @@ import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.json
 
+from pm.data.consent.record import NOTHING, Consent, parse
 from pm.errors import DataError
 
-_COLUMNS = ("identity", "url", "licence", "sha256")
+_CONSENT = tuple(f"consent_{name}" for name in ("by", "when", "until", "for", "withdrawn"))
+_COLUMNS = ("identity", "url", "licence", "sha256", *_CONSENT)
 _FORMATS = {".csv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet"}
 _LONGEST = 100  # bytes of a folder's name
 
@@ -30,6 +33,7 @@ class ManifestRow:
     url: str
     licence: str
     sha256: str
+    consent: Consent
 
 
 def manifest_rows(path: str) -> Iterator[ManifestRow]:
@@ -47,12 +51,12 @@ def manifest_rows(path: str) -> Iterator[ManifestRow]:
         if missing:
             raise DataError(
                 f"dataset.manifest={path} has no column {missing[0]!r} (it has {', '.join(table.schema.names)}); "
-                "needed are identity and url, possible are licence and sha256"
+                f"needed are identity and url, possible are {', '.join(_COLUMNS[2:])}"
             )
         columns = [name for name in _COLUMNS if name in table.schema.names]
         for batch in table.to_batches(columns=columns, batch_size=4096):
             for row in batch.to_pylist():
-                yield _row({name: "" if row.get(name) is None else str(row[name]).strip() for name in _COLUMNS})
+                yield _row({name: "" if row.get(name) is None else str(row[name]).strip() for name in _COLUMNS}, path)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"dataset.manifest={path} cannot be read: {error}") from error
 
@@ -64,7 +68,7 @@ def _format(name: str) -> str | pyarrow.dataset.FileFormat:
     return name
 
 
-def _row(row: dict[str, str]) -> ManifestRow:
+def _row(row: dict[str, str], path: str) -> ManifestRow:
     identity, url = _folder(row["identity"]), row["url"]
     try:
         suffix = PurePosixPath(urlsplit(url).path).suffix.lower()
@@ -72,7 +76,9 @@ def _row(row: dict[str, str]) -> ManifestRow:
         suffix = ""
     suffix = suffix if suffix.isascii() and 1 < len(suffix) <= 5 else ".img"
     name = f"{identity or '_'}/{hashlib.sha256(url.encode()).hexdigest()[:20]}{suffix}"
-    return ManifestRow(identity, name, url, row["licence"], row["sha256"].lower())
+    said = {column.removeprefix("consent_"): row[column] for column in _CONSENT}
+    consent = parse(said, f"dataset.manifest={path}, {url}") if any(said.values()) else NOTHING
+    return ManifestRow(identity, name, url, row["licence"], row["sha256"].lower(), consent)
 
 
 def _folder(identity: str) -> str:

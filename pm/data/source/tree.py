@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow.fs
 
+from pm.data.consent.files import is_consent_file
 from pm.data.source.choice import Found
 from pm.data.source.store import filesystem, is_remote, read_bytes, tar_members
 from pm.errors import DataError
@@ -24,6 +25,7 @@ class File:
 
     name: str  # path below the root
     size: int  # bytes; -1 where it cannot be told
+    changed: int = 0  # when, ns since 1970; 0: it cannot be told
 
 
 def found_below(root: str, ignored: Counter[str]) -> Iterator[Found]:
@@ -41,7 +43,7 @@ def found_below(root: str, ignored: Counter[str]) -> Iterator[Found]:
         elif (photo := _is_photo(file.name, ignored)) is not None:
             first, _, rest = file.name.partition("/")
             source = f"{root.partition('?')[0].rstrip('/')}/{file.name}" if is_remote(root) else file.name
-            yield Found(first if rest else "", file.name, photo, file.size, source)
+            yield Found(first if rest else "", file.name, photo, file.size, source, changed=file.changed)
 
 
 def _in_tar(root: str, tar: str, ignored: Counter[str]) -> Iterator[Found]:
@@ -61,6 +63,8 @@ def _in_tar(root: str, tar: str, ignored: Counter[str]) -> Iterator[Found]:
 
 def _is_photo(name: str, ignored: Counter[str]) -> bool | None:
     """True: a photo; False: a sidecar; None: something else, counted."""
+    if is_consent_file(name):
+        return False
     suffix = "folder that cannot be read" if name.endswith("/") else PurePosixPath(name).suffix.lower()
     if suffix in PHOTO_SUFFIXES or suffix in SIDECAR_SUFFIXES:
         return suffix in PHOTO_SUFFIXES
@@ -97,10 +101,11 @@ def _walk(folder: Path, inside: str, above: frozenset[tuple[int, int]]) -> Itera
             yield from _walk(folder / entry.name, f"{inside}{entry.name}/", above | {here})
             continue
         try:
-            size = entry.stat().st_size
+            status = entry.stat()
+            size, changed = status.st_size, status.st_mtime_ns
         except OSError:  # a link to nowhere or to itself
-            size = -1
-        yield File(f"{inside}{entry.name}", size)
+            size, changed = -1, 0
+        yield File(f"{inside}{entry.name}", size, changed)
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -121,7 +126,7 @@ def remote_files(root: str) -> Iterator[File]:
                 inside = files.get_file_info(pyarrow.fs.FileSelector(entry.path, recursive=True))
             for info in inside:
                 if info.type == pyarrow.fs.FileType.File and not info.base_name.startswith("."):
-                    yield File(info.path.removeprefix(f"{base}/"), info.size)
+                    yield File(info.path.removeprefix(f"{base}/"), info.size, info.mtime_ns or 0)
     except OSError as error:
         raise DataError(f"dataset.root={root} cannot be listed: {error}; {LAYOUT}") from error
 

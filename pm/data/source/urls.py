@@ -46,7 +46,7 @@ class Urls(SourceChoice):
     def found(self, ignored: Counter[str]) -> Iterator[Found]:
         """The manifest's rows; how large the photos are, nobody knows yet."""
         for row in manifest_rows(str(self.manifest)):
-            yield Found(row.identity, row.name, True, 0, row.url, row.licence, row.sha256)
+            yield Found(row.identity, row.name, True, 0, row.url, row.licence, row.sha256, consent=row.consent)
 
     def fetcher(self, share: float) -> Callable[[Sequence[Photo]], list[Photo]]:
         """A `Downloader`."""

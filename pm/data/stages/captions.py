@@ -1,6 +1,7 @@
 """Stage 6: a caption, and the word in it that stands for the person (paper section 3.3, "Captioning and marking")."""
 
 import contextlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -74,15 +75,23 @@ def caption_photos(photos: Sequence[Photo], captioner: Captioner, marker: Marker
     - `only`: it has one class word, another one.
     - `scored`: it has several others, and `marker` chose (paper section 3.3).
     - `first`: the same, without a marker: the first of them, mostly the sentence's subject.
+    - `by_hand`: it was said by hand (`photomaker edit`); the caption may be, too.
 
     Rejects captions without any class word.
     """
-    described = _describe(photos, captioner)
+    described = {name: _said(photo) for name, photo in _describe(photos, captioner).items()}
     words = {
         identity: Counter(w for p in members for w in _candidates(described[p.photo]))
         for identity, members in groups(list(described.values())).items()
     }
     return [_marked(described[p.photo], words, marker) if p.photo in described else p for p in photos]
+
+
+def _said(photo: Photo) -> Photo:
+    """With the caption that was written by hand, if one was; a photo that had none is in again."""
+    if not photo.hand_caption:
+        return photo
+    return replace(photo, caption=photo.hand_caption, class_word="", reject=None)
 
 
 def _describe(photos: Sequence[Photo], captioner: Captioner) -> dict[str, Photo]:
@@ -91,6 +100,18 @@ def _describe(photos: Sequence[Photo], captioner: Captioner) -> dict[str, Photo]
         return {p.photo: _described(p, captioner) for p in kept}
     texts = zip(kept, captioner.many(kept), strict=True)
     return {p.photo: _no_class_word(p) if text is None else replace(p, caption=singular(text)) for p, text in texts}
+
+
+def _with_word(photo: Photo, word: str) -> Photo:
+    """Marked with a word that was said by hand; where the caption lacks it, it takes the place of the one it has."""
+    own = words_in(photo.caption)
+    caption = photo.caption
+    if own and not re.search(rf"\b{re.escape(word)}\b", caption, re.IGNORECASE):
+        caption = re.sub(rf"\b{re.escape(own[0])}\b", word, caption, count=1, flags=re.IGNORECASE)
+    try:
+        return replace(photo, caption=caption, class_word=mark(caption, word).class_word.lower(), class_rule="by_hand")
+    except DataError:
+        return _no_class_word(photo)
 
 
 def _no_class_word(photo: Photo) -> Photo:
@@ -113,6 +134,8 @@ def _candidates(photo: Photo) -> list[str]:
 def _marked(photo: Photo, words: Mapping[str, Counter], marker: Marker | None) -> Photo:
     if photo.reject:
         return photo
+    if photo.hand_word:
+        return _with_word(photo, photo.hand_word)
     common = words[photo.identity].most_common(1)
     group = common[0][0] if common else ""
     for rule, word in (("group", group), ("annotated", photo.class_word)):

@@ -28,6 +28,7 @@ class Ingest(Stage):
 
     name: ClassVar[str] = "ingest"
     remedies: ClassVar[Mapping[str, Remedy]] = {
+        "by_hand": Remedy(words="photomaker edit <dataset> reset <photo> takes a decision by hand back"),
         "too_small": Remedy("dataset.min_side", limit=256),
         "too_many_pixels": Remedy("dataset.max_pixels", limit=5e8),
         "too_many_bytes": Remedy("dataset.max_bytes", limit=1e9),
@@ -160,7 +161,7 @@ def perceptual_hash(pixels: np.ndarray) -> int:
 
 
 def _near(photo: Photo, twins: dict[str, tuple[str, int]], limit: int) -> Photo:
-    if photo.reject or photo.photo not in twins:
+    if photo.reject or photo.keep or photo.photo not in twins:
         return photo
     name, bits = twins[photo.photo]
     return photo.rejected(Ingest.name, "near_duplicate", bits, limit, f"nearly the same picture as {name}")
@@ -175,7 +176,7 @@ def _checked(photo: Photo, root: str | Path, source: SourceChoice) -> tuple[Phot
     except _Unfit as unfit:
         return photo.rejected(Ingest.name, *unfit.args), None
     side = min(photo.width, photo.height)
-    if side < source.min_side:
+    if side < source.min_side and not photo.keep:
         return photo.rejected(Ingest.name, "too_small", side, source.min_side), None
     return photo, None if source.near_duplicate is None else perceptual_hash(pixels)
 

@@ -1,7 +1,7 @@
 """Stage 3: which face is the person's, and which photos show somebody else (paper section 3.3, "ID verification")."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from pm.data.records import Photo, groups
@@ -38,9 +38,14 @@ class Verify(Stage):
 def verify(photos: Sequence[Photo], rule: VerifyChoice, embedder: EmbedderChoice, min_photos: int) -> list[Photo]:
     """Leave each photo one face, whole identities at a time, and reject photos of somebody else.
 
-    Identities that keep fewer than `min_photos` are rejected whole. `embedder` made the embeddings.
+    Identities that keep fewer than `min_photos` are rejected whole. `embedder` made the embeddings. Who is to stay by
+    hand is judged with the others, and stays.
     """
     result = {photo.photo: photo for photo in photos}
     for members in groups(photos).values():
-        result.update((photo.photo, photo) for photo in rule.judge(members, embedder))
+        result.update((photo.photo, _by_hand(photo)) for photo in rule.judge(members, embedder))
     return require_photos(list(result.values()), min_photos, Verify.name)
+
+
+def _by_hand(photo: Photo) -> Photo:
+    return replace(photo, reject=None) if photo.keep else photo

@@ -42,7 +42,7 @@ def test_people_can_be_named_or_spread_and_photos_limited(path):
     page = Page(write_page(settings(path, people=("bert",), photos_per_identity=2, rejects=1)))
     assert page.images.count("crop") == 2 and "anna/" not in page.text.split("Rejects")[1]
     assert "3 photos, 1 shown" in page.text
-    assert Page(write_page(settings(path, identities=1))).images.count("crop") == 4
+    assert Page(write_page(settings(path, identities=1))).images.count("crop") == 2
     with pytest.raises(DataError, match="no person named dora"):
         write_page(settings(path, people=("dora", "anna")))
     with pytest.raises(ConfigError, match="dataset=..."):

@@ -18,7 +18,7 @@ from pm.errors import CheckpointError, DataError
 def make(root, tiny_base, tmp_path, monkeypatch):
     """Build with changed settings; a graph that rejects every photo stands in for the real one."""
 
-    def reject_all(config, sizes, stages, listing):
+    def reject_all(config, sizes, stages, listing, **_):
         for shard in plan_shards(listing.photos(), 4):
             write_shard([photo.rejected("faces", "no_face", 0, 1) for photo in shard], config.output)
         return listing.found
@@ -65,10 +65,10 @@ def test_toon_photos_are_drawn_once_where_there_are_none(make, tmp_path):
 
 
 def test_what_stops_it_says_that_the_same_command_goes_on(make, monkeypatch, tmp_path):
-    def full(config, *_):
+    def full(config, *_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")  # of a library; ours come as WriteError
 
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(build_module, "_run", full)

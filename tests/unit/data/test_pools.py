@@ -24,9 +24,9 @@ def pools(config, cpus=8, gpus=2):
 
 
 def test_stages_without_a_model_share_a_task_and_the_others_have_workers_of_their_own():
-    assert [step.stages for step in steps_of(stages_of(config()))] == [ORDER[1:7], ORDER[7:]]
+    assert [step.stages for step in steps_of(stages_of(config()))] == [ORDER[2:8], ORDER[8:]]
     heavy = steps_of(stages_of(config(mask=MASK2FORMER, caption=BLIP2)))
-    assert [step.stages for step in heavy] == [ORDER[1:5], ("masks",), ("captions",), ORDER[7:]]
+    assert [step.stages for step in heavy] == [ORDER[2:6], ("masks",), ("captions",), ORDER[8:]]
     assert [(step.pool, step.gpu) for step in heavy] == [(False, False), (True, True), (True, True), (True, True)]
 
 
@@ -55,5 +55,5 @@ def test_every_part_gets_the_device_of_its_worker(monkeypatch):
 
         monkeypatch.setattr(part, "build", build)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    work_of(ORDER[1:7], config(mask=MASK2FORMER, caption=BLIP2), Place(SIZES, "cpu"))
+    work_of(ORDER[2:8], config(mask=MASK2FORMER, caption=BLIP2), Place(SIZES, "cpu"))
     assert given == {"Blip2": "cpu", "Sidecar": "cpu", "Mask2Former": "cpu"}

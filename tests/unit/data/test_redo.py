@@ -126,15 +126,14 @@ def test_half_a_new_dataset_is_thrown_away_where_nobody_wants_it(tmp_path):
     prepared(out, LOOSE)
     forget(out, "b")  # somebody who is removed is in no half-made copy
     assert not (out / "_redo").exists() and {p[0] for p in photos_of(out)} == {"a"}
-    with pytest.raises(DataError, match=r"removed from .*delete their raw photos, then use overwrite=true"):
-        prepared(out, LOOSE)
+    assert not prepared(out, LOOSE).complete  # without them: the listing leaves them out
 
 
-@pytest.mark.parametrize("finished", [False, True])
 @pytest.mark.parametrize(
-    "other, message",
-    [({"base": "bar"}, r"cannot be changed to others \(base: 'f00' there, 'bar' now\).*overwrite=true"),
-     ({"photos": "d2", "min_photos": 3}, r"made of other photos than there are now.*overwrite=true")],
+    "finished, other, message",
+    [(False, {"base": "bar"}, r"cannot be changed to others \(base: 'f00' there, 'bar' now\).*overwrite=true"),
+     (True, {"base": "bar"}, r"cannot be changed to others \(base: 'f00' there, 'bar' now\).*overwrite=true"),
+     (False, {"photos": "d2", "min_photos": 3}, r"made of other photos than there are now.*overwrite=true")],
 )  # fmt: skip
 def test_another_base_or_other_photos_are_refused(tmp_path, finished, other, message):
     out = tmp_path / "out"
@@ -147,6 +146,18 @@ def test_another_base_or_other_photos_are_refused(tmp_path, finished, other, mes
         prepared(out, {**SETTINGS, **other})
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
     assert prepared(out, {**SETTINGS, **other}, overwrite=True) == output_module.Opened(out, False)
+
+
+def test_other_photos_and_other_settings_together_make_a_finished_dataset_anew_beside_it(tmp_path):
+    """Other photos alone concern some people only: tests/slow/test_grow.py."""
+    out = tmp_path / "out"
+    prepared(out, SETTINGS)
+    make(out)
+    opened = prepared(out, {**LOOSE, "photos": "d2"})
+    assert opened.folder == out / "_redo" and "with face.min_size=80, was 256, other photos;" in opened.note
+    write_shard(shard("a", 3, 0), opened.folder)
+    opened = prepared(out, {**LOOSE, "photos": "d3"})  # what was begun for photos that have changed again is no use
+    assert not opened.complete and not finished_shards(opened.folder)
 
 
 def test_what_an_older_version_left_unfinished_goes_on(tmp_path):
