@@ -1,6 +1,6 @@
 """Settings of the adapter: what is composed, where it is merged, what is trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from annotated_types import Ge, MinLen
@@ -9,6 +9,8 @@ from pm.errors import ConfigError
 from pm.model.compose.base import ComposeChoice
 
 Merge = Literal["insert", "repeat"]
+LoraImpl = Literal["fused", "peft"]  # which layers compute the LoRA in training; the weights are the same
+FUSED: LoraImpl = "fused"
 ID_PREFIX, LORA_PREFIX = "id_encoder.", "lora_weights."  # of the names in an adapter's file
 
 
@@ -53,6 +55,8 @@ class AdapterConfig:
     max_id_images: Annotated[int, Ge(1)]  # N_max
     trigger_word: str
     gradient_checkpointing: bool
+    # A default, as runs and adapter files of earlier versions do not name it
+    lora_impl: LoraImpl = field(default=FUSED, kw_only=True)
 
     def __post_init__(self) -> None:
         check_trigger_word(self.trigger_word)

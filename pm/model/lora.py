@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from pm.errors import CheckpointError, ConfigError
+from pm.model.config import FUSED, LoraImpl
+from pm.model.lora_linear import ADAPTER_NAME, LoraLinear, wrap_linears
 
-ADAPTER_NAME = "photomaker"
 _INSIDE = re.compile(rf"^(?P<layer>.+)\.lora_(?P<which>[AB])\.{ADAPTER_NAME}\.weight$")
 # The part that carries the LoRA (`Family.denoiser`), then the layer.
 _NEW = re.compile(r"^(?:unet|transformer)\.(?P<layer>.+)\.lora_(?P<which>[AB])\.weight$")
@@ -21,25 +22,39 @@ _OLD = re.compile(
 _ALPHA = re.compile(r"^unet\.(?P<path>.+?)(?:\.processor)?\.(?P<name>to_[qkv]|to_out)(?:\.0)?(?:_lora)?\.alpha$")
 
 
-def add_lora(unet: Any, rank: int, targets: tuple[str, ...]) -> None:
+def add_lora(unet: Any, rank: int, targets: tuple[str, ...], impl: LoraImpl = FUSED) -> None:
     """Put LoRA matrices beside the named attention matrices; A is Gaussian, B zero, so nothing changes at first.
 
     alpha = rank, so the scale is 1 and loaders need no extra number. Everything else in the U-Net is frozen.
 
+    Args:
+        unet: changed in place.
+        rank: of the matrices.
+        targets: names of the layers that get them.
+        impl: "fused": `LoraLinear`; "peft": PEFT's layers. Both have the same parameters by the same names.
+
     Raises:
         CheckpointError: this U-Net already carries an adapter.
-        ConfigError: a target names none of its matrices.
+        ConfigError: a target names none of its matrices, or layers that are not linear.
     """
-    from peft import LoraConfig
-
-    if ADAPTER_NAME in getattr(unet, "peft_config", {}):
+    if ADAPTER_NAME in getattr(unet, "peft_config", {}) or any(isinstance(m, LoraLinear) for m in unet.modules()):
         raise CheckpointError("this base already carries an adapter; load the base again for another one")
     for target in targets:
         if not any(name.endswith(f".{target}") for name, _ in unet.named_modules()):
             raise ConfigError(f"LoRA target {target!r} names no matrix of this U-Net; use to_q, to_k, to_v, to_out.0")
     unet.requires_grad_(False)
-    config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(targets))
-    unet.add_adapter(config, adapter_name=ADAPTER_NAME)
+    if impl == FUSED:
+        odd = wrap_linears(unet, rank, targets)
+        if odd:
+            raise ConfigError(
+                f"LoRA targets {', '.join(targets)} name {odd[0]}, which is no linear layer; name linear layers only, "
+                "or use adapter.lora_impl=peft"
+            )
+    else:
+        from peft import LoraConfig
+
+        config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(targets))
+        unet.add_adapter(config, adapter_name=ADAPTER_NAME)
     for name, parameter in unet.named_parameters():
         parameter.requires_grad_(_INSIDE.match(name) is not None)
 
@@ -47,17 +62,16 @@ def add_lora(unet: Any, rank: int, targets: tuple[str, ...]) -> None:
 @contextmanager
 def lora_off(unet: nn.Module) -> Iterator[None]:
     """Inside, the U-Net computes what it did before `add_lora`; the matrices stay as they are, and trainable."""
-    from peft.tuners.lora import LoraLayer
-
-    layers = [module for module in unet.modules() if isinstance(module, LoraLayer)]
-    before = [dict(layer.scaling) for layer in layers]
-    for layer in layers:
-        layer.scaling.update(dict.fromkeys(layer.scaling, 0.0))
+    found = (getattr(module, "scaling", None) for module in unet.modules())
+    scalings = [scaling for scaling in found if isinstance(scaling, dict) and ADAPTER_NAME in scaling]
+    before = [dict(scaling) for scaling in scalings]
+    for scaling in scalings:
+        scaling.update(dict.fromkeys(scaling, 0.0))
     try:
         yield
     finally:
-        for layer, scaling in zip(layers, before, strict=True):
-            layer.scaling.update(scaling)
+        for scaling, known in zip(scalings, before, strict=True):
+            scaling.update(known)
 
 
 def lora_parameters(unet: nn.Module, prefix: str) -> dict[str, nn.Parameter]:

@@ -155,7 +155,7 @@ class PhotoMaker(IdConditioner, TrainedAdapter):
 
     def change_unet(self) -> None:
         """Make the U-Net's trained part; the rest of it is frozen."""
-        add_lora(self.unet, self.config.lora_rank, self.config.lora_targets)
+        add_lora(self.unet, self.config.lora_rank, self.config.lora_targets, self.config.lora_impl)
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute activations of the U-Net and the vision tower in the backward pass: less memory, more time."""

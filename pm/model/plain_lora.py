@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from pm.model.base import BaseModel
 from pm.model.compose.stacked import Stacked
 from pm.model.conditioning import Conditioning, TextFeatures
+from pm.model.config import FUSED, LoraImpl
 from pm.model.lora import add_lora, lora_parameters
 from pm.model.trained import TrainedAdapter
 
@@ -18,7 +19,13 @@ class PlainLora(TrainedAdapter):
     kind = "lora"
 
     def __init__(
-        self, base: BaseModel, rank: int, targets: tuple[str, ...], trigger_word: str, max_id_images: int
+        self,
+        base: BaseModel,
+        rank: int,
+        targets: tuple[str, ...],
+        trigger_word: str,
+        max_id_images: int,
+        impl: LoraImpl = FUSED,
     ) -> None:
         """Put LoRA into `base.unet`, in place.
 
@@ -28,6 +35,7 @@ class PlainLora(TrainedAdapter):
             targets: names of the matrices that get one.
             trigger_word: may stand in captions, where it says nothing.
             max_id_images: as many photos may come with a sample; they are not looked at.
+            impl: of `add_lora`.
 
         Raises:
             CheckpointError: the U-Net is not loaded, or carries an adapter already.
@@ -36,7 +44,7 @@ class PlainLora(TrainedAdapter):
         self.attach(base)
         self._settings = {"rank": rank, "targets": list(targets)}
         self._trigger_word, self._max_id_images = trigger_word, max_id_images
-        add_lora(self.unet, rank, targets)
+        add_lora(self.unet, rank, targets, impl)
 
     @property
     def trigger_word(self) -> str:

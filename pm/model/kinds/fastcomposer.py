@@ -1,7 +1,7 @@
 """FastComposer: a fused token for a person, trained with a loss on cross-attention (Xiao et al. 2023)."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -14,7 +14,7 @@ from pm.model.adapter import load_id_encoder
 from pm.model.adapter_file import ID_PREFIX, LORA_PREFIX, AdapterMeta, load_adapter, strip
 from pm.model.base import BaseModel
 from pm.model.compose.average import Average
-from pm.model.config import AdapterConfig, check_trigger_word
+from pm.model.config import FUSED, AdapterConfig, LoraImpl, check_trigger_word
 from pm.model.fastcomposer import UNET_PREFIX, FastComposer
 from pm.model.fused import FusedLora, ReplacedUnet, UnetChange
 from pm.model.id_encoder import tower_shape
@@ -45,6 +45,7 @@ class FastComposerChoice(AdapterChoice):
     train_layers: Annotated[int, Ge(0)]  # upper layers of the vision tower
     localization_weight: Annotated[float, Ge(0)]
     localization_blocks: Annotated[int, Ge(1)]  # of the U-Net, from the middle
+    lora_impl: LoraImpl = field(default=FUSED, kw_only=True)  # where lora_rank is given
 
     title: ClassVar[str] = "FastComposer"
 
@@ -58,6 +59,7 @@ class FastComposerChoice(AdapterChoice):
         config = _config(
             self.lora_rank or 1, self.lora_targets, self.train_layers, self.max_id_images, self.trigger_word
         )
+        config = replace(config, lora_impl=self.lora_impl)
         model = FastComposer(
             base,
             config,

@@ -1,7 +1,7 @@
 """A LoRA on the U-Net and nothing else: it knows no person. Its file is one that diffusers and `loras=` take."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NoReturn
 
@@ -12,6 +12,7 @@ from pm.errors import CheckpointError
 from pm.model.adapter import check_fingerprint
 from pm.model.adapter_file import AdapterMeta, load_adapter
 from pm.model.base import BaseModel
+from pm.model.config import FUSED, LoraImpl
 from pm.model.kinds.base import AdapterChoice, check_kind
 from pm.model.lora import load_lora, normalise_lora
 from pm.model.plain_lora import PlainLora
@@ -24,6 +25,7 @@ class LoraChoice(AdapterChoice):
 
     lora_rank: Annotated[int, Ge(1)]
     lora_targets: Annotated[tuple[str, ...], MinLen(1)]  # names of matrices in the U-Net's attention
+    lora_impl: LoraImpl = field(default=FUSED, kw_only=True)
 
     title: ClassVar[str] = "LoRA"
     marks_class_word: ClassVar[bool] = False
@@ -31,7 +33,9 @@ class LoraChoice(AdapterChoice):
     weighs_photos: ClassVar[bool] = False
 
     def build(self, base: BaseModel) -> TrainedAdapter:
-        model = PlainLora(base, self.lora_rank, self.lora_targets, self.trigger_word, self.max_id_images)
+        model = PlainLora(
+            base, self.lora_rank, self.lora_targets, self.trigger_word, self.max_id_images, self.lora_impl
+        )
         if self.gradient_checkpointing:
             model.unet.enable_gradient_checkpointing()
         return model

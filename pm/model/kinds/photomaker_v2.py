@@ -4,7 +4,7 @@ After the code and the weights that the authors of PhotoMaker published in July 
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -17,7 +17,7 @@ from pm.model.adapter import start_from
 from pm.model.adapter_file import ID_PREFIX, LORA_PREFIX, AdapterMeta, read_head, strip
 from pm.model.base import BaseModel
 from pm.model.compose.stacked import Stacked
-from pm.model.config import AdapterConfig, FaceEmbedding, Merge, check_trigger_word
+from pm.model.config import FUSED, AdapterConfig, FaceEmbedding, LoraImpl, Merge, check_trigger_word
 from pm.model.face_encoder import PERCEIVER, PerceiverShape, perceiver_shape
 from pm.model.fused import FusedLora, UnetChange
 from pm.model.kinds.base import AdapterChoice
@@ -38,6 +38,7 @@ class PhotoMakerV2Choice(AdapterChoice):
     lora_targets: Annotated[tuple[str, ...], MinLen(1)]
     train_layers: Annotated[int, Ge(0)]  # upper layers of the vision tower that are fine-tuned
     face: FaceEmbedding | None  # what the dataset has; None: not known yet
+    lora_impl: LoraImpl = field(default=FUSED, kw_only=True)
 
     title: ClassVar[str] = "PhotoMaker V2"
     sees_faces: ClassVar[bool] = True
@@ -76,6 +77,7 @@ class PhotoMakerV2Choice(AdapterChoice):
             max_id_images=self.max_id_images,
             trigger_word=self.trigger_word,
             gradient_checkpointing=self.gradient_checkpointing,
+            lora_impl=self.lora_impl,
         )
         return PhotoMakerV2(base, config, PerceiverShape(self.face.width, self.tokens, self.depth), self.face)
 

@@ -13,16 +13,20 @@ from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
 from deepspeed.utils import set_z3_leaf_module, z3_leaf_module
 from torch import Tensor, nn
 
+from pm.model.lora_linear import LoraLinear
 from pm.train.engine.base import rank, world_size
 
 Sharded = Any  # a parameter with the attributes that DeepSpeed puts on it
 
 
 def fetch_frozen_parts_whole(module: nn.Module) -> None:
-    """Let ZeRO-3 fetch and release each largest part without trained weights at once: one hook instead of dozens."""
+    """Let ZeRO-3 fetch and release each largest part without trained weights at once: one hook instead of dozens.
+
+    A layer with LoRA as well: it computes with the weights of its parts and does not call them.
+    """
     for child in module.children():
-        frozen = not any(p.requires_grad for p in child.parameters())
-        if frozen and not isinstance(child, (nn.ModuleList, nn.ModuleDict)):  # these are never called
+        whole = isinstance(child, LoraLinear) or not any(p.requires_grad for p in child.parameters())
+        if whole and not isinstance(child, (nn.ModuleList, nn.ModuleDict)):  # these are never called
             set_z3_leaf_module(child, True)
         else:
             fetch_frozen_parts_whole(child)

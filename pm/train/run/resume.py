@@ -27,7 +27,7 @@ _MAY_CHANGE: dict[str, set[str] | None] = {
     | {"best_metric", "best_mode"}
     | _LEARNING,
     "base": {"family"},  # the base itself is compared by its fingerprint
-    "adapter": {"gradient_checkpointing"},
+    "adapter": {"gradient_checkpointing", "lora_impl"},
 }
 
 
