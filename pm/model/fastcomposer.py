@@ -57,7 +57,14 @@ class FastComposer(PhotoMaker):
     def forward(self, noisy: Tensor, timesteps: Tensor, batch: Any) -> Penalised:
         """The U-Net's output, and the loss of cross-attention for rows that see the person."""
         text = TextFeatures(batch.embeds, batch.pooled)
-        conditioning = self.condition(text, batch.class_index, batch.id_pixels, batch.id_counts, batch.time_ids)
+        conditioning = self.condition(
+            text,
+            batch.class_index,
+            batch.id_pixels,
+            batch.id_counts,
+            batch.time_ids,
+            most_photos=getattr(batch, "most_photos", None),
+        )
         with self.watch.watching(batch.class_index) as seen:
             prediction = self.predict(noisy, timesteps, self.drop_rows(conditioning, batch.drop_text))
         losses = [balanced_l1(attention, batch.mask) for attention in seen.values()]

@@ -112,10 +112,15 @@ class ImagePrompter(Conditioner):
         tokens: Tensor = self.image_proj(features)
         return tokens
 
-    def prompt(self, tokens: Tensor, id_counts: Tensor, scale: Tensor | None = None) -> ImagePrompt:
-        """Keys and values of B rows, from the tokens [M, K, D] of their photos; `scale` [B], default 1."""
+    def prompt(
+        self, tokens: Tensor, id_counts: Tensor, scale: Tensor | None = None, most: int | None = None
+    ) -> ImagePrompt:
+        """Keys and values of B rows, from the tokens [M, K, D] of their photos; `scale` [B], default 1.
+
+        `most`: the largest of `id_counts`, where the host knows it; else it is read from the device.
+        """
         photos, each, width = tokens.shape
-        most = int(id_counts.max())
+        most = int(id_counts.max()) if most is None else most
         padded = pad_ragged(tokens.flatten(1), id_counts, most).unflatten(-1, (each, width)).flatten(1, 2)
         mask = (torch.arange(most, device=tokens.device) < id_counts[:, None]).repeat_interleave(each, dim=1)
         layers: Any = self.ip_adapter.values()
@@ -182,7 +187,8 @@ class IPAdapter(ImagePrompter, TrainedAdapter):
         shape = (-1, *(1,) * (features.ndim - 1))
         tokens = self.project(torch.where(dropped.view(shape), self.null.to(features), features))
         text = TextFeatures(batch.embeds, batch.pooled)
-        conditioning = Conditioning.from_text(text, batch.time_ids).with_image(self.prompt(tokens, batch.id_counts))
+        prompt = self.prompt(tokens, batch.id_counts, most=getattr(batch, "most_photos", None))
+        conditioning = Conditioning.from_text(text, batch.time_ids).with_image(prompt)
         return self.predict(noisy, timesteps, self.drop_rows(conditioning, batch.drop_text))
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

@@ -11,18 +11,22 @@ from pm.errors import RequestError
 from pm.model.ragged import pad_ragged, row_of_each, slot_of_each
 
 
-def insert_tokens(text: Tensor, class_index: Tensor, tokens: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+def insert_tokens(
+    text: Tensor, class_index: Tensor, tokens: Tensor, counts: Tensor, most: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Replace the class word's vector by the row's identity tokens: t* in R^{(L + N - 1) x D}.
 
     Args:
         text: [B, L, D].
         class_index: [B] int64, the class word's token.
-        tokens: [K, D], ragged by `counts` [B] int64 (each at least 1).
+        tokens: [K, D], ragged by `counts`.
+        counts: [B] int64, each at least 1.
+        most: the largest of `counts`, where the host knows it: reading it from a GPU waits for all that is queued.
 
     Returns:
         merged [B, T, D] with T = L + max(counts) - 1, zeros after a row's last token; mask [B, T] bool, True = attend.
     """
-    length, most = text.shape[1], int(counts.max())
+    length, most = text.shape[1], int(counts.max()) if most is None else most
     k, n = class_index[:, None], counts[:, None]
     position = torch.arange(length + most - 1, device=text.device)[None]
     after = (position - n + 1).clamp(0, length - 1)
@@ -31,9 +35,14 @@ def insert_tokens(text: Tensor, class_index: Tensor, tokens: Tensor, counts: Ten
     return torch.where(mask[..., None], _take(text, tokens, counts, most, source), text.new_zeros(())), mask
 
 
-def replace_tokens(text: Tensor, class_index: Tensor, tokens: Tensor, counts: Tensor) -> Tensor:
-    """Put the identity tokens over the N repeated class tokens that start at `class_index`; returns [B, L, D]."""
-    length, most = text.shape[1], int(counts.max())
+def replace_tokens(
+    text: Tensor, class_index: Tensor, tokens: Tensor, counts: Tensor, most: int | None = None
+) -> Tensor:
+    """Put the identity tokens over the N repeated class tokens that start at `class_index`; returns [B, L, D].
+
+    `most`: as in `insert_tokens`.
+    """
+    length, most = text.shape[1], int(counts.max()) if most is None else most
     k, n = class_index[:, None], counts[:, None]
     position = torch.arange(length, device=text.device)[None]
     inside = (position >= k) & (position < k + n)

@@ -85,26 +85,29 @@ class IdConditioner(Conditioner):
         plain: TextFeatures | None = None,
         id_embeds: Tensor | None = None,
         scale: Tensor | None = None,
+        most_photos: int | None = None,
     ) -> Conditioning:
         """Merge the identities of B rows into their text (paper section 3.2, eq. 1-2).
 
         A photo's weight moves its token from c (0) through itself (1) beyond. With `merge=repeat` the plain twin, the
-        features of the unrepeated prompt, must be given.
+        features of the unrepeated prompt, must be given. `most_photos`: the largest of `id_counts`, where the host
+        knows it; else it is read from the device.
         """
         plain = plain or text
         seen = id_pixels if id_embeds is None else id_embeds
         if seen is None:
             raise ValueError("neither id_pixels nor id_embeds is given")
         counts = self.tokens_of_each(id_counts)
+        most = None if most_photos is None else self.config.compose.tokens(self.tokens_per_photo * most_photos)
         total = self.config.compose.tokens(self.tokens_per_photo * seen.shape[0], len(id_counts))
         c = class_features(text.embeds, class_index, counts, total, self.repeat)
         fuse = self.id_encoder if id_embeds is None else self.id_encoder.fuse
         tokens = fuse(seen, id_counts, c, weights)
         if self.repeat:
-            embeds = replace_tokens(text.embeds, class_index, tokens, counts)
+            embeds = replace_tokens(text.embeds, class_index, tokens, counts, most)
             mask = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
         else:
-            embeds, mask = insert_tokens(text.embeds, class_index, tokens, counts)
+            embeds, mask = insert_tokens(text.embeds, class_index, tokens, counts, most)
         return Conditioning(embeds, mask, text.pooled, time_ids, plain.embeds, plain.pooled)
 
     def tokens_of_each(self, id_counts: Tensor) -> Tensor:
@@ -174,7 +177,14 @@ class PhotoMaker(IdConditioner, TrainedAdapter):
             the U-Net's output [B, C, h, w].
         """
         text = self._training_text(batch)
-        conditioning = self.condition(text, batch.class_index, batch.id_pixels, batch.id_counts, batch.time_ids)
+        conditioning = self.condition(
+            text,
+            batch.class_index,
+            batch.id_pixels,
+            batch.id_counts,
+            batch.time_ids,
+            most_photos=getattr(batch, "most_photos", None),
+        )
         return self.predict(noisy, timesteps, self.drop_rows(conditioning, batch.drop_text))
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
@@ -200,5 +210,9 @@ class PhotoMaker(IdConditioner, TrainedAdapter):
         if not self.repeat or getattr(batch, "repeated", False):
             return TextFeatures(batch.embeds, batch.pooled)
         ids = tokenize(self.base.tokenizers, batch.captions)
-        repeated = self.repeat_ids(ids, batch.class_index.cpu(), batch.id_counts.cpu(), truncate=True)
+        if getattr(batch, "photos", ()):
+            index, counts = torch.tensor(batch.words), torch.tensor(batch.photos)
+        else:  # waits for what is queued on a GPU
+            index, counts = batch.class_index.cpu(), batch.id_counts.cpu()
+        repeated = self.repeat_ids(ids, index, counts, truncate=True)
         return encode_text(self.base, repeated).to(batch.embeds)

@@ -66,7 +66,15 @@ class PhotoMakerV2(FaceConditioner, PhotoMaker):
         """As `PhotoMaker.forward`; `batch.face_embeds` is [M, E]."""
         text = self._training_text(batch)
         embeds = self.embed(batch.id_pixels, batch.face_embeds)
-        conditioning = self.condition(text, batch.class_index, None, batch.id_counts, batch.time_ids, id_embeds=embeds)
+        conditioning = self.condition(
+            text,
+            batch.class_index,
+            None,
+            batch.id_counts,
+            batch.time_ids,
+            id_embeds=embeds,
+            most_photos=getattr(batch, "most_photos", None),
+        )
         return self.predict(noisy, timesteps, self.drop_rows(conditioning, batch.drop_text))
 
     def about(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Shapes: B samples, C latent channels, h x w latent pixels, K timesteps of the te
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -65,13 +66,14 @@ class ConsistencyStep(nn.Module):
         self.photomaker: Any = photomaker
         self.schedule, self.scaling_factor = schedule, scaling_factor
         self.precision, self.settings = precision, settings
-        self._timesteps = solver_timesteps(schedule, settings.timesteps)
+        self._timesteps: Tensor
+        self.register_buffer("_timesteps", solver_timesteps(schedule, settings.timesteps), persistent=False)
 
     def forward(self, batch: Any) -> Tensor:
         """Loss of each sample of a `Batch`, [B] float32."""
         device, scaling = batch.mean.device, self.settings.timestep_scaling
-        draws = draw(batch.seeds, tuple(batch.mean.shape[1:]), self.settings)
-        start = self._timesteps[draws.index].to(device)
+        draws = batch.draws or draw(batch.seeds, tuple(batch.mean.shape[1:]), self.settings)
+        start = self._timesteps[draws.index.to(self._timesteps.device)].to(device)
         # One step of the solver back; from its first timestep to the noise level of t = 0.
         end = (start - len(self.schedule) // self.settings.timesteps).clamp_min(0)
         latents = sample_latents(batch.mean, batch.logvar, draws.posterior.to(device), self.scaling_factor)
@@ -109,19 +111,14 @@ class ConsistencyStep(nn.Module):
         return output.float()
 
 
+@dataclass(frozen=True)
 class Draws:
     """The random numbers of a batch, each row from its own seed."""
 
-    def __init__(self, index: Tensor, guidance: Tensor, posterior: Tensor, noise: Tensor) -> None:
-        """Keep them.
-
-        Args:
-            index: [B] int64 in 0..K-1, which of the teacher's timesteps.
-            guidance: [B] float32, the teacher's.
-            posterior: [B, C, h, w] standard normal, picks the VAE's sample.
-            noise: [B, C, h, w] standard normal.
-        """
-        self.index, self.guidance, self.posterior, self.noise = index, guidance, posterior, noise
+    index: Tensor  # [B] int64 in 0..K-1, which of the teacher's timesteps
+    guidance: Tensor  # [B] float32, the teacher's
+    posterior: Tensor  # [B, C, h, w] standard normal, picks the VAE's sample
+    noise: Tensor  # [B, C, h, w] standard normal
 
 
 def draw(seeds: Tensor, shape: tuple[int, int, int], settings: Lcm) -> Draws:

@@ -6,7 +6,7 @@ nor on the number of workers.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,14 +22,17 @@ class NoiseSchedule:
     signal: Tensor  # [T] float32, sqrt(alpha_bar)
     noise: Tensor  # [T] float32, sqrt(1 - alpha_bar)
     prediction: str  # "epsilon" | "v_prediction" | "sample"
+    _there: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
         return self.signal.shape[0]
 
     def at(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """Signal and noise level of each sample, both [B, 1, 1, 1] on the device of `timesteps` [B] int64."""
-        signal = self.signal.to(timesteps.device)[timesteps].view(-1, 1, 1, 1)
-        noise = self.noise.to(timesteps.device)[timesteps].view(-1, 1, 1, 1)
+        # Copied once: a copy in every step would wait for all that is queued on a GPU.
+        if timesteps.device not in self._there:
+            self._there[timesteps.device] = (self.signal.to(timesteps.device), self.noise.to(timesteps.device))
+        signal, noise = (level[timesteps].view(-1, 1, 1, 1) for level in self._there[timesteps.device])
         return signal, noise
 
 

@@ -64,7 +64,7 @@ class TrainStep(nn.Module):
     def forward(self, batch: Any) -> Tensor:
         """Loss of each sample of a `Batch`, [B] float32; the mean over samples is what is minimised."""
         device = batch.mean.device
-        draws = draw(batch.seeds, tuple(batch.mean.shape[1:]), len(self.schedule))
+        draws = getattr(batch, "draws", None) or draw(batch.seeds, tuple(batch.mean.shape[1:]), len(self.schedule))
         timesteps = draws.timesteps.to(device)
         noise = draws.noise.to(device)
         latents = sample_latents(batch.mean, batch.logvar, draws.posterior.to(device), self.scaling_factor)

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -24,30 +24,33 @@ _FREE += ("unsqueeze", "alias", "as_strided", "empty", "new_empty", "t.", "is_",
 
 
 @contextmanager
-def pretended_gpu() -> Iterator[FakeTensorMode]:
+def fake_cuda() -> Iterator[FakeTensorMode]:
     """Inside, new tensors have no numbers and say what device they like; autocast believes in a GPU."""
     with ExitStack() as stack:
         stack.enter_context(patch("torch.cuda.is_available", lambda: True))
         stack.enter_context(patch("torch.cuda.is_bf16_supported", lambda *_, **__: True))
         stack.enter_context(patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False))
         mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        stack.enter_context(_Indexing())
+        stack.enter_context(_Bridged(mode))
         yield mode
 
 
-def to_gpu(tensor: Tensor) -> Tensor:
-    """A tensor of this shape on the pretended GPU."""
-    new = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cuda")
-    return nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
+def to_cuda(tensor: Tensor) -> Tensor:
+    """A tensor of this shape on the GPU."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cuda")
 
 
-def module_to_gpu(module: M) -> M:
-    """A module, its parameters and buffers replaced by others of the same shapes on the pretended GPU."""
+def module_to_cuda(module: M, gradients: bool = False) -> M:
+    """A module, its parameters and buffers replaced by others of the same shapes on the GPU.
+
+    `gradients`: parameters that want some still do; autocast then follows them, which a build without CUDA cannot.
+    """
     for child in module.modules():
-        for values in (child._parameters, child._buffers):
-            for name, value in values.items():
-                if value is not None:
-                    values[name] = to_gpu(value)
+        for name, value in child._parameters.items():
+            if value is not None:
+                child._parameters[name] = nn.Parameter(to_cuda(value), gradients and value.requires_grad)
+        for name, buffer in child._buffers.items():
+            child._buffers[name] = buffer if buffer is None else to_cuda(buffer)
     return module
 
 
@@ -63,20 +66,41 @@ class Operations(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         name = str(func).removeprefix("aten.")
         places = [{x.device.type for x in tree_leaves(values) if isinstance(x, Tensor)} for values in (args, out)]
-        if len(set().union(*places)) > 1 and "cpu" in set().union(*places) and "copy" in name:
+        if places[0] | places[1] == {"cpu", "cuda"} and "copy" in name:
             self.copies.append(f"{name} {places[0]} -> {places[1]}")
-        if "cuda" in places[1] and not name.lstrip("_").removeprefix("unsafe_").startswith(_FREE):
+        if "cuda" in places[0] | places[1] and not name.lstrip("_").removeprefix("unsafe_").startswith(_FREE):
             self.counts[name] += 1
         return out
 
 
-class _Indexing(TorchFunctionMode):
-    """`x[...]` by the operations that it stands for: Python's own form asks CUDA for its present device first."""
+class _Bridged(TorchFunctionMode):
+    """What Python's own forms ask of CUDA, by the operations that they stand for: its present device, for example."""
+
+    def __init__(self, mode: FakeTensorMode) -> None:
+        super().__init__()
+        self._mode = mode
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.Tensor.__getitem__:
-            return _item(*args)
-        return func(*args, **(kwargs or {}))
+        form = _FORMS.get(func)
+        if func is torch.Tensor.to and not isinstance(args[0], FakeTensor):
+            args = (self._mode.from_tensor(args[0]), *args[1:])
+        return func(*args, **(kwargs or {})) if form is None else form(*args, **(kwargs or {}))
+
+
+def _to(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    device, dtype, waits, _ = torch._C._nn._parse_to(*args, **kwargs)
+    if (device is None or device.type == x.device.type) and dtype in (None, x.dtype):
+        return x
+    place = {"device": device or x.device, "dtype": dtype or x.dtype, "non_blocking": waits}
+    found: Tensor = torch.ops.aten._to_copy.default(x, **place)
+    return found
+
+
+def _contiguous(x: Tensor, memory_format: Any = torch.contiguous_format) -> Tensor:
+    if x.is_contiguous(memory_format=memory_format):
+        return x
+    found: Tensor = torch.ops.aten.clone.default(x, memory_format=memory_format)
+    return found
 
 
 def _item(x: Tensor, index: Any) -> Tensor:
@@ -101,3 +125,15 @@ def _item(x: Tensor, index: Any) -> Tensor:
         return x
     found: Tensor = torch.ops.aten.index.Tensor(x, [tensors.get(i) for i in range(max(tensors) + 1)])
     return found
+
+
+_FORMS = {
+    torch.Tensor.__getitem__: _item,
+    torch.Tensor.to: _to,
+    torch.Tensor.contiguous: _contiguous,
+    torch.Tensor.copy_: torch.ops.aten.copy_.default,
+    torch.Tensor.__invert__: torch.ops.aten.bitwise_not.default,
+    torch.Tensor.__float__: torch.Tensor.item,
+    torch.Tensor.__int__: torch.Tensor.item,
+    torch.Tensor.__index__: torch.Tensor.item,
+}

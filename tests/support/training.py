@@ -146,7 +146,11 @@ def random_batch(size: int, seed: int = 0, shape: tuple[int, int, int] = (2, 4, 
 
 def rows(batch: Batch, which) -> Batch:
     """Some rows of a `random_batch`."""
-    which, lists, whole = list(which), ("captions", "class_words"), ("repeated", "face_embeds")
+    which, lists, whole = (
+        list(which),
+        ("captions", "class_words"),
+        ("repeated", "face_embeds", "photos", "words", "draws"),
+    )
     values = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
     chosen = {k: [v[i] for i in which] if k in lists else v[which] for k, v in values.items() if k not in whole}
     return Batch(**chosen, **{k: values[k] for k in whole})

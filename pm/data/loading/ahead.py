@@ -37,14 +37,15 @@ class Thread:
         share: this worker's batches.
         consumed: samples before the first batch.
         batches: made ahead, at most.
+        pinned: put them into page-locked memory, from which a GPU copies while it computes.
     """
 
-    def __init__(self, share: Share, consumed: int, batches: int):
+    def __init__(self, share: Share, consumed: int, batches: int, pinned: bool = False):
         self.stopped = threading.Event()
         self._batches: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=batches)
         self._error: BaseException | None = None
         # The thread holds nothing that would keep this object: it ends when this is collected.
-        arguments = (share, consumed, self._batches, self.stopped)
+        arguments = (share, consumed, self._batches, self.stopped, pinned)
         self._thread = threading.Thread(target=_fill, args=arguments, name="prefetch", daemon=True)
         self._thread.start()
 
@@ -64,11 +65,12 @@ class Thread:
         self.stopped.set()  # no join: at interpreter exit it would wait for a thread that no longer runs
 
 
-def _fill(share: Share, consumed: int, batches: queue.Queue, stopped: threading.Event) -> None:
+def _fill(share: Share, consumed: int, batches: queue.Queue, stopped: threading.Event, pinned: bool) -> None:
     failed = False
     while not failed and not stopped.is_set():
         try:
-            item: Batch | BaseException = share.batch_at(consumed)
+            batch = share.batch_at(consumed)
+            item: Batch | BaseException = batch.pin_memory() if pinned else batch
         except BaseException as error:
             item, failed = error, True
         while not stopped.is_set():
@@ -91,7 +93,7 @@ class Processes:
         share: this worker's batches.
         consumed: samples before the first batch.
         number: of processes.
-        pinned: put batches into page-locked memory, from which a GPU copies while it computes.
+        pinned: as in `Thread`.
     """
 
     def __init__(self, share: Share, consumed: int, number: int, pinned: bool):
@@ -145,7 +147,7 @@ class _Positioned(Dataset[Batch | PmError]):
     def __getstate__(self) -> tuple[Any, ...]:
         share = self._share
         open_again = share.dataset.opener(self._processes)  # files and caches do not travel
-        return open_again, share.batch_size, share.seed, share.rank, share.world_size, share.update
+        return open_again, share.batch_size, share.seed, share.rank, share.world_size, share.update, share.draw
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         open_again, *rest = state

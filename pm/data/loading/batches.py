@@ -1,7 +1,7 @@
 """What training reads: samples and their batches."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,15 @@ class Batch:
     seeds: Tensor  # [B] int64, for the latents' sample, the noise and the timestep
     repeated: bool = False  # the text features are those of the class word repeated for each identity token
     face_embeds: Tensor | None = None  # [M, E] float, of the references' faces, for kinds that take them
+    # What the host knows of tensors that are on a device by then: reading it there would wait for all that is queued.
+    photos: tuple[int, ...] = ()  # `id_counts`
+    words: tuple[int, ...] = ()  # `class_index`
+    draws: Any = None  # what the objective drew from the seeds, a dataclass of tensors; None: it draws them itself
+
+    @property
+    def most_photos(self) -> int | None:
+        """References of the row that has most; None: not known without looking."""
+        return max(self.photos, default=None)
 
     def __len__(self) -> int:
         return self.mean.shape[0]
@@ -68,20 +77,28 @@ class Batch:
 
     def pin_memory(self) -> "Batch":
         """A copy in page-locked memory; torch's `DataLoader` asks for it."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        pinned: dict[str, Any] = {
-            name: value.pin_memory() for name, value in values.items() if isinstance(value, Tensor)
-        }
-        return dataclasses.replace(self, **pinned)
+        return _changed(self, lambda name, value: value.pin_memory())
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Batch":
         """Move all tensors; cast the floating ones. Time ids stay float32: bfloat16 cannot hold 1025."""
-        moved: dict[str, Any] = {}
-        for name, value in ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self)):
-            if isinstance(value, Tensor):
-                cast = dtype if value.is_floating_point() and name != "time_ids" else None
-                moved[name] = value.to(device, cast, non_blocking=True)
-        return dataclasses.replace(self, **moved)
+
+        def move(name: str, value: Tensor) -> Tensor:
+            cast = dtype if value.is_floating_point() and name != "time_ids" else None
+            return value.to(device, cast, non_blocking=True)
+
+        return _changed(self, move)
+
+
+def _changed(values: Any, change: Callable[[str, Tensor], Tensor]) -> Any:
+    """A dataclass whose tensors, also those of dataclasses in it, are `change(name, tensor)`."""
+    found = {}
+    for field in dataclasses.fields(values):
+        value = getattr(values, field.name)
+        if isinstance(value, Tensor):
+            found[field.name] = change(field.name, value)
+        elif dataclasses.is_dataclass(value):
+            found[field.name] = _changed(value, change)
+    return dataclasses.replace(values, **found)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -103,4 +120,6 @@ def collate(samples: Sequence[Sample]) -> Batch:
         seeds=torch.tensor([s.seed for s in samples]),
         repeated=samples[0].repeated,
         face_embeds=torch.cat(faces) if faces else None,
+        photos=tuple(len(s.id_pixels) for s in samples),
+        words=tuple(s.class_index for s in samples),
     )

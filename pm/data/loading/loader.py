@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pm.data.dataset.reader import IdentityDataset
 from pm.data.loading.ahead import Ahead, Processes, Thread
 from pm.data.loading.batches import Batch
-from pm.data.loading.share import Share
+from pm.data.loading.share import Draw, Share
 
 PREFETCH = 2  # batches
 
@@ -27,7 +27,8 @@ class Loader(Iterator[Batch]):
             update's last micro-batch is then smaller, and a worker that gets nothing of it computes the first sample.
         prefetch: batches made ahead by a background thread; 0 makes them when asked.
         processes: that make batches ahead instead of the thread; 0: none.
-        pinned: of processes, put batches into page-locked memory for a GPU.
+        pinned: what is made ahead is put into page-locked memory for a GPU.
+        draw: makes each batch's random numbers from its seeds; picklable. None: none.
     """
 
     def __init__(
@@ -42,9 +43,10 @@ class Loader(Iterator[Batch]):
         prefetch: int = PREFETCH,
         processes: int = 0,
         pinned: bool = False,
+        draw: Draw | None = None,
     ):
         self.dataset = dataset
-        self._share = Share(dataset, batch_size, seed, rank, world_size, update)
+        self._share = Share(dataset, batch_size, seed, rank, world_size, update, draw)
         self._prefetch, self._processes, self._pinned = prefetch, processes, pinned
         self._consumed = 0
         self._ahead: Ahead | None = None
@@ -76,7 +78,7 @@ class Loader(Iterator[Batch]):
     def _start(self) -> Ahead:
         if self._processes:
             return Processes(self._share, self._consumed, self._processes, self._pinned)
-        return Thread(self._share, self._consumed, self._prefetch)
+        return Thread(self._share, self._consumed, self._prefetch, self._pinned)
 
     def close(self) -> None:
         """End the thread or processes that work ahead; the next batch starts new ones."""

@@ -1,9 +1,16 @@
 """Which samples one of W workers reads: the pure part of loading."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
 
 from pm.data.dataset.reader import IdentityDataset
 from pm.data.loading.batches import Batch, collate
+
+# From seeds [B] and the shape (C, h, w) of one latent: a dataclass of tensors.
+Draw = Callable[[Tensor, tuple[int, int, int]], Any]
 
 
 @dataclass(frozen=True)
@@ -16,6 +23,7 @@ class Share:
     rank: int = 0
     world_size: int = 1
     update: int | None = None
+    draw: Draw | None = None
 
     def after(self, consumed: int) -> int:
         """Samples consumed after the global micro-batch that begins at `consumed`."""
@@ -26,4 +34,8 @@ class Share:
         """This worker's batch after `consumed` samples: a pure function, whatever was loaded before."""
         positions = range(consumed + self.rank, self.after(consumed), self.world_size)
         size = len(self.dataset)
-        return collate([self.dataset.sample(self.seed, p // size, p % size) for p in positions or [consumed]])
+        batch = collate([self.dataset.sample(self.seed, p // size, p % size) for p in positions or [consumed]])
+        if self.draw is None:
+            return batch
+        channels, height, width = batch.mean.shape[1:]
+        return replace(batch, draws=self.draw(batch.seeds, (channels, height, width)))

@@ -65,8 +65,8 @@ class Meter:
 
     def add(self, losses: Tensor) -> None:
         """Take in the losses of some samples."""
-        self._sums[0] += losses.double().sum()
-        self._sums[1] += losses.numel()
+        self._sums[0].add_(losses.double().sum())
+        self._sums[1].add_(losses.numel())
 
     def close(self, norm: Tensor | float, seconds: float) -> None:
         """Note one update's gradient norm and duration."""

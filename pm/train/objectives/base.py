@@ -10,6 +10,7 @@ from pm.choice import Choice
 if TYPE_CHECKING:  # configurations are read by programs that need no torch
     from torch import nn
 
+    from pm.data.loading.share import Draw
     from pm.model.kinds.base import AdapterChoice
     from pm.train.diffusion import NoiseSchedule
     from pm.train.losses.choice import LossWeights
@@ -28,6 +29,16 @@ class ObjectiveChoice(Choice, group="objective", package="pm.train.objectives"):
         Raises:
             ConfigError: it does not.
         """
+
+    def drawing(self, schedule: NoiseSchedule) -> Draw | None:
+        """What draws a batch's random numbers, where batches are loaded; the step finds them in `batch.draws`.
+
+        None: the step draws them, which on a GPU it then waits for. Picklable.
+
+        Args:
+            schedule: the base's noise levels.
+        """
+        return None
 
     def build(
         self,

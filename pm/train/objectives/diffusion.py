@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pm.train.objectives.base import ObjectiveChoice
@@ -10,6 +11,7 @@ from pm.train.objectives.base import ObjectiveChoice
 if TYPE_CHECKING:
     from torch import nn
 
+    from pm.data.loading.share import Draw
     from pm.train.diffusion import NoiseSchedule
     from pm.train.losses.choice import LossWeights
     from pm.train.step import Precision
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Diffusion(ObjectiveChoice):
     """`pm.train.step.TrainStep`."""
+
+    def drawing(self, schedule: NoiseSchedule) -> Draw | None:
+        from pm.train.diffusion import draw
+
+        return partial(draw, steps=len(schedule))
 
     def build(
         self,

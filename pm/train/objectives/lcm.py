@@ -8,6 +8,7 @@ weights, so it needs no embedding, and sampling needs no unconditional half.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt
@@ -20,6 +21,7 @@ from pm.train.objectives.base import ObjectiveChoice
 if TYPE_CHECKING:
     from torch import nn
 
+    from pm.data.loading.share import Draw
     from pm.model.kinds.base import AdapterChoice
     from pm.train.diffusion import NoiseSchedule
     from pm.train.losses.choice import LossWeights
@@ -50,6 +52,11 @@ class Lcm(ObjectiveChoice):
             )
         if not isinstance(loss_weights, Uniform):
             raise ConfigError(f"objective=lcm takes no loss_weights={loss_weights.name}; set loss_weights=uniform")
+
+    def drawing(self, schedule: NoiseSchedule) -> Draw | None:
+        from pm.train.consistency import draw
+
+        return partial(draw, settings=self)
 
     def build(
         self,

@@ -71,7 +71,7 @@ def run_worker(
         check_origin(folder, saved.position.provenance, provenance)
     photomaker = _photomaker(config, base)
     engine = _engine(config, context, base, photomaker, saved)
-    loader = _loader(config, context, dataset)
+    loader = _loader(config, context, base, dataset)
     trainer = Trainer(config.train, context, engine, loader, callbacks, provenance=provenance, profiled=config.profile)
     trainer.validate = _validation(config, context, base, photomaker, dataset, trainer)
     if saved is not None and folder is not None:
@@ -158,7 +158,7 @@ def _load(config: RunConfig, context: TrainContext, progress: Progress | None) -
     return base, dataset
 
 
-def _loader(config: RunConfig, context: TrainContext, dataset: IdentityDataset) -> Loader:
+def _loader(config: RunConfig, context: TrainContext, base: BaseModel, dataset: IdentityDataset) -> Loader:
     on_gpu = context.device.type == "cuda"
     return Loader(
         dataset,
@@ -170,6 +170,7 @@ def _loader(config: RunConfig, context: TrainContext, dataset: IdentityDataset) 
         prefetch=PREFETCH if on_gpu else 0,
         processes=loading_processes(config.workers.loaders, context),
         pinned=on_gpu,
+        draw=config.train.objective.drawing(noise_schedule(base.scheduler_config)),
     )
 
 
