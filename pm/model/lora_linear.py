@@ -6,6 +6,8 @@ what flows through them, and the second product adds itself to the layer's own o
 so a checkpoint fits both.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,8 +32,14 @@ class LoraLinear(nn.Module):
         self.lora_A = nn.ModuleDict({ADAPTER_NAME: skip_init(nn.Linear, layer.in_features, rank, **place)})
         self.lora_B = nn.ModuleDict({ADAPTER_NAME: skip_init(nn.Linear, rank, layer.out_features, **place)})
         self.scaling = {ADAPTER_NAME: 1.0}  # s, as PEFT's layers keep it; 0: the layer alone
-        nn.init.normal_(self.lora_A[ADAPTER_NAME].weight, std=1 / rank)
-        nn.init.zeros_(self.lora_B[ADAPTER_NAME].weight)
+        a, b = self.matrices()
+        nn.init.normal_(a, std=1 / rank)
+        nn.init.zeros_(b)
+
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """A and B."""
+        halves: tuple[Any, Any] = (self.lora_A[ADAPTER_NAME], self.lora_B[ADAPTER_NAME])
+        return halves[0].weight, halves[1].weight
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] to [..., out], in the dtype that the layer alone would give."""
@@ -39,15 +47,15 @@ class LoraLinear(nn.Module):
         if device != "meta" and torch.is_autocast_enabled(device):  # once, not for each of the two products
             x = x.to(torch.get_autocast_dtype(device))
         x = x.reshape(-1, x.shape[-1])
-        y = self.base_layer(x)
+        y: Tensor = self.base_layer(x)
         if scale != 0:
-            a, b = (half[ADAPTER_NAME].weight.to(y.dtype) for half in (self.lora_A, self.lora_B))
+            a, b = (matrix.to(y.dtype) for matrix in self.matrices())
             # In place: out of place it would first copy y, which nothing else holds.
             y = y.addmm_(F.linear(x, a), b.t(), alpha=scale)
         return y.view(*shape, -1)
 
     def extra_repr(self) -> str:
-        return f"rank={self.lora_A[ADAPTER_NAME].weight.shape[0]}"
+        return f"rank={self.matrices()[0].shape[0]}"
 
 
 def wrap_linears(model: nn.Module, rank: int, targets: tuple[str, ...]) -> list[str]:
