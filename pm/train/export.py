@@ -119,5 +119,6 @@ def adapter_of(folder: Path) -> tuple[dict[str, Tensor], AdapterMeta]:
         step=saved.position.step,
         run=config["name"],
         preprocess=provenance["photos"],
+        people=provenance.get("people"),  # checkpoints before 0.2 do not say
     )
     return adapter_state(photomaker), meta

@@ -18,6 +18,7 @@ from pm.model.adapter_file import save_adapter
 from pm.model.base import BaseModel, load_base
 from pm.model.base_sizes import base_sizes
 from pm.model.trained import TrainedAdapter
+from pm.protect.people import Record, read_people, record_of, write_people
 from pm.track.base import RunInfo
 from pm.train.callbacks.base import Callback
 from pm.train.callbacks.metrics import MetricsFile
@@ -69,6 +70,8 @@ def run_worker(
     provenance = origin(config, base, dataset)
     if saved is not None and folder is not None:
         check_origin(folder, saved.position.provenance, provenance)
+    if context.rank == 0:
+        write_people(context.run_dir, provenance["people"])
     photomaker = _photomaker(config, base)
     engine = _engine(config, context, base, photomaker, saved)
     loader = _loader(config, context, base, dataset)
@@ -89,7 +92,8 @@ def run_worker(
         for callback in callbacks:
             callback.on_stop(trainer.step)
         return metrics
-    export(trainer, photomaker, context, step=trainer.step, run=config.name, preprocess=provenance["photos"])
+    extra = {"preprocess": provenance["photos"], "people": provenance["people"]}
+    export(trainer, photomaker, context, step=trainer.step, run=config.name, **extra)
     if context.rank == 0:
         write_summary(context.run_dir, config, metrics, trainer.seconds, provenance["dataset"])
         write_card(context.run_dir, asdict(config))
@@ -118,7 +122,14 @@ def origin(config: RunConfig, base: BaseModel, dataset: IdentityDataset) -> dict
         "project": project_version(),
         "config": asdict(config),
         "photos": {name: settings[name] for name in ("face", "mask", "crop") if name in settings},
+        "people": people_of(config, dataset),
     }
+
+
+def people_of(config: RunConfig, dataset: IdentityDataset) -> list[Record]:
+    """Who goes into the adapter: the people of the dataset, and those of the adapter that the run starts from."""
+    before = [] if config.init is None else read_people(config.init) or []
+    return [record_of(dataset.identities, config.name, dataset.fingerprint()), *before]
 
 
 def project_version() -> str:

@@ -7,11 +7,14 @@ import shutil
 import pytest
 import torch
 import yaml
+from support.photos import SAMPLES
 from support.training import run_config
 
+from pm.data.dataset.reader import IdentityDataset
 from pm.errors import CheckpointError, ConfigError
 from pm.hub.card import read_card
 from pm.model.adapter_file import load_adapter
+from pm.protect.people import number_of, read_people, saw
 from pm.train.export import ExportConfig, export, find_checkpoint
 from pm.train.run.context import LocalContext
 from pm.train.run.resume import check_config
@@ -40,13 +43,17 @@ def assert_same(a, b):
     assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_an_export_after_the_fact_is_the_runs_own_adapter(run):
+def test_an_export_after_the_fact_is_the_runs_own_adapter(run, tiny_dataset):
     own, meta = load_adapter(run / "adapter.safetensors")
     target = export(settings(run))
     assert target == run / "adapter-step-00000004.safetensors"
     state, exported = load_adapter(target)
     assert_same(state, own)
     assert exported == meta
+    people = sorted(set(IdentityDataset(tiny_dataset, SAMPLES).identities))
+    for place in (run, run / "adapter.safetensors", target):  # whoever went in, and nobody else
+        assert all(saw(read_people(place), who) for who in people) and number_of(read_people(place)) == len(people)
+        assert not saw(read_people(place), "somebody else")
     early, _ = load_adapter(
         export(settings(run / CHECKPOINTS / "step-00000002", output=str(run / "early.safetensors")))
     )
