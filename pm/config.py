@@ -133,9 +133,15 @@ def _check_range(value: Any, limits: Sequence[Any], path: str) -> None:
 
 def _matching(hints: list, value: Any, path: str) -> Any:
     for hint in hints:
+        if typing.get_origin(hint) is tuple and isinstance(value, Sequence) and not isinstance(value, str):
+            return hint
         if isinstance(hint, type) and isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
             return hint
-    raise ConfigError(f"{path}={value!r} must be one of the types {', '.join(h.__name__ for h in hints)}")
+    raise ConfigError(f"{path}={value!r} must be one of the types {', '.join(_plain(h) for h in hints)}")
+
+
+def _plain(hint: Any) -> str:
+    return "list" if typing.get_origin(hint) is tuple else str(hint.__name__)
 
 
 def _scalar(hint: Any, value: Any, path: str) -> Any:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 HIDDEN = -10000.0  # added to a score, as diffusers does for padding: no weight is left after the softmax
 _HALF = 0.5  # share of a position that must be a person's
-_SMOOTH = 8  # found places are smoothed over this part of the shorter side
+_FINE, _COARSE = 8, 3  # parts of the shorter side that attention is smoothed over, to compare it and to find its peaks
+_NEAR = 1.0  # how much it counts to be near a person's peak, in standard deviations of attention
 _STEPS = 16  # halvings of the latents' sides, more than any U-Net has
 
 
@@ -130,17 +131,32 @@ def shrunk(maps: Tensor, size: Sequence[int]) -> Tensor:
 def found_places(given: Tensor) -> Tensor:
     """Who is where, bool [P, h, w] disjoint, from the attention [P, h, w] that the people's words are given.
 
-    Every position is of the person whose word it looks at more than other positions do.
+    A position is of the person whose word it looks at most, compared with how the other positions look at it. What is
+    near to where a person stands out is more likely theirs: so places hang together where the words say little.
     """
-    side = max(1, min(given.shape[-2:]) // _SMOOTH) | 1
-    smooth = given.float()[None]
+    people, height, width = given.shape
+    short = min(height, width)
+    looks = _standard(_smooth(given.float(), short // _FINE))
+    others = torch.stack([torch.cat([looks[:i], looks[i + 1 :]]).amax(0) for i in range(people)])
+    peaks = _smooth(looks - others, short // _COARSE).flatten(1).argmax(1)
+    y, x = torch.arange(height, device=given.device)[:, None], torch.arange(width, device=given.device)
+    away = ((y - (peaks // width)[:, None, None]) ** 2 + (x - (peaks % width)[:, None, None]) ** 2).sqrt()
+    near = 1 - away / away.sum(0).clamp(min=1)
+    return (looks + _NEAR * near).argmax(0) == torch.arange(people, device=given.device)[:, None, None]
+
+
+def _smooth(maps: Tensor, side: int) -> Tensor:
+    """Maps [P, h, w] averaged twice over squares of an odd side."""
+    side = max(1, side) | 1
     for _ in range(2):
-        smooth = F.avg_pool2d(smooth, side, 1, side // 2, count_include_pad=False)
-    flat = smooth[0].flatten(1)
-    spread = flat.std(1, keepdim=True, correction=0).clamp(min=1e-12)
-    most = ((flat - flat.mean(1, keepdim=True)) / spread).argmax(0)
-    numbers = torch.arange(given.shape[0], device=given.device)[:, None]
-    return (most == numbers).unflatten(1, given.shape[-2:])
+        maps = F.avg_pool2d(maps[None], side, 1, side // 2, count_include_pad=False)[0]
+    return maps
+
+
+def _standard(maps: Tensor) -> Tensor:
+    """Maps [P, h, w], each with mean 0 and variance 1."""
+    spread, mean = torch.std_mean(maps, (1, 2), correction=0, keepdim=True)
+    return (maps - mean) / spread.clamp(min=1e-12)
 
 
 def layer_size(size: Sequence[int], positions: int) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from pm.photo.masks.select import MaskChoice
 from pm.photo.stored import Preparation
 from pm.resources import resource
 from pm.sample.output_file import Format
-from pm.sample.picture_config import ControlFile, PromptFiles
+from pm.sample.picture_config import ControlFile, PersonFiles, PromptFiles
 from pm.sample.schedules.base import ScheduleChoice
 from pm.strengths import strengths
 from pm.tasks import WorkersConfig
@@ -98,6 +98,7 @@ class GenerateConfig:
     prompt: str | None
     id_images: tuple[str, ...]  # files, folders or glob patterns
     weights: tuple[float, ...] | None  # per image
+    people: tuple[PersonFiles, ...]  # several, each with photos and a place, instead of `id_images` and `weights`
     scale: Annotated[float | None, Ge(0)]  # of the image prompt, for adapters that have one (IP-Adapter)
     image: str | None  # picture to change
     mask_image: str | None  # what of it is drawn anew: white, or transparent
@@ -151,7 +152,7 @@ class GenerateConfig:
     def __post_init__(self) -> None:
         strengths(self.loras)
         if self.manifest is not None:
-            given = [n for n in ("prompt", "id_images", "weights") if getattr(self, n)]
+            given = [n for n in ("prompt", "id_images", "weights", "people") if getattr(self, n)]
             if given:
                 raise ConfigError(f"manifest={self.manifest} has photos and prompts; leave out {', '.join(given)}")
             if self.x or self.y:
@@ -159,9 +160,12 @@ class GenerateConfig:
             return
         if not self.prompt:
             raise ConfigError("prompt is not set; write for example prompt='a man img wearing a red hoodie'")
-        if self.adapter is None and self.id_images:
-            raise ConfigError("adapter=null samples the base alone; leave out id_images, or give an adapter file")
-        if self.adapter is not None and not self.id_images:
+        if self.people and (self.id_images or self.weights):
+            raise ConfigError("id_images and weights are for one person; each of people has photos and weights")
+        if self.adapter is None and (self.id_images or self.people):
+            shown = "id_images" if self.id_images else "people"
+            raise ConfigError(f"adapter=null samples the base alone; leave out {shown}, or give an adapter file")
+        if self.adapter is not None and not self.id_images and not self.people:
             raise ConfigError(
                 "id_images is empty; give photos of the person: id_images=[a.png,b.png] or id_images=folder"
             )

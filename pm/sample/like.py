@@ -18,6 +18,7 @@ from pm.sample.settings import changed, put
 # What changes neither a picture's pixels nor who is sampled beside it.
 _OUTSIDE = ("output", "format", "quality", "png_level")
 _SIZES = ({"width", "height"}, {"aspect"})
+_WHO: tuple[dict[str, Any], ...] = ({"id_images": [], "weights": None}, {"people": []})
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,9 @@ def _put_given(merged: dict[str, Any], settings: Mapping[str, Any], given: Colle
     for mine, other in (_SIZES, _SIZES[::-1]):  # one way of saying a size replaces the other
         if mine & set(given) and not other & set(given):
             merged.update(dict.fromkeys(other))
+    for mine, other in (_WHO, _WHO[::-1]):  # likewise of one person or several
+        if mine.keys() & set(given) and not other.keys() & set(given):
+            merged.update(other)
 
 
 def _places(

@@ -188,7 +188,7 @@ class _Work:
             cell = replace(self.config, **only, seed=seed)
             said = about(cell, row.prompt, [Path(place).name for place in row.photos], None)
             said |= {"seed": seed, "weights_sha256": self.digest}
-            self._texts[key] = said | recorded(cell, photos, self.base.fingerprint)
+            self._texts[key] = said | recorded(cell, [photos], self.base.fingerprint)
         return self._texts[key]
 
     def _path(self, row: ManifestRow, seed: int) -> Path:

@@ -85,9 +85,14 @@ def looked_for(request: "Request") -> bool:
     return localised(request) and not any(person.placed for person in request.people)
 
 
-def finding_steps(request: "Request") -> int:
-    """So many steps see the text alone, at least: what people are found in."""
-    return max(1, round(FIND_FRACTION * request.steps)) if looked_for(request) else 0
+def merge_step_for(request: "Request", usual: int) -> int:
+    """First step of a request that sees the identities: what it says, or the `usual` one; but people who are to be
+    found are looked for in a fifth of the steps at least, which see the text alone."""
+    if request.merge_step is not None:
+        own = request.merge_step
+    else:
+        own = usual if request.id_start is None else round(request.id_start * request.steps)
+    return max(own, 1, round(FIND_FRACTION * request.steps)) if looked_for(request) else own
 
 
 def check_people(request: "Request") -> None:

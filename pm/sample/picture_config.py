@@ -28,6 +28,21 @@ class ControlFile(ControlConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PersonFiles:
+    """One of several people of `generate`."""
+
+    photos: tuple[str, ...] | str  # files, folders or patterns
+    weights: tuple[float, ...] | None = None  # per photo
+    box: tuple[float, ...] | str | None = None  # where the person is: see `pm.sample.people.Person`
+    region: str | None = None  # likewise as a mask's file
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Files, folders or patterns of the photos."""
+        return (self.photos,) if isinstance(self.photos, str) else self.photos
+
+
+@dataclass(frozen=True, kw_only=True)
 class PromptFiles:
     """The image prompt of `generate`."""
 

@@ -21,7 +21,7 @@ from pm.sample.identity import AnyPhoto, prepare_all, preparer
 from pm.sample.image_prompts import Prompting, check_prompt_images
 from pm.sample.loras import encoding_with
 from pm.sample.models import LoadedModels
-from pm.sample.people import check_places, finding_steps, located, looked_for
+from pm.sample.people import check_places, located, looked_for, merge_step_for
 from pm.sample.pictures import first_step, size_of
 from pm.sample.prepare import IdPhoto, condition, embed_photos, negative_texts, with_time_ids
 from pm.sample.progress import bar
@@ -83,9 +83,7 @@ class PhotoMakerPipeline(LoadedModels, Decoding, PublishedInterface):
         adapter = self.adapter(request.adapter)
         if adapter is None or not adapter.terms.kind.delays:
             return 0
-        start = self.merge_fraction if request.id_start is None else request.id_start
-        own = first_merged(start, request.steps) if request.merge_step is None else request.merge_step
-        return max(own, finding_steps(request))
+        return merge_step_for(request, first_merged(self.merge_fraction, request.steps))
 
     def merge_end(self, request: Request) -> int | None:
         """First step of a request that sees the text alone again; None: there is none."""

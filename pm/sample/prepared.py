@@ -19,6 +19,8 @@ from pm.sample.drawn import drawn_note
 from pm.sample.faces import face_embeds, reader_for
 from pm.sample.identity import load_references, preparer
 from pm.sample.lora_files import LoraFiles
+from pm.sample.people import check_places, merge_step_for
+from pm.sample.people_files import people_of
 from pm.sample.picture_files import picture_fields, picture_notes
 from pm.sample.references import Reference, find_references
 from pm.sample.request import Request, request_of
@@ -29,8 +31,8 @@ from pm.sample.usable import values_kept
 
 
 @dataclass(frozen=True)
-class Person:
-    """The ID photos of a picture."""
+class Photos:
+    """The ID photos of one person of a picture."""
 
     references: list[Reference]  # those that can be used
     weights: list[float] | None  # of these
@@ -63,8 +65,14 @@ class Prepared:
             self._schedules[choice] = Schedule(choice, self.base.scheduler_config)
         return self._schedules[choice]
 
-    def person(self, config: GenerateConfig) -> Person:
-        paths, meta = find_references(config.id_images), self.meta(config)
+    def people(self, config: GenerateConfig) -> list[Photos]:
+        """Of each of its people, or of the one."""
+        if not config.people:
+            return [self._photos(config, config.id_images, config.weights)]
+        return [self._photos(config, each.places, each.weights) for each in config.people]
+
+    def _photos(self, config: GenerateConfig, places: Sequence[str], weights: Sequence[float] | None) -> Photos:
+        paths, meta = find_references(places), self.meta(config)
         photos = (tuple(paths), config.photo, config.pick, config.references)
         key = (photos, config.adapter, config.face, config.mask, config.embedder, config.preprocess)
         if key not in self._references:
@@ -72,17 +80,21 @@ class Prepared:
             drawn = drawn_note(self.base, found)
             self._note(*(note for reference in found for note in reference.notes), drawn, _mask_note(meta, found))
         references = self._references[key]
-        return Person(references, values_kept("weights", config.weights, references, len(paths)), paths)
+        return Photos(references, values_kept("weights", weights, references, len(paths)), paths)
 
-    def request(self, config: GenerateConfig, person: Person) -> Request:
+    def request(self, config: GenerateConfig, people: Sequence[Photos]) -> Request:
         """Checked."""
-        request = request_for(config, config.prompt or "", person.references, person.weights, config.seed)
+        one = Photos([], None, []) if config.people else people[0]
+        request = request_for(config, config.prompt or "", one.references, one.weights, config.seed)
+        if config.people:
+            request = replace(request, people=people_of(config.people, people))
         request, note = with_size(request, config, self.base)
         self._note(note, *picture_notes(request, self.base.shapes))
         self._loras.check(config.strengths)
         meta = self.meta(config)
         terms = None if meta is None else Terms.of(meta)
         check_request(request, self.base, terms, self.schedule(config), class_words(config))
+        check_places(request, self.base, merge_step_for(request, config.sampler.merge_step or 0))
         self._note(*prompt_notes(request, terms, class_words(config)))
         return request
 

@@ -11,6 +11,7 @@ from pm.sample.adapters import find_adapter
 from pm.sample.config import GenerateConfig, first_merged
 from pm.sample.lora_files import loras_said
 from pm.sample.loras import find_lora
+from pm.sample.people_files import about_people
 from pm.sample.picture_files import about_files
 from pm.sample.said import interval_said, schedule_said
 from pm.strengths import strengths
@@ -26,25 +27,30 @@ def settings_of(config: GenerateConfig) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name not in NOT_RECORDED}
 
 
-def recorded(config: GenerateConfig, photos: Sequence[Path], base_fingerprint: str) -> dict[str, str]:
+def recorded(config: GenerateConfig, photos: Sequence[Sequence[Path]], base_fingerprint: str) -> dict[str, str]:
     """Text entries: the settings as JSON, the files that they name with their SHA-256, the base's fingerprint.
 
     Args:
         config: of this picture.
-        photos: what `id_images` means.
+        photos: what `id_images` means, or the photos of each of its people.
         base_fingerprint: 16 hex digits.
 
     Paths are written as they were given.
     """
-    settings = settings_of(config) | {"id_images": [str(photo) for photo in photos]}
+    settings, places = settings_of(config), [[str(photo) for photo in some] for some in photos]
+    if config.people:
+        pairs = zip(settings["people"], places, strict=True)
+        settings["people"] = [person | {"photos": mine} for person, mine in pairs]
+    else:
+        settings["id_images"] = places[0]
     files = {name: found for name in settings if (found := _files(name, settings[name]))}
     return {SETTINGS: json.dumps(settings), FILES: json.dumps(files), BASE: base_fingerprint}
 
 
 def of_all(said: Mapping[str, object], config: GenerateConfig) -> dict[str, object]:
     """The entries of a file that shows all pictures of `config`, from those of one of them."""
-    photos = json.loads(str(said[SETTINGS]))["id_images"]
-    settings = settings_of(config) | {"id_images": photos}
+    own = json.loads(str(said[SETTINGS]))
+    settings = settings_of(config) | {name: own[name] for name in ("id_images", "people")}
     return {k: v for k, v in said.items() if k != BATCH} | {"seed": config.seed, SETTINGS: json.dumps(settings)}
 
 
@@ -136,6 +142,7 @@ def about(
         "id_images": ", ".join(photos),
         "weights": ", ".join(map(str, weights)) if weights else "1",
         **({} if config.scale is None else {"scale": config.scale}),
+        **about_people(config.people),
         **about_files(config),
         **loras_said(config.strengths),
         **{name: value for name in ("guidance_rescale", "clip_skip") if (value := getattr(config, name))},

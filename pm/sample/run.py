@@ -84,8 +84,8 @@ def draw(cells: Sequence[GenerateConfig], progress: bool = True) -> list[Drawn]:
     first = cells[0]
     pick_dtype(first.dtype, pick_device(first.device))
     with bar("preparing the photos", progress):
-        people = [ready.person(cell) for cell in cells]
-    requests = [ready.request(cell, person) for cell, person in zip(cells, people, strict=True)]
+        people = [ready.people(cell) for cell in cells]
+    requests = [ready.request(cell, some) for cell, some in zip(cells, people, strict=True)]
     for note in ready.notes:
         print(f"note: {note}")
     with bar("loading the base and the adapter", progress):
@@ -96,10 +96,13 @@ def draw(cells: Sequence[GenerateConfig], progress: bool = True) -> list[Drawn]:
         pipeline.schedule = ready.schedule(cells[run.start])
         images += pipeline.generate([requests[i] for i in run], first.sampler.batch_size, progress)
     drawn = []
-    for i, (cell, person, image) in enumerate(zip(cells, people, images, strict=True)):
-        said = about(cell, cell.prompt, names_of(person.references), person.weights) | {"seed": cell.seed}
-        said |= recorded(cell, person.paths, ready.base.fingerprint) | batch_of(cells, i)
-        drawn.append(Drawn(cell, image, person.references, said))
+    for i, (cell, some, image) in enumerate(zip(cells, people, images, strict=True)):
+        shown = [reference for person in some for reference in person.references]
+        said = about(cell, cell.prompt, names_of(shown), some[0].weights) | {"seed": cell.seed}
+        said |= recorded(cell, [person.paths for person in some], ready.base.fingerprint) | batch_of(cells, i)
+        if cell.people:  # those who are found need steps before it
+            said["merge_step"] = pipeline.merge_step(requests[i])
+        drawn.append(Drawn(cell, image, shown, said))
     return drawn
 
 
