@@ -10,7 +10,8 @@ toon base has learnt to draw one person, so this measures regions of one canvas.
 - confused: share of halves that have more of the other person than of their own.
 
 Ways: places given as boxes; the same photos and prompts without any place (every position sees both people); places
-found from cross-attention; and, for what the adapter can do at all, each person alone on a square of their own.
+found from cross-attention; and, for what the adapter can do at all, each person alone on a square of their own. Where
+nothing says who is on the left, a picture is read in the order that suits it better.
 """
 
 import argparse
@@ -84,19 +85,23 @@ def halves(pictures: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack(list(split))
 
 
-def judged(read: Sequence[dict[str, str]], pairs: Sequence[Sequence[Identity]]) -> dict[str, list[float]]:
-    """A value for each pair."""
-    found: dict[str, list[float]] = {name: [] for name in ("own", "own, differing", "other's, differing", "confused")}
+def judged(read: Sequence[dict[str, str]], pairs: Sequence[Sequence[Identity]], ordered: bool) -> np.ndarray:
+    """[pairs, 4]: own, own of what differs, the other's of that, confused. `ordered`: the first one is on the left."""
+    found = []
     for n, pair in enumerate(pairs):
-        rows = []
-        for seen, own, other in zip(read[2 * n : 2 * n + 2], pair, pair[::-1], strict=True):
-            differ = [name for name in IDENTITY_ATTRIBUTES if getattr(own, name) != getattr(other, name)]
-            mine, theirs = (sum(seen[k] == getattr(who, k) for k in differ) / len(differ) for who in (own, other))
-            whole = sum(seen[k] == getattr(own, k) for k in IDENTITY_ATTRIBUTES) / len(IDENTITY_ATTRIBUTES)
-            rows.append((whole, mine, theirs, float(theirs > mine)))
-        for values, value in zip(found.values(), np.mean(rows, axis=0), strict=True):
-            values.append(float(value))
-    return found
+        orders = [_judged(read[2 * n : 2 * n + 2], order) for order in ((pair,) if ordered else (pair, pair[::-1]))]
+        found.append(max(orders, key=lambda values: values[1] - values[2]))
+    return np.stack(found)
+
+
+def _judged(read: Sequence[dict[str, str]], pair: Sequence[Identity]) -> np.ndarray:
+    rows = []
+    for seen, own, other in zip(read, pair, pair[::-1], strict=True):
+        differ = [name for name in IDENTITY_ATTRIBUTES if getattr(own, name) != getattr(other, name)]
+        mine, theirs = (sum(seen[k] == getattr(who, k) for k in differ) / len(differ) for who in (own, other))
+        whole = sum(seen[k] == getattr(own, k) for k in IDENTITY_ATTRIBUTES) / len(IDENTITY_ATTRIBUTES)
+        rows.append((whole, mine, theirs, float(theirs > mine)))
+    return np.mean(rows, axis=0)
 
 
 def main() -> None:
@@ -109,8 +114,8 @@ def main() -> None:
     pictures = {}
     for way in WAYS:
         pictures[way] = drawn(pipe, [r for each in asked for r in each[way]], way == "no places", args.batch)
-        values = judged(probe.read(halves(pictures[way])), pairs)
-        lines.append(f"| {way} | " + " | ".join(str(bootstrap(each)) for each in values.values()) + " |")
+        values = judged(probe.read(halves(pictures[way])), pairs, way in ("boxes", "each alone"))
+        lines.append(f"| {way} | " + " | ".join(str(bootstrap(list(each))) for each in values.T) + " |")
     table = "\n".join(lines)
     print(f"{args.pairs} pairs, {args.steps} steps, {time.perf_counter() - begin:.0f} s\n\n{table}")
     if args.table:

@@ -9,7 +9,8 @@ import numpy as np
 from pm.model.weighting import Weighting
 from pm.sample.schedules.base import ScheduleChoice
 
-IDENTITY, IMAGE, MASK, CONTROL, PROMPT = "identity", "image", "mask", "control", "prompt"  # what a photo is for
+# What a photo is for.
+IDENTITY, IMAGE, MASK, CONTROL, PROMPT, REGION = "identity", "image", "mask", "control", "prompt", "region"
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,14 @@ class ControlJob:
     start: float
     end: float
     preprocess: Literal["none", "canny"]
+
+
+@dataclass(frozen=True)
+class PersonJob:
+    """One of several people; regions, if there are any, are among the photos."""
+
+    photos: int  # so many of the ID photos, in their order
+    box: tuple[float, ...] | str | None  # as in `pm.sample.people.Person`
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,7 @@ class Job:
     pick: str
     partials: int
     strength: float | None = None  # of the picture to change; None: what is usual with or without a mask
+    people: tuple[PersonJob, ...] = ()  # (): one
     controls: tuple[ControlJob, ...] = ()  # in the order of their photos
     prompt_model: str | None = None  # the IP-Adapter that reads the photos of the image prompt; None: the only one
     prompt_scale: float = 1.0

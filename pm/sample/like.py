@@ -81,9 +81,9 @@ def _put_given(merged: dict[str, Any], settings: Mapping[str, Any], given: Colle
     for mine, other in (_SIZES, _SIZES[::-1]):  # one way of saying a size replaces the other
         if mine & set(given) and not other & set(given):
             merged.update(dict.fromkeys(other))
-    for mine, other in (_WHO, _WHO[::-1]):  # likewise of one person or several
-        if mine.keys() & set(given) and not other.keys() & set(given):
-            merged.update(other)
+    for one, unset in (_WHO, _WHO[::-1]):  # likewise of one person or several
+        if one.keys() & set(given) and not unset.keys() & set(given):
+            merged.update(unset)
 
 
 def _places(

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from pm.sample.output_file import XMP, picture_bytes
 from pm.sample.references import Reference
 from pm.sample.request import merge_step_of
 from pm.sample.said import interval_said, schedule_said
-from pm.sample.usable import values_kept
 from pm.startup import collect_rarely
 from pm.strengths import written
 from serving.config import ServeConfig, check_adapters
@@ -30,6 +28,7 @@ from serving.engine.fit import drawn_size
 from serving.engine.look import seen
 from serving.engine.loop import Batcher
 from serving.engine.loras import ServedLoras
+from serving.engine.people import identity_of, images_of, with_usable
 from serving.engine.pictures import XMP_PACKET, about_pictures, pictures_of, sized
 from serving.engine.ticket import Ticket
 from serving.errors import EngineStopped
@@ -136,6 +135,8 @@ class Engine:
                     yield {"type": "progress", "step": rest[0], "steps": rest[1]}
                 elif kind == "image":
                     about = self._about(job) | about_pictures(job, photos)
+                    if job.people:  # those who are found need steps before it
+                        about["merge_step"] = self.pipeline.merge_step(ticket.request)
                     file = await asyncio.to_thread(picture_bytes, rest[0], about, *how)
                     read = self.pipeline.completed(ticket.request)
                     said = {"notes": ticket.notes, "revised_prompt": None if read == job.prompt else read}
@@ -165,8 +166,7 @@ class Engine:
         width, height, said = drawn_size(job, self.pipeline, self.config.limits.size)
         request = Request(
             prompt=job.prompt,
-            id_images=[Image.fromarray(photo.pixels) for photo in people],
-            weights=job.weights,
+            **identity_of(job, photos),
             seed=job.seed,
             steps=job.steps,
             guidance=job.guidance,
@@ -202,7 +202,7 @@ class Engine:
             for embedding in ticket.embeds:
                 self.recorder.record("pm_identity_cache_total", result="miss" if embedding is None else "hit")
             if any(embedding is None for embedding in ticket.embeds):
-                self._leave_out(ticket, await self._references(job, ticket, request.id_images))
+                self._leave_out(ticket, await self._references(job, ticket, images_of(request)))
         return ticket
 
     async def _references(self, job: Job, ticket: Ticket, images: Sequence[Image.Image]) -> list[Any]:
@@ -226,9 +226,7 @@ class Engine:
     @staticmethod
     def _leave_out(ticket: Ticket, references: Sequence[Reference]) -> None:
         """Keep the photos that can be used, with what belongs to each."""
-        request, kept = ticket.request, [reference.index for reference in references]
-        weights = values_kept("weights", request.weights, references, len(request.id_images))
-        ticket.request = replace(request, id_images=[request.id_images[i] for i in kept], weights=weights)
+        ticket.request, kept = with_usable(ticket.request, references), [reference.index for reference in references]
         ticket.keys, ticket.embeds = [ticket.keys[i] for i in kept], [ticket.embeds[i] for i in kept]
         ticket.references = list(references)
         ticket.notes += dict.fromkeys(note for reference in references for note in reference.notes)

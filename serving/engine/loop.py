@@ -5,7 +5,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -18,6 +17,7 @@ from pm.sample import PhotoMakerPipeline
 from serving.config import EngineConfig
 from serving.engine.cache import TenantCache
 from serving.engine.decoder import Decoder
+from serving.engine.people import split, with_embeds
 from serving.engine.ticket import Ticket
 from serving.errors import EngineStopped
 from serving.metrics import Recorder
@@ -178,12 +178,14 @@ class Batcher:
 
     def _prepare(self, joining: list[Ticket]) -> list[Any]:
         self._embed(joining)
-        stacks: dict[tuple, Tensor] = {}  # one tensor for the images of a request: its prompt is then encoded once
+        # The same tensors for the images of a request: its prompt is then encoded once.
+        stacks: dict[tuple, tuple[Tensor, ...]] = {}
         requests = []
         for ticket in joining:
             if ticket.embeds:
-                stack = stacks.setdefault((ticket.tenant, *ticket.keys), torch.stack(cast(list[Tensor], ticket.embeds)))
-                requests.append(replace(ticket.request, id_images=(), id_embeds=stack))
+                known = split(ticket.request, cast(list[Tensor], ticket.embeds))
+                key = (ticket.tenant, *ticket.keys, *map(len, known))
+                requests.append(with_embeds(ticket.request, stacks.setdefault(key, known)))
             else:
                 requests.append(ticket.request)
         return self.pipeline.prepare(requests)

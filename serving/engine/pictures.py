@@ -10,6 +10,7 @@ from pm.model.families.base import BaseShapes
 from pm.sample import Request
 from pm.sample.controls import ControlImage, control_notes
 from pm.sample.pictures import PromptImages, notes_of, size_of
+from serving.engine.people import about_people
 from serving.jobs import CONTROL, IMAGE, MASK, PROMPT, Job, Photo
 
 # The vocabulary of the IPTC for pictures that a model has made; viewers and platforms look for it.
@@ -56,7 +57,7 @@ def sized(request: Request, shapes: BaseShapes, most: int) -> tuple[Request, lis
 def about_pictures(job: Job, photos: Sequence[Photo]) -> dict[str, object]:
     """What a PNG says of its pictures."""
     uses = [photo.use for photo in photos]
-    found: dict[str, object] = {}
+    found = about_people(job)
     if IMAGE in uses:
         found["strength"] = "default" if job.strength is None else job.strength
         found["masked"] = MASK in uses

@@ -8,15 +8,23 @@ from pydantic import BaseModel, Field, field_validator
 
 from serving.errors import ApiError, invalid
 from serving.http.lists import listed
-from serving.jobs import CONTROL, IDENTITY, IMAGE, MASK, PROMPT, ControlJob
+from serving.http.people import People, person_jobs, read_people
+from serving.jobs import CONTROL, IDENTITY, IMAGE, MASK, PROMPT, REGION, ControlJob
 
 # Fields of a form that hold files, besides image[]: how many of each, and what the engine takes them for.
-FILES = {"init_image": (1, IMAGE), "mask": (1, MASK), "control_image": (4, CONTROL), "image_prompt": (4, PROMPT)}
+FILES = {
+    "init_image": (1, IMAGE),
+    "mask": (1, MASK),
+    "control_image": (4, CONTROL),
+    "image_prompt": (4, PROMPT),
+    "region": (16, REGION),
+}
 ABOUT = {
     "init_image": "Picture to change; image[] are then all photos of the person.",
     "mask": "Transparent, or white where nothing is transparent, is drawn anew; of init_image, or of the first image.",
     "control_image": "One for each name in control.",
     "image_prompt": "Pictures for the style, through an IP-Adapter.",
+    "region": "Where each of people is, in white; instead of their boxes.",
 }
 LISTS = ("control", "control_scale", "control_start", "control_end", "control_preprocess")
 
@@ -27,6 +35,9 @@ class PictureFields(BaseModel):
     strength: float | None = Field(
         None, gt=0, le=1, allow_inf_nan=False, description="How much of init_image is drawn anew; with a mask: 1."
     )
+    people: People = Field(
+        None, description="Several people, in the order of img, img2, ...: how many of image[], and where each is."
+    )
     control: list[str] | None = Field(None, description="Names of controls of this server, one per control_image.")
     control_scale: list[float] | None = Field(None, description="Of each control, 0 to 10; 1: as trained.")
     control_start: list[float] | None = Field(None, description="Share of the steps before each control acts.")
@@ -34,6 +45,11 @@ class PictureFields(BaseModel):
     control_preprocess: list[Literal["none", "canny"]] | None = Field(None, description="canny: take its edges.")
     image_prompt_model: str | None = Field(None, description="Which IP-Adapter of /v1/models reads image_prompt.")
     image_prompt_scale: float | None = Field(None, ge=0, le=10, allow_inf_nan=False, description="Default: 1.")
+
+    @field_validator("people", mode="before")
+    @classmethod
+    def _read_people(cls, value: Any) -> Any:
+        return read_people(value)
 
     @field_validator(*LISTS, mode="before")
     @classmethod
@@ -91,7 +107,7 @@ def picture_fields(
     Raises:
         ApiError: a field without its picture, a picture without its field, or a name that is not served.
     """
-    count = {use: sum(picture.use == use for picture in uploaded) for use in (IMAGE, CONTROL, PROMPT)}
+    count = {use: sum(picture.use == use for picture in uploaded) for use in (IDENTITY, IMAGE, CONTROL, PROMPT, REGION)}
     if wanted.strength is not None and not count[IMAGE]:
         raise invalid("strength is of the picture to change; send that as init_image", "strength")
     for name in ("image_prompt_model", "image_prompt_scale"):
@@ -104,6 +120,7 @@ def picture_fields(
     scale = 1.0 if wanted.image_prompt_scale is None else wanted.image_prompt_scale
     return {
         "strength": wanted.strength,
+        "people": person_jobs(wanted.people, count[IDENTITY], count[REGION]),
         "controls": tuple(_controls(wanted, count[CONTROL], controls)),
         "prompt_model": model,
         "prompt_scale": scale,
