@@ -11,7 +11,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo table1 table2a table2b applications serve studio test lint unit format wheel docs clean
+.PHONY: audit install demo table1 table2a table2b applications serve studio test lint unit format wheel docs clean
 
 install: $(INSTALLED)
 
@@ -65,6 +65,11 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
+
+# Known defects of what is installed: asks the internet, so it is no part of the tests.
+audit: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 unit: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/unit

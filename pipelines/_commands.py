@@ -6,6 +6,7 @@ from pathlib import Path
 _HERE = Path(__file__).resolve().parent
 OTHERS = {
     "keys": "API keys of the server: add, remove, list.",
+    "edit": "Corrections of a dataset by hand: keep, reject, caption, merge, split, undo, apply.",
     "audit": "Who is in datasets, with what consent, and which adapters saw them.",
     "consent": "Who agreed to what: make the file for it, check it.",
     "completion": "Completion of commands and settings for a shell: bash, zsh or fish.",

@@ -28,7 +28,7 @@ def main() -> None:
         from serving.http.keys import main as keys
 
         return keys(arguments)
-    if name in ("audit", "consent"):
+    if name in ("audit", "consent", "edit"):
         return importlib.import_module(f"pipelines._{name}").main(arguments)
     if name == "where":
         from pm.resources import resource

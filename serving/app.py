@@ -19,6 +19,7 @@ from serving.http.keys import Key, KeyFile
 from serving.http.quota import LocalQuotas
 from serving.http.routes import create_app
 from serving.http.service import Service
+from serving.http.shared_quota import SharedQuotas
 from serving.jobs import Job, Look, Photo
 from serving.metrics import RayRecorder
 
@@ -86,8 +87,8 @@ class QuotasReplica:
         await self.quotas.release(name, lease)
 
 
-class _RemoteQuotas:
-    """`Quotas` behind a handle."""
+class RemoteQuotas:
+    """That place, behind a handle."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
         self.handle = handle
@@ -108,7 +109,10 @@ class IngressReplica:
         backend = RayBackend(engine, config.retries, config.limits.retry_after_s, recorder, app)
         local = LocalQuotas(config.limits.request_s, config.limits.retry_after_s)
         keys = None if config.keys.file is None else KeyFile(config.keys.file)
-        self.service = Service(config, backend, recorder, local if quotas is None else _RemoteQuotas(quotas), keys)
+        shared = None if quotas is None else RemoteQuotas(quotas)
+        most = config.ingress.max_replicas
+        kept = local if shared is None else SharedQuotas(shared, most, local, recorder)
+        self.service = Service(config, backend, recorder, kept, keys)
 
     def __serve_build_asgi_app__(self):
         return create_app(self.service)

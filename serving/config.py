@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Interval
 
@@ -30,6 +31,14 @@ class HttpConfig:
     host: str
     port: Annotated[int, Interval(ge=1, le=65535)]
     metrics_port: Annotated[int, Interval(ge=0, le=65535)]  # Prometheus reads it on every node; 0: any free one
+    # Web sites other than this server whose pages may send requests, and names of this one behind a proxy.
+    origins: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for origin in self.origins:
+            parts = urlsplit(origin)
+            if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
+                raise ConfigError(f"http.origins: {origin!r} is no site; write it as https://portraits.example.org")
 
     @property
     def loopback(self) -> bool:

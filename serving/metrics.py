@@ -18,6 +18,12 @@ METRICS: dict[str, tuple[str, str, tuple[str, ...], tuple[float, ...]]] = {
     "pm_decode_seconds": ("histogram", "One call of the VAE for finished images", (), _SECONDS),
     "pm_adapter_bytes": ("gauge", "Matrices of adapters in an engine", (), ()),
     "pm_adapters_dropped_total": ("counter", "Adapters whose matrices were dropped to stay within the budget", (), ()),
+    "pm_local_quotas_total": (
+        "counter",
+        "Calls decided by one ingress while the shared quotas were gone",
+        (),
+        (),
+    ),
     "pm_cancelled_total": ("counter", "Images given up because their client left", (), ()),
     "pm_failed_total": ("counter", "Images that failed in the engine", ("kind",), ()),
     "pm_identity_cache_total": ("counter", "Look-ups of identity embeddings", ("result",), ()),

@@ -11,6 +11,7 @@ from serving.capabilities import capabilities
 from serving.config import BASE
 from serving.errors import ApiError
 from serving.http.docs import add_docs
+from serving.http.origin import Guard
 from serving.http.pictures import ABOUT, FILES
 from serving.http.references import LookRequest, references
 from serving.http.schema import ImageRequest, is_alias
@@ -29,6 +30,8 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None,  # FastAPI's pages load their scripts from elsewhere
         redoc_url=None,
     )
+
+    app.add_middleware(Guard, http=service.config.http, keys=service.keys is not None)
 
     async def edits(request: Request) -> Response:
         """Portraits from 1-16 photos of a person and a prompt."""

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -128,6 +129,8 @@ class Service:
         if name is None:
             problem = "this API key is not known" if secret else "no API key; send the header Authorization: Bearer KEY"
             raise ApiError(401, problem, code="invalid_api_key")
+        if (why := self.keys.keys[name].problem(datetime.now(UTC))) is not None:
+            raise ApiError(401, f"this API key {why}; ask for a new one", code="invalid_api_key")
         return name, self.keys.keys[name]
 
     async def _read(

@@ -5,6 +5,7 @@ import dataclasses
 import stat
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -15,6 +16,8 @@ from serving.engine.cache import TenantCache
 from serving.http import keys as keys_module
 from serving.http.keys import Key, KeyFile, hash_key, read_keys, write_keys
 from serving.http.quota import LocalQuotas
+from serving.http.shared_quota import SharedQuotas
+from serving.metrics import MemoryRecorder
 from serving.sampling import check_loras
 
 
@@ -71,7 +74,7 @@ def test_other_machines_need_keys(host, open_):
         load([f"http.host='{host}'", "keys.anonymous=true"]).check_exposure()
     else:
         config.check_exposure()
-    assert HttpConfig("localhost", 1, 1).loopback
+    assert HttpConfig("localhost", 1, 1, ()).loopback
 
 
 def test_rate_refills_and_says_when():
@@ -136,3 +139,67 @@ def test_a_sampler_without_its_lora_is_found_before_anything_starts(config, tmp_
         check_loras(dataclasses.replace(config, sampler=preset("toon_lcm")))
     (tmp_path / "toon_lcm.safetensors").touch()
     check_loras(dataclasses.replace(config, sampler=preset("toon_lcm"), loras=str(tmp_path)))
+
+
+def test_a_key_ends_by_itself_and_can_be_revoked_while_the_file_is_in_use(tmp_path, capsys):
+    file = tmp_path / "keys.yaml"
+    secrets = {}
+    for name, more in (("alice", ["--expires", "90d"]), ("bob", ["--expires", "2999-01-31"]), ("carl", [])):
+        keys_module.main(["add", name, "--file", str(file), *more])
+        secrets[name] = capsys.readouterr().out.strip()
+    known, now = KeyFile(file), datetime.now(UTC)
+    assert all(known.keys[known.find(secrets[name])].problem(now) is None for name in secrets)
+    assert known.keys["bob"].expires == "2999-01-31T23:59:59+00:00"
+    assert known.keys["alice"].problem(now + timedelta(days=91)).startswith("expired on ")
+    keys_module.main(["revoke", "carl", "--file", str(file)])
+    known.refresh()  # as every request does
+    assert known.keys[known.find(secrets["carl"])].problem(now) == f"was revoked on {now:%Y-%m-%d}"
+    keys_module.main(["list", "--file", str(file)])
+    assert "carl: images_per_minute=None concurrent_images=None was revoked" in capsys.readouterr().out
+    for wrong in ("soon", "2020-01-01", "d", "-3d", "1e99d"):
+        with pytest.raises(SystemExit):
+            keys_module.main(["add", "dora", "--file", str(file), "--expires", wrong])
+    assert "Traceback" not in capsys.readouterr().err and "dora" not in read_keys(file)
+    file.write_text(file.read_text().replace("2999-01-31T23:59:59+00:00", "2999-01-31T23:59:59"))  # in which zone?
+    with pytest.raises(ConfigError):
+        read_keys(file)
+
+
+class Broken:
+    """The one place for quotas, while it is gone."""
+
+    down = True
+
+    def __init__(self):
+        self.quotas = LocalQuotas(60, 2)
+
+    async def acquire(self, *args):
+        if self.down:
+            raise ConnectionError("gone")
+        return await self.quotas.acquire(*args)
+
+    async def release(self, *args):
+        if self.down:
+            await asyncio.sleep(60)
+        await self.quotas.release(*args)
+
+
+def test_rates_hold_over_replicas_also_while_the_place_that_counts_is_gone(caplog):
+    key, recorder = Key("", 8, 4), MemoryRecorder()
+    place = Broken()
+    replicas = [SharedQuotas(place, 4, LocalQuotas(60, 2), recorder, timeout_s=0.05) for _ in range(4)]
+
+    async def given(turn: str) -> int:
+        leases = [(each, f"{turn}{i}{number}") for i in range(6) for number, each in enumerate(replicas)]
+        got = [(each, lease) for each, lease in leases if await each.acquire("a", key, lease, 1) is None]
+        for each, lease in got:
+            await each.release("a", lease)
+        return len(got)
+
+    assert asyncio.run(given("gone")) == 4  # one place for each; what is given back is used again
+    assert sum("quotas do not answer" in line for line in caplog.messages) == 4
+    assert recorder.values[("pm_local_quotas_total",)] == 24
+    place.down = False
+    assert asyncio.run(given("there")) == 4
+    assert asyncio.run(given("again")) == 4  # 8 a minute
+    assert asyncio.run(given("late")) == 0

@@ -21,7 +21,6 @@ from pm.data.run.present import Present, present
 from pm.data.run.progress import waiting
 from pm.data.run.shards import Report, describe, plan_shards, settings_of, shard_limit
 from pm.data.run.steps import stages_of
-from pm.data.source.changes import Changes
 from pm.data.source.listing import Listing
 from pm.data.stages.stage import Stage
 from pm.errors import DataError, WriteError, counted
@@ -97,7 +96,7 @@ def _make(
         opened = prepare_output(config.output, settings, order, owners, config.overwrite)
     else:
         opened = prepare_growth(config.output, settings, changed.state)
-    note, count = opened.note if changed is None else f"{changed.text()}; done again: {_people(changed, listing)}", 0
+    note, count = opened.note if changed is None else f"{changed.text()}; done again: {_people(listing)}", 0
     if note:
         _say(note)
     described = describe(config, sizes, settings) | {"ignored_files": dict(listing.ignored)} | before.noted
@@ -123,9 +122,10 @@ def _make(
     return count, said + ([_left_out(listing.left_out)] if listing.left_out else [])
 
 
-def _people(changed: Changes, listing: Listing) -> str:
-    everybody = sum(1 for _ in listing.identities())
-    return f"{counted(changed.people, 'person', 'people')} of {everybody}, the others stay as they are"
+def _people(listing: Listing) -> str:
+    everybody = set(listing.identities())
+    again = sum(identity in everybody for identity in listing.redone())
+    return f"{counted(again, 'person', 'people')} of {len(everybody)}, the others stay as they are"
 
 
 def _left_out(number: int) -> str:
