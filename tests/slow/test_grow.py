@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from support import building
 from support.building import Builder, content
 from support.photos import write_photo
 
@@ -145,6 +146,29 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same(make, root, fo
         make(out)
         same(out, tmp_path / "new")
     assert 8 < stop < 39
+
+
+def test_an_unfinished_dataset_is_finished_first_and_grows_then(make, root, fourth, tmp_path, monkeypatch):
+    def killed(*_):
+        raise Killed
+
+    for number in range(2, 4):  # killed after so many shards
+        out = tmp_path / f"out{number}"
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            real, left = building.write_shard, [number]
+
+            def dying(*args, real=real, left=left):
+                left[0] -= 1
+                return real(*args) if left[0] >= 0 else killed()
+
+            patch.setattr(building, "write_shard", dying)
+            make(out, shard_photos=1)
+        assert not (out / "dataset.json").exists()
+        if number == 2:
+            change(root)
+        make(out, shard_photos=1)
+        make(tmp_path / f"new{number}", shard_photos=1)
+        same(out, tmp_path / f"new{number}")
 
 
 def test_who_was_removed_does_not_come_back(make, root, fourth, tmp_path):

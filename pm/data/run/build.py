@@ -21,7 +21,7 @@ from pm.data.run.present import Present, present
 from pm.data.run.progress import waiting
 from pm.data.run.shards import Report, describe, plan_shards, settings_of, shard_limit
 from pm.data.run.steps import stages_of
-from pm.data.source.listing import Listing
+from pm.data.source.listing import KeptListing, Listing
 from pm.data.stages.stage import Stage
 from pm.errors import DataError, WriteError, counted
 from pm.files import is_full, writing
@@ -66,6 +66,9 @@ def _build(config: PreprocessConfig, start: float, held: contextlib.ExitStack, t
             if not there:
                 held.enter_context(locked(config.output))
             with writing(config.output, "output="):
+                if then := before.unfinished(listing.digest, config.overwrite):
+                    _finish_first(config, sizes, stages, then, before)
+                    return _build(config, start, held, there=True)
                 count, said = _make(config, sizes, stages, settings, listing, before)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_GOES_ON) from None
@@ -78,6 +81,15 @@ def _build(config: PreprocessConfig, start: float, held: contextlib.ExitStack, t
     if meta["counts"]["kept"] == 0:
         raise DataError(report.nothing_kept(str(config.dataset.root), config.output))
     return report
+
+
+def _finish_first(
+    config: PreprocessConfig, sizes: BaseSizes, stages: Sequence[Stage], then: Path, before: Present
+) -> None:
+    """Finish a dataset with the list of photos that it began with; what came, went or changed since comes after."""
+    _say("photos came, went or changed since it began: it is finished with those of then first")
+    with KeptListing(then) as listing:
+        _make(config, sizes, stages, settings_of(config, sizes, listing.digest), listing, before)
 
 
 def _make(

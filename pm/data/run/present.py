@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from pm.data.config import PreprocessConfig
 from pm.data.dataset.settings import changes as changed_settings
 from pm.data.dataset.swap import settle
+from pm.data.dataset.writer import WORK
 from pm.data.edits.effects import effects_of
 from pm.data.edits.file import read_edits
 from pm.data.records import META_FILE, SOURCES_FILE, read_meta
-from pm.data.source.changes import Changes
+from pm.data.source.changes import Changes, digest_of, rows_of
 from pm.data.source.rules import Rules
 from pm.errors import DataError
 
@@ -47,6 +50,13 @@ class Present:
             gone_photos=tuple(photos),
             same_place=not self.moved,
         )
+
+    def unfinished(self, digest: str, overwrite: bool) -> Path | None:
+        """The list of photos that an unfinished dataset began with, if it is another than that of this digest."""
+        kept = self.output / WORK / SOURCES_FILE
+        if self.meta or overwrite or not kept.exists():
+            return None
+        return kept if digest_of(rows_of(pq.read_table(kept))) != digest else None
 
     def grows(self, settings: Mapping[str, Any], changes: Changes | None) -> Changes | None:
         """The changes, if the people concerned are all that has to be done again.

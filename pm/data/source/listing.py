@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from pm.data.consent.files import Consents, is_consent_file
 from pm.data.consent.record import NOTHING, REASONS, VALID, Consent
 from pm.data.records import Photo
-from pm.data.source.changes import COLUMNS, Changes, compare, digest_of, write_sources
+from pm.data.source.changes import COLUMNS, Changes, compare, digest_of, rows_of, write_sources
 from pm.data.source.choice import SourceChoice
 from pm.data.source.rules import NO_RULES, Rules
 from pm.data.source.store import read_bytes
@@ -54,11 +56,7 @@ class Listing:
         self.left_out = 0
         self.changes: Changes | None = None
         self._source, self._rules = source, rules
-        self._folder = tempfile.TemporaryDirectory(prefix="photomaker-listing-")
-        self._db = sqlite3.connect(Path(self._folder.name, "files.sqlite"))
-        self._db.execute("PRAGMA synchronous=OFF")
-        self._db.execute("PRAGMA journal_mode=OFF")
-        self._db.execute(_TABLE)
+        self._open()
         consents: list[tuple[str, str]] = []
         rows = self._rows(consents)
         self._db.executemany("INSERT OR IGNORE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
@@ -66,12 +64,23 @@ class Listing:
         self._note(self._consents(consents))
         if before is not None:
             self.changes = compare(self._db, before, same_place=rules.same_place)
+        if not self._counted():
+            raise DataError(f"{source.place} has {self._nothing()}; {LAYOUT}")
+
+    def _open(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="photomaker-listing-")
+        self._db = sqlite3.connect(Path(self._folder.name, "files.sqlite"))
+        self._db.execute("PRAGMA synchronous=OFF")
+        self._db.execute("PRAGMA journal_mode=OFF")
+        self._db.execute(_TABLE)
+
+    def _counted(self) -> int:
+        """Number of photos in identity folders; notes that of all, and the digest."""
         self.found, named = self._db.execute(
             "SELECT count(*), count(CASE WHEN identity != '' THEN 1 END) FROM files WHERE photo"
         ).fetchone()
-        if not named:
-            raise DataError(f"{source.place} has {self._nothing()}; {LAYOUT}")
         self.digest = digest_of(self._db.execute(f"SELECT {', '.join(COLUMNS)} FROM files ORDER BY identity, name"))
+        return int(named)
 
     def __enter__(self) -> "Listing":
         return self
@@ -182,6 +191,21 @@ class Listing:
         return f"only {self.found} photos outside any identity folder" if self.found else "no photos"
 
 
+class KeptListing(Listing):
+    """The list that an unfinished dataset began with, whatever has become of the photos since.
+
+    Args:
+        sources: its `sources.parquet`.
+    """
+
+    def __init__(self, sources: Path):
+        self.ignored, self.left_out, self.changes = Counter(), 0, None
+        self._open()
+        names, places = ", ".join(COLUMNS), ", ".join("?" * len(COLUMNS))
+        self._db.executemany(f"INSERT INTO files ({names}) VALUES ({places})", rows_of(pq.read_table(sources)))
+        self._counted()
+
+
 def from_json(text: str) -> Consent:
     """The inverse of what `sources.parquet` has under `consent`; "" is nothing."""
     values = json.loads(text) if text else {}
@@ -206,6 +230,4 @@ def _as_said(photo: Photo, note: dict[str, Any]) -> Photo:
 
 
 def _names(sources: Path) -> set[str]:
-    import pyarrow.parquet as pq
-
     return set(pq.read_table(sources, columns=["name"]).column("name").to_pylist())
