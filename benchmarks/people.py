@@ -1,6 +1,6 @@
 """Two people on one canvas: does each half show its own person, and how often the other one?
 
-    python benchmarks/people.py [--pairs 12] [--steps 30] [--picture docs/images/people.png] [--table runs/people.md]
+    python benchmarks/people.py [--pairs 16] [--steps 30] [--picture docs/images/people.png] [--table runs/people.md]
 
 Pairs of toon people that no training has seen, with two photos each, on a canvas of two squares side by side. The
 toon base has learnt to draw one person, so this measures regions of one canvas. The attribute probe reads each half:
@@ -137,7 +137,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default=str(ASSETS))
     parser.add_argument("--adapter", default=str(ASSETS / "adapter.safetensors"))
-    parser.add_argument("--pairs", type=int, default=12)
+    parser.add_argument("--pairs", type=int, default=16)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seed", type=int, default=7)

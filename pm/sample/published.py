@@ -15,7 +15,7 @@ from pm.model.base import decode_latents
 from pm.sample.published_call import Call, for_each, listed, signature
 from pm.sample.published_loras import PublishedLoras
 from pm.sample.published_parts import PublishedParts
-from pm.sample.published_photos import PromptPhotos, photos_of, weights_of, with_faces
+from pm.sample.published_photos import PromptPhotos, people_of, photos_of, weights_of, with_faces
 from pm.sample.published_pictures import pictures_of
 from pm.sample.published_steps import StepCallbacks
 from pm.sample.published_text import PublishedText, given_texts
@@ -78,7 +78,7 @@ class PublishedInterface(PublishedText, PublishedLoras, PublishedParts):
             **{name: getattr(call, name) for name in _IDENTITY},
             "loras": self.call_loras(call.lora_scale),
         }
-        settings |= extra | _fine(call)
+        settings |= extra | _fine(call) | {"people": people_of(call.people, partial(self.references, **how))}
         repeated = [
             own | fields for own, fields in zip(each, given, strict=True) for _ in range(call.num_images_per_prompt)
         ]

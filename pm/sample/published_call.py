@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pm.errors import RequestError
 from pm.model.weighting import Weighting
+from pm.sample.people import Person
 from pm.sample.published_pictures import Pictures
 from pm.sample.request import whole
 
@@ -98,6 +99,8 @@ class Call:
     trigger: Literal["required", "auto"] = "required"  # auto: put after the first class word of a prompt without it
     batch_size: int = 8  # images sampled together at most
     adapter: str | None = None  # by name; None: the one loaded last; "base": plain text to image
+    # Several for all prompts, `img`, `img2`, ..., instead of `input_id_images`; their photos are prepared alike.
+    people: Sequence[Person] = ()
     pictures: Mapping[str, Any] = field(default_factory=dict)  # those of `pm.sample.published_pictures.Pictures`
 
     @classmethod

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pm.errors import RequestError
 from pm.sample.faces import face_embeds
+from pm.sample.people import Person
 from pm.sample.references import Reference
 from pm.sample.usable import values_kept
 
@@ -37,9 +38,39 @@ def photos_of(photos: Any, count: int, prepare: Callable[[Any], list[Reference]]
         raise RequestError("input_id_images has photos beside lists of photos; give one list for each prompt")
     sets = photos if any(many) else [photos]
     prepared = [PromptPhotos(prepare(one), len(one)) for one in sets]
+    _say(prepared)
+    return prepared if sets is photos else prepared * count
+
+
+def people_of(people: Any, prepare: Callable[..., list[Reference]]) -> list[Person]:
+    """Several people with their photos prepared, unless these come with masks or as embeddings; notes are logged.
+
+    Raises:
+        RequestError: they are no people, or a person has no photo that can be used.
+    """
+    if not isinstance(people, list | tuple) or not all(isinstance(each, Person) for each in people):
+        raise RequestError(f"people must be a list of Person, not {people!r:.60}")
+    found = []
+    for person in people:
+        if person.masks is not None or person.id_embeds is not None:
+            found.append(person)
+            continue
+        references = prepare(person.id_images, read_faces=person.face_embeds is None)
+        ready = PromptPhotos(references, len(person.id_images))
+        (ready,) = with_faces([ready], None if person.face_embeds is None else [person.face_embeds])
+        _say([ready])
+        shown = {
+            "id_images": [reference.image for reference in ready.references],
+            "masks": [reference.mask for reference in ready.references],
+        }
+        weights = values_kept("weights", person.weights, ready.references, ready.given)
+        found.append(replace(person, face_embeds=ready.face_embeds, weights=weights, **shown))
+    return found
+
+
+def _say(prepared: list[PromptPhotos]) -> None:
     for note in dict.fromkeys(note for one in prepared for reference in one.references for note in reference.notes):
         _log.warning(note)
-    return prepared if sets is photos else prepared * count
 
 
 def with_faces(people: list[PromptPhotos], embeds: Any) -> list[PromptPhotos]:

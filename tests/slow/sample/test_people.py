@@ -132,8 +132,19 @@ def test_auto_gives_each_person_the_next_class_word(pipe, photos):
     assert pipe.notes(auto) == [f"the prompt has no trigger word; it was read as {PAIR!r}"]
 
 
-def boxed(photos, *boxes):
-    return {"people": people(photos, boxes)}
+@pytest.mark.parametrize("adapter", ["one", "v2"])
+def test_the_published_call_takes_people(pipe, photos, adapter, tmp_path):
+    """Photos as files are prepared; two images of the prompt."""
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    for file, each in zip(files, photos, strict=False):
+        each.save(file)
+    asked = people(files, adapter=adapter)
+    how = {"num_inference_steps": STEPS, "start_merge_step": -1, "width": 64, "height": 32, "adapter": adapter}
+    made = pipe(PAIR, people=asked, seed=1, num_images_per_prompt=2, preprocess="none", output_type="latent", **how)
+    expected = pipe.latents([pair(photos, adapter, seed=seed) for seed in (1, 2)])
+    torch.testing.assert_close(made.images, torch.stack(expected), atol=5e-5, rtol=1e-4)
+    with pytest.raises(RequestError, match="people must be a list of Person"):
+        pipe(PAIR, people=[files], **how)
 
 
 @pytest.mark.parametrize(
