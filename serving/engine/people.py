@@ -63,7 +63,8 @@ def with_usable(request: Request, references: Sequence[Reference]) -> Request:
 
 def split(request: Request, embeds: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """What is known of all photos, as [N, ...] of each person."""
-    return torch.split(torch.stack(list(embeds)), [person.references for person in everyone(request)])
+    stack = torch.stack(list(embeds))
+    return torch.split(stack, [person.references for person in request.people]) if request.people else (stack,)
 
 
 def with_embeds(request: Request, known: Sequence[Tensor]) -> Request:
