@@ -17,7 +17,7 @@ from pm.errors import ConfigError, did_you_mean
 from pm.resources import conf_choices, conf_packages, resource
 
 # command → its settings that are lists of parts → the group with their YAML
-LISTS = {"evaluate": {"metrics": "metric", "methods": "method"}}
+LISTS = {"evaluate": {"metrics": "metric", "methods": "method"}, "train": {"train.objective.terms": "term"}}
 
 
 class InstalledConf(SearchPathPlugin):
@@ -43,7 +43,10 @@ def filled(config_name: str, values: dict[str, Any]) -> dict[str, Any]:
         values: its settings, plain; Hydra is composing or running.
     """
     for key, group in LISTS.get(config_name, {}).items():
-        values[key] = [_filled(group, part) for part in values[key]]
+        *parents, last = key.split(".")
+        section = functools.reduce(lambda at, name: at[name], parents, values)
+        if isinstance(section.get(last), list):  # of what was chosen, not all have one
+            section[last] = [_filled(group, part) for part in section[last]]
     return values
 
 

@@ -37,6 +37,22 @@ def balanced_l1(attention: Tensor, mask: Tensor) -> Tensor:
     return (off - on).mean(1)
 
 
+def token_places(class_index: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the identity tokens of B rows stand in their merged text, for `AttentionWatch.watching`.
+
+    Args:
+        class_index: [B] int64, the class word's token.
+        counts: [B] int64, identity tokens of each row.
+
+    Returns:
+        places [B, K], of which those beyond a row's own repeat its first; and their shares [B, K] in the row's mean.
+    """
+    slots = torch.arange(int(counts.max()), device=counts.device)[None]
+    inside = slots < counts[:, None]
+    places = class_index[:, None] + slots * inside
+    return places, inside / counts[:, None]
+
+
 class AttentionWatch:
     """Sees what the cross-attention of a U-Net's middle blocks gives to one token of each row."""
 
@@ -51,25 +67,40 @@ class AttentionWatch:
             if _block(name) in self.blocks:
                 module.set_processor(WatchedAttention(number, self))
         self.index: Tensor | None = None
+        self.share: Tensor | None = None
         self.open = False
         self._seen: dict[int, Tensor] = {}
 
     @contextmanager
-    def watching(self, index: Tensor) -> Iterator[dict[int, Tensor]]:
-        """Collect by layer what token `index` [B] of each row is given, [B, H, N], in calls of the U-Net inside."""
-        self.index, self._seen, self.open = index, {}, True
+    def watching(self, index: Tensor, share: Tensor | None = None) -> Iterator[dict[int, Tensor]]:
+        """Collect by layer what tokens of each row are given, [B, H, N], in calls of the U-Net inside.
+
+        Args:
+            index: [B], one token of each row; or [B, K], several.
+            share: [B, K] float, of each of several tokens in their mean; 0 for padding.
+        """
+        self.index, self.share, self._seen, self.open = index, share, {}, True
         try:
             yield self._seen
         finally:
             self.open = False  # the index stays: activations may be computed once more in the backward pass
 
+    def seen(self) -> dict[int, Tensor]:
+        """What was collected last, by layer."""
+        return dict(self._seen)
+
     def see(self, layer: int, probabilities: Tensor) -> None:
         """`probabilities` [B, H, N, T] of one layer. Computes the same when it is not open, and keeps nothing."""
-        if self.index is not None:
-            rows = torch.arange(len(self.index), device=self.index.device)
+        if self.index is None:
+            return
+        rows = torch.arange(len(self.index), device=self.index.device)
+        if self.share is None:
             seen = probabilities[rows, :, :, self.index]
-            if self.open:
-                self._seen[layer] = seen
+        else:  # [B, K, H, N] of each token
+            each = probabilities[rows[:, None], :, :, self.index]
+            seen = (each * self.share.to(each.dtype)[:, :, None, None]).sum(1)
+        if self.open:
+            self._seen[layer] = seen
 
 
 class WatchedAttention(ImageAttention):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pm.model.conditioning import Conditioning
 from pm.model.lora import lora_off
 from pm.sample.schedules.lcm import boundary
-from pm.train.diffusion import NoiseSchedule, add_noise, sample_latents
+from pm.train.diffusion import NoiseSchedule, add_noise, clean_and_noise, sample_latents
 
 if TYPE_CHECKING:
     from pm.train.objectives.lcm import Lcm
@@ -24,16 +24,6 @@ if TYPE_CHECKING:
 def solver_timesteps(schedule: NoiseSchedule, count: int) -> Tensor:
     """The teacher's timesteps, [K] int64 ascending: those that LCMScheduler picks its own from."""
     return torch.arange(1, count + 1) * (len(schedule) // count) - 1
-
-
-def clean_and_noise(schedule: NoiseSchedule, noisy: Tensor, output: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-    """What a prediction says of z_0 and of the noise, each [B, C, h, w]; `noisy` and `output` likewise, t [B]."""
-    signal, noise = schedule.at(timesteps)
-    if schedule.prediction == "v_prediction":
-        return signal * noisy - noise * output, noise * noisy + signal * output
-    if schedule.prediction == "sample":
-        return output, (noisy - signal * output) / noise
-    return (noisy - noise * output) / signal, output
 
 
 def consistency(noisy: Tensor, clean: Tensor, timesteps: Tensor, scaling: float) -> Tensor:

@@ -95,3 +95,13 @@ def target(schedule: NoiseSchedule, latents: Tensor, noise: Tensor, timesteps: T
         return latents
     signal_level, noise_level = schedule.at(timesteps)
     return signal_level * noise - noise_level * latents
+
+
+def clean_and_noise(schedule: NoiseSchedule, noisy: Tensor, output: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    """What a prediction says of z_0 and of the noise, each [B, C, h, w]; `noisy` and `output` likewise, t [B]."""
+    signal, noise = schedule.at(timesteps)
+    if schedule.prediction == "v_prediction":
+        return signal * noisy - noise * output, noise * noisy + signal * output
+    if schedule.prediction == "sample":
+        return output, (noisy - signal * output) / noise
+    return (noisy - noise * output) / signal, output

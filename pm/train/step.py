@@ -1,5 +1,7 @@
 """From a batch to a loss: one nn.Module, so that one engine wraps everything that computes gradients."""
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +12,7 @@ from pm.model.kinds.base import Penalised
 from pm.train.diffusion import NoiseSchedule, add_noise, draw, sample_latents, target
 from pm.train.losses.choice import LossWeights
 from pm.train.losses.masked import masked_mse
+from pm.train.terms.base import Seen, Term
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class TrainStep(nn.Module):
         scaling_factor: of the VAE's latents.
         precision: dtype of the computation; the loss is float32.
         loss_weights: how much the loss counts at each noise level.
+        terms: beside it, with their weights; they hold no trained weights of their own.
     """
 
     def __init__(
@@ -55,11 +59,13 @@ class TrainStep(nn.Module):
         scaling_factor: float,
         precision: Precision,
         loss_weights: LossWeights,
+        terms: Sequence[tuple[float, Term]] = (),
     ):
         super().__init__()
         self.photomaker = photomaker
         self.schedule, self.scaling_factor = schedule, scaling_factor
         self.precision, self._loss_weight = precision, loss_weights.build(schedule)
+        self._terms = tuple(terms)
 
     def forward(self, batch: Any) -> Tensor:
         """Loss of each sample of a `Batch`, [B] float32; the mean over samples is what is minimised."""
@@ -71,9 +77,20 @@ class TrainStep(nn.Module):
         noisy = add_noise(self.schedule, latents, noise, timesteps)
         # Weights that ZeRO-3 gathers are not in this format, so the input decides for all convolutions of the U-Net.
         noisy = noisy.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision.autocast):
-            output = self.photomaker(noisy.to(self.precision.dtype), timesteps, batch)
+        noisy = noisy.to(self.precision.dtype)
+        with ExitStack() as watching, self._autocast(device):
+            for _, term in self._terms:
+                watching.enter_context(term.watching(batch))
+            output = self.photomaker(noisy, timesteps, batch)
         prediction, penalty = output if isinstance(output, Penalised) else (output, 0.0)
         wanted = target(self.schedule, latents, noise, timesteps)
         loss = masked_mse(prediction, wanted, batch.mask, batch.use_mask)
-        return loss * self._loss_weight(timesteps) + penalty
+        loss = loss * self._loss_weight(timesteps) + penalty
+        seen = Seen(batch, latents, noisy, timesteps, prediction)
+        for weight, term in self._terms:
+            with self._autocast(device):
+                loss = loss + weight * term(seen).float()
+        return loss
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision.autocast)

@@ -56,6 +56,7 @@ GROUPS = {
     "engine": ("train",),
     "loss_weights": ("train",),
     "objective": ("train",),
+    "term": ("train",),
     "experiment": ("train",),
     "condition": ("train",),
     "hydra/launcher": ("train",),
@@ -69,7 +70,7 @@ GROUPS = {
     "metric": ("evaluate",),
     "method": ("evaluate",),
 }
-LISTS = {group: key for key, group in PART_LISTS["evaluate"].items()}  # of which a list is chosen
+LISTS = {group: key for lists in PART_LISTS.values() for key, group in lists.items()}  # of which a list is chosen
 
 # (group, choice) → what a user has to give with it to the first entry point of the group
 NEEDS = {

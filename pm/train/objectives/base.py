@@ -40,6 +40,10 @@ class ObjectiveChoice(Choice, group="objective", package="pm.train.objectives"):
         """
         return None
 
+    def parts(self) -> tuple[str, ...]:
+        """Parts of the base that it needs beside those of the adapter, of those of `load_base`."""
+        return ()
+
     def build(
         self,
         model: nn.Module,

@@ -154,7 +154,8 @@ def _load(config: RunConfig, context: TrainContext, progress: Progress | None) -
     if progress is not None:
         progress.phase("loading the base model")
     precision = choose_precision(config.train.precision, context.device)
-    parts = {*config.adapter.parts(), *(("text", "vae") if config.train.validate_every else ())}
+    parts = {*config.adapter.parts(), *config.train.objective.parts()}
+    parts |= {*(("text", "vae") if config.train.validate_every else ())}
     base = load_base(
         config.base.path,
         tuple(sorted(parts)),

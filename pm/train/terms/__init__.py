@@ -1,0 +1,1 @@
+"""Terms beside the diffusion loss, one file each; see `base`."""
