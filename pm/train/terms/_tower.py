@@ -15,6 +15,9 @@ _STD = (0.26862954, 0.26130258, 0.27577711)
 class Tower(nn.Module):
     """Pixels [B, 3, H, W] in 0..1 → unit vectors [B, E]."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, folder: Path) -> None:
         """Raises `CheckpointError` where the folder is no `CLIPVisionModelWithProjection`."""
         super().__init__()
