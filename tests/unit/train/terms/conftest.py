@@ -1,7 +1,6 @@
 """A small PhotoMaker on the tiny base, and batches for it."""
 
 import copy
-import dataclasses
 
 import pytest
 import torch
@@ -61,17 +60,6 @@ def batch(_built):
         use_mask=torch.tensor([False, False, True]),
         seeds=torch.tensor([3, 4, 7]),
     )
-
-
-def row_of(batch, row):
-    """One row of a batch, as a batch of its own."""
-    start = int(batch.id_counts[:row].sum())
-    own = {"id_pixels": batch.id_pixels[start : start + int(batch.id_counts[row])]}
-    for field in dataclasses.fields(batch):
-        value = getattr(batch, field.name)
-        if field.name not in own and isinstance(value, torch.Tensor | list):
-            own[field.name] = value[row : row + 1]
-    return dataclasses.replace(batch, **own)
 
 
 @pytest.fixture(scope="session")
