@@ -1,6 +1,7 @@
 """A small PhotoMaker on the tiny base, and batches for it."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -60,6 +61,22 @@ def batch(_built):
         use_mask=torch.tensor([False, False, True]),
         seeds=torch.tensor([3, 4, 7]),
     )
+
+
+@pytest.fixture(scope="session")
+def row_of():
+    """One row of a batch, as a batch of its own."""
+
+    def pick(batch, row):
+        start = int(batch.id_counts[:row].sum())
+        own = {"id_pixels": batch.id_pixels[start : start + int(batch.id_counts[row])]}
+        for field in dataclasses.fields(batch):
+            value = getattr(batch, field.name)
+            if field.name not in own and isinstance(value, torch.Tensor | list):
+                own[field.name] = value[row : row + 1]
+        return dataclasses.replace(batch, **own)
+
+    return pick
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import dataclasses
 
 import pytest
 import torch
-from support.training import rows
 
 from pm.errors import CheckpointError, ConfigError
 from pm.model.conditioning import Conditioning
@@ -66,10 +65,10 @@ def test_a_term_adds_to_rows_that_see_the_person_and_trains_what_is_trained(mode
     assert all(p.grad is None for module in frozen for p in module.parameters())
 
 
-def test_a_batch_of_n_is_n_batches_of_one(model, batch, term):
+def test_a_batch_of_n_is_n_batches_of_one(model, batch, term, row_of):
     step = step_of(model, term)
     with torch.no_grad():
-        together, singly = step(batch), torch.cat([step(rows(batch, [i])) for i in range(3)])
+        together, singly = step(batch), torch.cat([step(row_of(batch, i)) for i in range(3)])
     torch.testing.assert_close(together, singly, atol=1e-4, rtol=1e-3)
 
 
