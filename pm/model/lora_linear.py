@@ -31,6 +31,7 @@ class LoraLinear(nn.Module):
         self.base_layer = layer
         self.lora_A = nn.ModuleDict({ADAPTER_NAME: skip_init(nn.Linear, layer.in_features, rank, **place)})
         self.lora_B = nn.ModuleDict({ADAPTER_NAME: skip_init(nn.Linear, rank, layer.out_features, **place)})
+        self.calls_parts = False  # compute by calling A and B, for what hooks into modules' calls, as ZeRO-3 does
         self.scaling = {ADAPTER_NAME: 1.0}  # s, as PEFT's layers keep it; 0: the layer alone
         a, b = self.matrices()
         nn.init.normal_(a, std=1 / rank)
@@ -48,7 +49,9 @@ class LoraLinear(nn.Module):
             x = x.to(torch.get_autocast_dtype(device))
         x = x.reshape(-1, x.shape[-1])
         y: Tensor = self.base_layer(x)
-        if scale != 0:
+        if scale != 0 and self.calls_parts:
+            y = y + scale * self.lora_B[ADAPTER_NAME](self.lora_A[ADAPTER_NAME](x))
+        elif scale != 0:
             a, b = (matrix.to(y.dtype) for matrix in self.matrices())
             # In place: out of place it would first copy y, which nothing else holds.
             y = y.addmm_(F.linear(x, a), b.t(), alpha=scale)

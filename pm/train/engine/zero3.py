@@ -22,11 +22,13 @@ Sharded = Any  # a parameter with the attributes that DeepSpeed puts on it
 def fetch_frozen_parts_whole(module: nn.Module) -> None:
     """Let ZeRO-3 fetch and release each largest part without trained weights at once: one hook instead of dozens.
 
-    A layer with LoRA as well: it computes with the weights of its parts and does not call them.
+    Trained ones come and go with the calls of the module that holds them, so LoRA layers are told to call their parts.
     """
     for child in module.children():
-        whole = isinstance(child, LoraLinear) or not any(p.requires_grad for p in child.parameters())
-        if whole and not isinstance(child, (nn.ModuleList, nn.ModuleDict)):  # these are never called
+        if isinstance(child, LoraLinear):
+            child.calls_parts = True
+        frozen = not any(p.requires_grad for p in child.parameters())
+        if frozen and not isinstance(child, (nn.ModuleList, nn.ModuleDict)):  # these are never called
             set_z3_leaf_module(child, True)
         else:
             fetch_frozen_parts_whole(child)

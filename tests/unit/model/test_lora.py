@@ -48,6 +48,14 @@ def test_numbers_names_and_gradients_are_pefts(unets):
     assert named[0] == named[1] and all(".lora_" in name for name in named[0])
 
 
+def test_called_by_parts_a_layer_computes_the_same():
+    layer = LoraLinear(nn.Linear(8, 6), 2)
+    nn.init.normal_(layer.matrices()[1])
+    x = torch.randn(2, 3, 8)
+    whole, layer.calls_parts = layer(x), True
+    torch.testing.assert_close(layer(x), whole)
+
+
 def test_without_its_lora_a_layer_is_the_bases(unets):
     unet, before = unets["fused"], run(unets["fused"])[0]
     layer = next(module for module in unet.modules() if isinstance(module, LoraLinear))
