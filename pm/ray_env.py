@@ -18,6 +18,8 @@ import ray
 from pm.errors import ConfigError
 from pm.resources import checkout
 
+_HIDE = "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"  # a worker without a GPU sees none; by default Ray 2.60 shows it all
+
 
 def ray_init(**overrides: Any) -> None:
     """Start a local Ray, or join the cluster that `RAY_ADDRESS` (or `ray job submit`) names; does nothing if connected.
@@ -31,7 +33,7 @@ def ray_init(**overrides: Any) -> None:
         return
     for key, value in {
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        _HIDE: "1",
         "RAY_DEDUP_LOGS": "0",
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # by default a busy machine's proxy is given up after 15 s
         "TOKENIZERS_PARALLELISM": "false",
@@ -40,7 +42,9 @@ def ray_init(**overrides: Any) -> None:
     path = os.pathsep.join(module_folders())
     settings: dict[str, Any] = {"log_to_driver": True, "logging_level": logging.ERROR}
     if os.environ.get("RAY_ADDRESS"):
-        settings["runtime_env"] = {"env_vars": {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}}
+        settings["runtime_env"] = {
+            "env_vars": {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false", _HIDE: os.environ[_HIDE]}
+        }
     else:
         # Its processes inherit this one's environment; a runtime environment would start each of them twice.
         os.environ["PYTHONPATH"] = path

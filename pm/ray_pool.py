@@ -8,6 +8,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from pm.errors import ConfigError, PmError
+from pm.gpus import see_only
 from pm.tasks import Task, WorkersConfig
 
 _ATTEMPTS = 3  # of a task that loses its worker
@@ -17,10 +18,11 @@ _ON_CPU = 2  # workers where there is no GPU
 class _Actor:
     """A worker in a process of its own."""
 
-    def __init__(self, make: Callable[[], Any], threads: int) -> None:
+    def __init__(self, make: Callable[[], Any], threads: int, gpus: float) -> None:
+        see_only(gpus)
         import torch
 
-        if not torch.cuda.is_available():
+        if not gpus:
             torch.set_num_threads(threads)
         self._worker = make()
 
@@ -57,7 +59,7 @@ class _Pool:
             )
         needs: dict[str, Any] = {"num_gpus": 1, "num_cpus": 0} if gpus else {"num_cpus": workers.threads}
         self._actor = ray.remote(**needs)(_Actor)
-        self._made, self._threads = ray.put(make), workers.threads
+        self._made, self._threads, self._gpus = ray.put(make), workers.threads, min(1, gpus)
         self._waiting, self._ended = list(tasks), set[str]()
         self._lost: collections.Counter[str] = collections.Counter()
         self._idle: list[Any] = [self._new() for _ in range(min(count, len(tasks)))]
@@ -88,7 +90,7 @@ class _Pool:
             ray.kill(actor)
 
     def _new(self) -> Any:
-        return self._actor.remote(self._made, self._threads)
+        return self._actor.remote(self._made, self._threads, self._gpus)
 
     def _start(self) -> None:
         while self._idle:

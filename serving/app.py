@@ -13,6 +13,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from pm.errors import ConfigError, PmError
+from pm.gpus import see_only
 from serving.config import ScaleConfig, ServeConfig, load
 from serving.engine.backend import RayBackend
 from serving.http.keys import Key, KeyFile
@@ -34,6 +35,7 @@ class EngineReplica:
     """A replica of the sampler."""
 
     def __init__(self, config: ServeConfig) -> None:
+        see_only(config.engines.num_gpus)  # Ray hides none from replicas without, and all would sit on the first
         # Only here: an ingress needs neither torch nor diffusers, and starts in a third of the time without.
         from serving.engine.core import Engine
 

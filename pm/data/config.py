@@ -32,6 +32,9 @@ class FeaturesConfig:
     ]  # upper layers of the tower that training will not freeze (adapter.train_layers)
 
 
+AUTO = "auto"
+
+
 @dataclass(frozen=True)
 class WorkersConfig:
     """How the graph spreads over the cluster; has no influence on the result."""
@@ -70,7 +73,8 @@ class PreprocessConfig:
     caption: CaptionChoice
     marking: MarkingChoice
     features: FeaturesConfig
-    dtype: Literal["float32", "bfloat16", "float16"]  # of the VAE and the text encoders
+    # Of the VAE, the text encoders and the mask and caption models; auto: bfloat16 where they get a GPU, else float32
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
     workers: WorkersConfig
 
     def __post_init__(self) -> None:

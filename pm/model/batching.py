@@ -29,7 +29,9 @@ class CudaMeter:
 
     def free(self) -> int:
         torch.cuda.empty_cache()
-        return torch.cuda.mem_get_info()[0]
+        free, total = torch.cuda.mem_get_info()
+        mine = total * torch.cuda.get_per_process_memory_fraction() - torch.cuda.memory_reserved()
+        return max(0, min(free, int(mine)))  # where others share the card, what is free is not all for this process
 
     def peak(self, run: Callable[[], object]) -> int:
         torch.cuda.synchronize()
@@ -78,7 +80,7 @@ class Batcher:
         if self.batch_size is None:
             self.batch_size = CPU_BATCH
             if self.meter is not None:
-                self.batch_size = fitting_batch(lambda n: call([items[0]] * n), self.meter)
+                self.batch_size = self._measured(lambda n: call([items[0]] * n), self.meter)
         done: list[R] = []
         while len(done) < len(items):
             try:
@@ -89,3 +91,10 @@ class Batcher:
                 torch.cuda.empty_cache()
                 self.batch_size //= 2
         return done
+
+    def _measured(self, run: Callable[[int], object], meter: Meter) -> int:
+        try:
+            return fitting_batch(run, meter)
+        except torch.OutOfMemoryError:  # one item at a time may still fit
+            torch.cuda.empty_cache()
+            return 1

@@ -183,7 +183,7 @@ class RngState:
         version, numbers, next_gauss = random.getstate()
         tensors = {"torch": torch.get_rng_state(), "numpy": torch.from_numpy(keys.view(np.int32).copy())}
         tensors["python"] = torch.from_numpy(np.array(numbers, dtype=np.uint32).view(np.int32))
-        if torch.cuda.is_available():
+        if torch.cuda.is_initialized():  # asking a GPU that this process does not use would take memory there
             tensors["cuda"] = torch.cuda.get_rng_state()
         return cls(tensors, {"numpy": [kind, position, has_gauss, gauss], "python": [version, next_gauss]})
 
@@ -207,7 +207,7 @@ def restore_rng(folder: Path, rank: int) -> bool:
     np.random.set_state((kind, tensors["numpy"].numpy().view(np.uint32), position, has_gauss, gauss))
     version, next_gauss = rest["python"]
     random.setstate((version, tuple(tensors["python"].numpy().view(np.uint32).tolist()), next_gauss))
-    if "cuda" in tensors and torch.cuda.is_available():
+    if "cuda" in tensors and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(tensors["cuda"])
     return True
 

@@ -26,7 +26,7 @@ class Precision:
         return self.dtype is not torch.float32
 
 
-def choose_precision(name: Literal["auto", "fp32", "bf16"], device: torch.device) -> Precision:
+def choose_precision(name: Literal["auto", "fp32", "tf32", "bf16"], device: torch.device) -> Precision:
     """`auto` is bf16 on a GPU that computes in it, else fp32 (bf16 is slower than fp32 on most CPUs)."""
     if name == "auto":
         name = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"

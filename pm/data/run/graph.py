@@ -12,13 +12,14 @@ import logging
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 import ray
 
-from pm.data.config import PreprocessConfig
+from pm.data.config import AUTO, PreprocessConfig
 from pm.data.records import Photo, to_table
 from pm.data.run.pools import pools_of
 from pm.data.run.progress import Board, Display, waiting
@@ -26,6 +27,7 @@ from pm.data.run.steps import Step, steps_of, work_of
 from pm.data.run.worker import StepRunner
 from pm.data.stages.stage import Place, Stage
 from pm.errors import PmError, counted
+from pm.gpus import see_only
 from pm.model.base_sizes import BaseSizes
 from pm.ray_env import ray_init, without_restart_warning
 from pm.startup import collect_rarely
@@ -84,16 +86,19 @@ class _Graph:
         run: str,
         board: Any,
     ):
-        self.config, self.sizes, self.order, self.run, self.board = config, sizes, order, run, board
         have = ray.cluster_resources()
         pools = pools_of(steps, config.workers, have.get("CPU", 0), have.get("GPU", 0))
+        if config.dtype == AUTO:  # one for all models of a dataset, whichever of them gets a GPU
+            on_gpu = any(share for _, share in pools.values())
+            config = replace(config, dtype="bfloat16" if on_gpu else "float32")
+        self.config, self.sizes, self.order, self.run, self.board = config, sizes, order, run, board
         self.steps = [(step, *pools.get(step.name, (None, 0.0))) for step in steps]
 
     def over(self, shards: Sequence[pa.Table]) -> ray.data.Dataset:
         """The graph over one window; its rows are the notes of finished shards."""
         data, workers = ray.data.from_blocks(list(shards)), self.config.workers
         for step, size, gpus in self.steps:
-            make = self._runner_of(step, size, "cuda" if gpus else "cpu")
+            make = self._runner_of(step, size, gpus)
             options: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
             if size is None:
                 data = data.map_batches(lambda table, make=make: make()(table), num_cpus=workers.task_cpus, **options)
@@ -102,17 +107,18 @@ class _Graph:
             data = data.map_batches(_actor(step.name), fn_constructor_args=(make,), num_gpus=gpus, **options)
         return data
 
-    def _runner_of(self, step: Step, workers: int | None, device: str) -> Callable[[], StepRunner]:
+    def _runner_of(self, step: Step, workers: int | None, gpus: float) -> Callable[[], StepRunner]:
         """What a worker calls to get its step ready."""
         # The worker gets these and not `self`: what it is sent must not hold the driver's own.
         config, order, run, board = self.config, self.order, self.run, self.board
-        place = Place(self.sizes, device, workers or 1)
+        place = Place(self.sizes, "cuda" if gpus else "cpu", workers or 1)
 
         def report(stage: str, counts: Mapping[str, float]) -> None:
             board.add.remote(stage, dict(counts))
 
         def make() -> StepRunner:
             collect_rarely()
+            see_only(gpus)
             work = lambda: work_of(step.stages, config, place)  # noqa: E731
             return StepRunner(step, order, work, config.output, run, report, workers)
 

@@ -16,6 +16,7 @@ from pm.cpus import available_cpus
 from pm.data.dataset.reader import IdentityDataset
 from pm.errors import Interrupted, PmError
 from pm.files import locked
+from pm.gpus import see_only
 from pm.startup import collect_rarely
 from pm.train.checkpoint import newest_complete
 from pm.train.run.checks import check_batch, check_checkpoint, check_dataset, check_writable, dataset_changed
@@ -124,6 +125,7 @@ def _saved_on_sigterm(run_dir: Path) -> Iterator[None]:
 def train_worker(job: Mapping[str, Any]) -> None:
     """What Ray Train runs on each worker."""
     collect_rarely()
+    see_only(1 if job["accelerator"] == "cuda" else 0)
     import warnings
 
     import torch

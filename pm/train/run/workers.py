@@ -12,7 +12,7 @@ from pm.cpus import available_cpus
 from pm.data.config import SamplesConfig
 from pm.data.dataset.reader import IdentityDataset, Stored
 from pm.data.loading.loader import PREFETCH, Loader
-from pm.errors import ConfigError
+from pm.gpus import set_float32
 from pm.model.adapter import adapter_parameters, adapter_state, meta_of
 from pm.model.adapter_file import save_adapter
 from pm.model.base import BaseModel, load_base
@@ -33,6 +33,7 @@ from pm.train.loop import Trainer
 from pm.train.run.card import write_card
 from pm.train.run.config import RunConfig
 from pm.train.run.context import TrainContext
+from pm.train.run.memory import OutOfMemory
 from pm.train.run.summary import ADAPTER, label, write_summary
 from pm.train.step import choose_precision, train_in_float32
 
@@ -60,12 +61,28 @@ def run_worker(
         CheckpointError: base or checkpoint missing, damaged, of another shape, base or dataset.
         ConfigError: the loss is NaN or infinite, or the GPU's memory is too small.
     """
+    set_float32(exact=config.train.precision != "tf32")
+    memory = OutOfMemory(config, context)
+    try:
+        return _run(config, context, settings, callbacks, memory)
+    except torch.OutOfMemoryError as error:
+        raise memory.judged(error) from error
+
+
+def _run(
+    config: RunConfig,
+    context: TrainContext,
+    settings: Mapping[str, Any],
+    callbacks: list[Callback] | None,
+    memory: OutOfMemory,
+) -> dict[str, Any]:
     progress = Progress(context.run_dir) if context.rank == 0 else None
     if callbacks is None:
         callbacks = _callbacks(config, context, settings, progress)
     base, dataset = _load(config, context, progress)
     folder = context.restore()
     saved = read_checkpoint(folder) if folder is not None else None
+    memory.resumed_at = None if saved is None else saved.position.step
     config = replace(config, adapter=config.adapter.for_dataset(dataset.face_embedding, f"dataset {dataset.path}"))
     provenance = origin(config, base, dataset)
     if saved is not None and folder is not None:
@@ -81,11 +98,6 @@ def run_worker(
         trainer.restore(saved, folder)
     try:
         metrics = trainer.fit()
-    except torch.OutOfMemoryError as error:
-        raise ConfigError(
-            f"out of GPU memory with {config.train.micro_batch(context.workers)} samples a forward pass; lower "
-            "train.micro_batch_size, or use adapter.gradient_checkpointing=true, engine=zero3 or engine=zero3_offload"
-        ) from error
     finally:
         loader.close()
     if trainer.stopped:
