@@ -27,6 +27,7 @@ from pm.markdown import table
 from pm.model.compose.stacked import Stacked
 from pm.model.id_encoder import PUBLISHED_VISION, IdEncoder
 from pm.model.lora import add_lora
+from pm.train.engine.memory import Weights, weight_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 # unet/config.json of stabilityai/stable-diffusion-xl-base-1.0, what differs from diffusers' defaults.
@@ -190,18 +191,8 @@ def measure(rank: int, targets: tuple[str, ...], train_layers: int, references: 
 
 
 def memory(c: Counts, stage: int, gpus: int, samples: int, checkpointing: bool) -> dict[str, float]:
-    """Bytes on each GPU.
-
-    Frozen weights in bf16, trained weights, gradients and AdamW's two moments in fp32. ZeRO 1 splits the moments and
-    DeepSpeed's flat fp32 copy of the weights, ZeRO 2 the gradients as well, ZeRO 3 also the weights, frozen ones too.
-    Autocast keeps bf16 copies of the trained weights for the backward pass.
-    """
-    split = lambda n, from_stage: n / gpus if stage >= from_stage else n  # noqa: E731
-    result = {"frozen weights (bf16)": split(2 * c.frozen, 3), "trained weights (fp32)": split(4 * c.trained, 3)}
-    result["gradients (fp32)"] = split(4 * c.trained, 2)
-    result["their bf16 copies (autocast)"] = 2 * c.trained
-    copy = 4 * c.trained if stage > 0 else 0
-    result["optimizer (fp32 moments, ZeRO's flat copy)"] = split(8 * c.trained + copy, 1)
+    """Bytes on each GPU, as `engine=auto` counts them; activations as they were followed here."""
+    result = weight_bytes(Weights(2 * c.frozen, c.trained), stage, gpus)
     result["activations"] = samples * (c.checkpointed if checkpointing else c.activations)
     return result
 

@@ -26,7 +26,7 @@ def compile_unet(unet: nn.Module, how: Compile, **options: Any) -> None:
     Args:
         unet: of diffusers.
         how: "off" changes nothing.
-        options: of `torch.compile`.
+        options: of `torch.compile`; sizes may change (`dynamic=True`) unless they say otherwise.
 
     Raises:
         ConfigError: "regional" for a model that does not say what it repeats.
@@ -41,7 +41,7 @@ def compile_unet(unet: nn.Module, how: Compile, **options: Any) -> None:
             raise ConfigError(f"compile=regional does not know the blocks of {type(unet).__name__}; use compile=full")
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
     for part in parts:
-        part.compile(dynamic=True, **options)
+        part.compile(**({"dynamic": True} | options))
     _COMPILED[unet] = parts
 
 

@@ -27,6 +27,7 @@ class TrainConfig:
     grad_clip: Annotated[float | None, Gt(0)]  # L2 norm over all trainable parameters; None: not clipped
     # auto: bf16 where the GPU has it; tf32: fp32 with a GPU's products in TF32, several times as fast
     precision: Literal["auto", "fp32", "tf32", "bf16"]
+    compile: Literal["off", "regional", "full"]  # of the U-Net, see `pm.model.compiled`
     null_text: Annotated[float, Interval(ge=0, le=1)]  # probability of training without any text or identity
     masked_loss: Annotated[float, Interval(ge=0, le=1)]  # probability of a loss inside the person mask only
     min_references: Annotated[int, Ge(1)]

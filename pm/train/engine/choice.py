@@ -20,6 +20,16 @@ class EngineChoice(Choice, group="engine", package="pm.train.engine"):
 
     name: str
 
+    def settled(self, module: "nn.Module", train: "TrainConfig", device: "torch.device") -> "tuple[EngineChoice, str]":
+        """The engine to build, and why, in a line for the console ("": nothing to say). Collective.
+
+        Args:
+            module: as in `build`.
+            train: likewise.
+            device: likewise.
+        """
+        return self, ""
+
     def build(
         self,
         module: "nn.Module",

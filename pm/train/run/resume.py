@@ -24,7 +24,7 @@ _MAY_CHANGE: dict[str, set[str] | None] = {
     "validation": None,
     "engine": None,
     "train": {"steps", "micro_batch_size", "log_every", "validate_every", "checkpoint_every", "num_to_keep"}
-    | {"best_metric", "best_mode"}
+    | {"best_metric", "best_mode", "compile"}
     | _LEARNING,
     "base": {"family"},  # the base itself is compared by its fingerprint
     "adapter": {"gradient_checkpointing", "lora_impl"},

@@ -17,6 +17,7 @@ from pm.model.adapter import adapter_parameters, adapter_state, meta_of
 from pm.model.adapter_file import save_adapter
 from pm.model.base import BaseModel, load_base
 from pm.model.base_sizes import base_sizes
+from pm.model.compiled import as_written
 from pm.model.trained import TrainedAdapter
 from pm.protect.people import Record, read_people, record_of, write_people
 from pm.track.base import RunInfo
@@ -25,17 +26,18 @@ from pm.train.callbacks.metrics import MetricsFile
 from pm.train.callbacks.profiling import Profile
 from pm.train.callbacks.progress import Progress
 from pm.train.callbacks.tracking import Tracked
-from pm.train.checkpoint import Restored, check_origin, read_checkpoint
+from pm.train.checkpoint import check_origin, read_checkpoint
 from pm.train.config import TrainConfig
 from pm.train.diffusion import noise_schedule
-from pm.train.engine.base import Engine, load_weights, weights_replaced
+from pm.train.engine.base import weights_replaced
 from pm.train.loop import Trainer
 from pm.train.run.card import write_card
 from pm.train.run.config import RunConfig
 from pm.train.run.context import TrainContext
 from pm.train.run.memory import OutOfMemory
+from pm.train.run.model import new_engine, new_model
 from pm.train.run.summary import ADAPTER, label, write_summary
-from pm.train.step import choose_precision, train_in_float32
+from pm.train.step import choose_precision
 
 # How preprocess prepares ID photos: a square around the face, noise outside the person's mask.
 CROP_MODE = "face+mask"
@@ -89,13 +91,14 @@ def _run(
         check_origin(folder, saved.position.provenance, provenance)
     if context.rank == 0:
         write_people(context.run_dir, provenance["people"])
-    photomaker = _photomaker(config, base)
-    engine = _engine(config, context, base, photomaker, saved)
+    photomaker = new_model(config, base)
+    engine = new_engine(config, context, base, photomaker, saved, progress)
     loader = _loader(config, context, base, dataset)
     trainer = Trainer(config.train, context, engine, loader, callbacks, provenance=provenance, profiled=config.profile)
     trainer.validate = _validation(config, context, base, photomaker, dataset, trainer)
     if saved is not None and folder is not None:
         trainer.restore(saved, folder)
+        saved = None  # gigabytes of this host's memory, for each worker
     try:
         metrics = trainer.fit()
     finally:
@@ -224,39 +227,6 @@ def _stored(config: RunConfig) -> Stored:
     return Stored(repeat=repeat, tower=tower, faces=faces)
 
 
-def _photomaker(config: RunConfig, base: BaseModel) -> TrainedAdapter:
-    torch.manual_seed(config.seed)  # the same new weights on every rank
-    photomaker = config.adapter.build(base)
-    if config.init is not None:
-        config.adapter.start_from(photomaker, config.init)
-    train_in_float32(photomaker)
-    return photomaker.train()
-
-
-def _engine(
-    config: RunConfig, context: TrainContext, base: BaseModel, photomaker: TrainedAdapter, saved: Restored | None
-) -> Engine:
-    step = config.train.objective.build(
-        photomaker,
-        noise_schedule(base.scheduler_config),
-        base.scaling_factor,
-        choose_precision(config.train.precision, context.device),
-        config.train.loss_weights,
-    )
-    if saved is not None:
-        load_weights(step, saved.engine.weights)
-    groups = photomaker.parameter_groups()
-    engine = config.engine.build(step, groups, config.train, context.device)
-    # Split weights are flat; and DeepSpeed's broadcast at the start takes only plain ones.
-    if not engine.splits_weights:
-        for parameter in photomaker.unet.parameters():
-            # What is trained has a gradient in the engine's own memory, of the format that it had then.
-            if parameter.ndim == 4 and not parameter.requires_grad:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    torch.manual_seed(config.seed + 1 + context.rank)
-    return engine
-
-
 def _validation(
     config: RunConfig,
     context: TrainContext,
@@ -274,7 +244,8 @@ def _validation(
 
     def validate(step: int) -> Path | None:
         average = trainer.ema.gather(everywhere=True) if trainer.ema is not None else None
-        with weights_replaced(trainer.engine, average):
+        # As it is written: sampling would have the blocks compiled again, for other sizes and without gradients.
+        with weights_replaced(trainer.engine, average), as_written(photomaker.unet):
             return validation(step)
 
     return validate

@@ -7,7 +7,8 @@ from support.training import run_config
 
 from pm.train.callbacks.validation import Validation
 from pm.train.run.context import LocalContext
-from pm.train.run.workers import _load, _photomaker
+from pm.train.run.model import new_model
+from pm.train.run.workers import _load
 from pm.train.step import Precision
 
 
@@ -15,7 +16,7 @@ def test_the_same_weights_make_the_same_pictures_and_training_is_not_disturbed(t
     config = run_config(tiny_dataset, tiny_base, train__validate_every=1, validation__sampler__steps=2)
     context = LocalContext(tmp_path)
     base, dataset = _load(config, context, None)
-    photomaker = _photomaker(config, base)
+    photomaker = new_model(config, base)
     validation = Validation(config.validation, context, base, photomaker, dataset, Precision(torch.float32))
     before = {name: value.clone() for name, value in photomaker.state_dict().items()}
     paths = [validation(step) for step in (1, 2)]
