@@ -44,9 +44,9 @@ def losses_and_gradients(step, batches):
     return losses.detach(), torch.cat([p.grad.flatten() for p in step.parameters() if p.grad is not None])
 
 
-@pytest.mark.parametrize(("how", "checkpointing"), [("regional", False), ("regional", True), ("full", False)])
-def test_a_compiled_step_is_the_plain_one(made, how, checkpointing):
-    step, batches = copy.deepcopy(made[0]), made[1]
+@pytest.mark.parametrize(("how", "checkpointing", "lengths"), [("regional", True, 2), ("full", False, 1)])
+def test_a_compiled_step_is_the_plain_one(made, how, checkpointing, lengths):
+    step, batches = copy.deepcopy(made[0]), made[1][:lengths]
     if checkpointing:
         step.photomaker.unet.enable_gradient_checkpointing()
     plain = losses_and_gradients(step, batches)
