@@ -27,6 +27,7 @@ def commands() -> dict[str, str]:
         "export",
         "push",
         "serve",
+        "list",
         "check",
         "browse",
         "forget",

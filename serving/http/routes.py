@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
@@ -12,6 +13,7 @@ from serving.config import BASE
 from serving.errors import ApiError
 from serving.http.docs import add_docs
 from serving.http.origin import Guard
+from serving.http.folders import add_folders
 from serving.http.pictures import ABOUT, FILES
 from serving.http.references import LookRequest, references
 from serving.http.schema import ImageRequest, is_alias
@@ -57,6 +59,7 @@ def create_app(service: Service) -> FastAPI:
     add_docs(app)
     if service.config.studio.enabled:
         add_studio(app, service)
+        add_folders(app, service)
     return app
 
 
@@ -124,6 +127,13 @@ def _add_errors(app: FastAPI) -> None:
     async def refused(request: Request, error: ApiError) -> Response:
         headers = error.headers() | answer_headers(request, request_id_of(request))
         return JSONResponse(error.body(), error.status, headers=headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        name = str(first["loc"][-1])
+        found = ApiError(400, f"{name[:60]}: {first['msg']}", code="invalid_value", param=name[:60])
+        return JSONResponse(found.body(), found.status)
 
     @app.exception_handler(HTTPException)
     async def routing(request: Request, error: HTTPException) -> Response:

@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from pipelines.forget import ForgetConfig
+from pm.catalog.listing import ListConfig
 from pm.choice import Choice, part_names
 from pm.config import from_mapping
 from pm.data.config import BrowseConfig, PreprocessConfig
@@ -38,6 +39,7 @@ ENTRIES = {
     "votes": (VotesConfig, ["votes=[a.json]", "key=blind.key.json"], ()),
     "export": (ExportConfig, ["checkpoint=runs/x"], ()),
     "serve": (ServeConfig, [], ()),
+    "list": (ListConfig, [], ()),
     "push": (PushConfig, ["folder=runs/mine", "repo=me/mine"], ()),
 }
 # group → the entry points it belongs to, and its place there if not its name

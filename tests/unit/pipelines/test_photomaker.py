@@ -36,6 +36,7 @@ def test_alone_it_lists_the_commands(photomaker):
         "export",
         "push",
         "serve",
+        "list",
         "browse",
         "forget",
         *OTHERS,

@@ -1,0 +1,1 @@
+"""What lies in folders of a machine or a bucket: runs, datasets, reports. Reads; writes nothing."""
