@@ -36,7 +36,7 @@ def datasets(root: Root) -> list[dict[str, Any]]:
             found.append({"name": name, "problem": str(error), "changed": entry.changed})
             continue
         counts = meta["counts"]
-        about = {"people": counts.get("identities"), "photos": counts.get("photos"), "found": counts.get("found")}
+        about = {"people": counts.get("identities"), "photos": counts.get("kept"), "found": counts.get("found")}
         found.append({"name": name, "changed": entry.changed, "problem": None} | about)
     return sorted(found, key=lambda dataset: -dataset["changed"])
 

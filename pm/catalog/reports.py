@@ -8,6 +8,7 @@ from pm.catalog.root import Root
 from pm.errors import DataError
 
 REPORT, PAGE, BLIND, PICTURES = "report.json", "report.html", "blind.html", "pictures"
+_HEAD = ("head", "percent", "higher_is_better")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -31,7 +32,7 @@ def report(root: Root, name: str) -> dict[str, Any]:
     """One evaluation as a table, with the values of each person and prompt.
 
     Returns:
-        {"name", "partial", "metrics": {name: {"head", "percent", "digits"}}, "rows": [{"name", "key", "kind",
+        {"name", "partial", "metrics": {name: {"head", "percent", "higher_is_better"}}, "rows": [{"name", "key", "kind",
         "values": {metric: {"mean", "low", "high"}}, "people": {metric: {person: value}}, "prompts": likewise,
         "seconds_per_image"}]}; "kind" is "floor", "ceiling" or "row".
 
@@ -39,7 +40,7 @@ def report(root: Root, name: str) -> dict[str, Any]:
         DataError: there is none of this name.
     """
     content = _content(root, name)
-    heads = {key: _part(column, ("head", "percent", "digits")) for key, column in content.get("metrics", {}).items()}
+    heads = {key: _part(column, _HEAD) for key, column in content.get("metrics", {}).items()}
     framed = {id(content.get(kind)): kind for kind in ("floor", "ceiling")}
     rows = [
         {

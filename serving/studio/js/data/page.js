@@ -48,9 +48,9 @@ function figures(dataset) {
   const { counts, about } = dataset;
   const rows = [
     ["People", counts.identities],
-    ["Photos", counts.photos],
+    ["Photos", counts.kept],
     ["Found", counts.found],
-    ["Kept", counts.found ? `${((100 * counts.photos) / counts.found).toFixed(0)} %` : null],
+    ["Kept", counts.found ? `${((100 * counts.kept) / counts.found).toFixed(0)} %` : null],
     ["Pixels", about.resolution],
   ].filter(([, value]) => value !== undefined && value !== null);
   return h("dl", { class: "figures" }, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, typeof value === "number" ? value.toLocaleString("en") : value))));

@@ -4,6 +4,7 @@ import { get, key } from "../api.js";
 import { counted, empty, fill, h } from "../dom.js";
 import { ago, entry, nothing, query, sideBySide } from "../lists.js";
 import { drillDown } from "./pictures.js";
+import { written } from "./values.js";
 
 export async function show(place, rest, offered) {
   if (!offered.studio.runs) {
@@ -65,25 +66,30 @@ function tableOf(reports) {
   const metrics = Object.assign({}, ...reports.map((report) => report.metrics));
   const names = Object.keys(metrics);
   const rows = reports.flatMap((report) => report.rows.map((row) => ({ ...row, report: report.name })));
-  const best = Object.fromEntries(names.map((name) => [name, Math.max(...rows.filter((row) => row.kind === "row").map((row) => row.values[name]?.mean ?? -Infinity))]));
+  const best = Object.fromEntries(names.map((name) => [name, bestOf(rows, name, metrics[name])]));
   const head = h("tr", {}, h("th", { scope: "col" }, "Row"), names.map((name) => h("th", { scope: "col", class: "number" }, metrics[name].head ?? name)), h("th", { scope: "col", class: "number" }, "s / picture"));
   const body = rows.map((row) =>
     h(
       "tr",
       { class: row.kind },
       h("th", { scope: "row" }, row.name, reports.length > 1 ? h("span", { class: "soft small-text" }, ` ${row.report}`) : null, row.kind === "row" ? null : h("span", { class: "tag" }, row.kind)),
-      names.map((name) => h("td", { class: "number" }, valueOf(row.values[name], metrics[name], reports.length * rows.length > 2 && row.kind === "row" && row.values[name]?.mean === best[name]))),
+      names.map((name) => h("td", { class: "number" }, valueOf(row.values[name], metrics[name], row.kind === "row" && best[name] !== null && row.values[name]?.mean === best[name]))),
       h("td", { class: "number" }, row.seconds_per_image ? row.seconds_per_image.toFixed(2) : "–"),
     ),
   );
   return h("section", { class: "card", "aria-label": "Results" }, h("h2", {}, "Results"), h("div", { class: "scroll" }, h("table", { class: "results-table" }, h("thead", {}, head), h("tbody", {}, body))), h("p", { class: "soft small-text" }, "Intervals: 95 %, over people."));
 }
 
-/** A mean with its interval, and a bar for percentages. */
-export function valueOf(value, metric, best = false) {
+function bestOf(rows, name, metric) {
+  const means = rows.filter((row) => row.kind === "row" && row.values[name]).map((row) => row.values[name].mean);
+  if (means.length < 2) return null;
+  return metric.higher_is_better === false ? Math.min(...means) : Math.max(...means);
+}
+
+/** A mean with its interval. */
+function valueOf(value, metric, best = false) {
   if (!value) return "–";
-  const digits = metric.digits ?? 1;
-  const say = (number) => (metric.percent ? 100 * number : number).toFixed(digits);
+  const say = (number) => written(number, metric);
   const interval = value.low == null ? null : h("span", { class: "soft small-text interval" }, ` ${say(value.low)}–${say(value.high)}`);
   return [h(best ? "strong" : "span", {}, say(value.mean)), interval];
 }

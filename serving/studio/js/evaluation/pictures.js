@@ -3,6 +3,7 @@
 import { get } from "../api.js";
 import { button, dialog, field, fill, h, select } from "../dom.js";
 import { query, remotePicture } from "../lists.js";
+import { written } from "./values.js";
 
 const PEOPLE = 8;
 
@@ -29,7 +30,8 @@ export function drillDown(reports) {
     const values = chosen.people[metric.value] ?? {};
     const names = Object.keys(values);
     if (order.value === "name") return names.sort();
-    return names.sort((a, b) => (values[a] - values[b]) * (order.value === "worst" ? 1 : -1));
+    const up = (order.value === "worst") === (metrics[metric.value].higher_is_better !== false);
+    return names.sort((a, b) => (up ? values[a] - values[b] : values[b] - values[a]));
   }
 
   async function filesOf(row) {
@@ -53,7 +55,7 @@ export function drillDown(reports) {
   function said(row, person) {
     const value = row.people[metric.value]?.[person];
     const about = metrics[metric.value];
-    return value === undefined ? "" : `${(about.percent ? 100 * value : value).toFixed(about.digits ?? 1)}`;
+    return value === undefined ? "" : written(value, about);
   }
 
   function cell(row, person, found) {
@@ -73,6 +75,6 @@ function picture(row, file) {
 
 function enlarge(row, person, files) {
   const values = Object.entries(row.metrics).filter(([name]) => row.people[name]?.[person] !== undefined);
-  const facts = values.map(([name, metric]) => h("div", {}, h("dt", {}, metric.head ?? name), h("dd", {}, ((metric.percent ? 100 : 1) * row.people[name][person]).toFixed(metric.digits ?? 1))));
+  const facts = values.map(([name, metric]) => h("div", {}, h("dt", {}, metric.head ?? name), h("dd", {}, written(row.people[name][person], metric))));
   dialog(`${person} · ${row.name}`, [h("dl", { class: "figures" }, facts), h("div", { class: "compare" }, files.map((file) => h("figure", {}, picture(row, file))))], { class: "wide" });
 }
