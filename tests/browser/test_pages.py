@@ -1,9 +1,7 @@
 """The pages of an evaluation in a real browser: what is seen, what a click does, and that nothing is fetched."""
 
-import importlib.util
 import json
 
-import pytest
 from support.browser import visit
 from support.evaluation import CONFIG, trials_of
 from support.reporting import blind_rows, content, fill, pair_section, rows_of
@@ -13,23 +11,18 @@ from pm.evaluate.pages.page import write_page
 from pm.evaluate.pairs import all_pairs
 from pm.evaluate.votes import VotesConfig, count
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("PySide6") is None or importlib.util.find_spec("PySide6.QtWebEngineWidgets") is None,
-    reason="no browser: install the extra `browser`",
-)
 
-
-def look(page, steps, folder):
+def look(browser, page, steps, folder):
     """Values by the steps' names; no error, and no address but the page's own and pictures inside it."""
     folder.mkdir(exist_ok=True)
-    seen = visit(page, list(steps.values()), folder)
+    seen = visit(browser, page, list(steps.values()), folder)
     assert seen["errors"] == []
     assert all(address.startswith(("file://", "data:", "blob:")) for address in seen["addresses"]), seen["addresses"]
     values = [None if value is None else json.loads(value) for value in seen["values"]]
     return dict(zip([name for name, step in steps.items() if step is not None], values, strict=True)), seen["files"]
 
 
-def test_the_report_is_read_with_mouse_and_keys(tmp_path):
+def test_the_report_is_read_with_mouse_and_keys(browser, tmp_path):
     trials = trials_of(CONFIG)
     rows = rows_of(trials)
     fill(tmp_path, trials, rows)
@@ -62,7 +55,7 @@ def test_the_report_is_read_with_mouse_and_keys(tmp_path):
         "right": "(dialog.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight' })), 1)",
         "next": large,
     }
-    found, _ = look(page, steps, tmp_path / "browser")
+    found, _ = look(browser, page, steps, tmp_path / "browser")
     assert found["people"] == CONFIG.identities and found["decoded"] == [True, 8]
     assert found["source"] != found["other source"]
     assert found["hidden"] is False and found["pairs"][0][0] == "row two − row one"
@@ -75,7 +68,7 @@ def test_the_report_is_read_with_mouse_and_keys(tmp_path):
     assert found["next"][0] and found["next"][1] != found["large"][1]  # the other image
 
 
-def test_a_vote_is_cast_saved_and_counted(tmp_path):
+def test_a_vote_is_cast_saved_and_counted(browser, tmp_path):
     rows = blind_rows()
     page = write_blind(tmp_path, trials_of(CONFIG), rows, rows[0], 4)
     answer = "document.querySelectorAll('fieldset').forEach(f => f.querySelectorAll('input')[0].click())"
@@ -93,7 +86,7 @@ def test_a_vote_is_cast_saved_and_counted(tmp_path):
         "wait 2": None,
         "saved": "document.getElementById('state').textContent",
     }
-    found, files = look(page, steps, tmp_path / "browser")
+    found, files = look(browser, page, steps, tmp_path / "browser")
     assert (found["closed"], found["open"]) == (True, False)
     assert (found["heading"], found["second"]) == ("Pair 1 of 4", "Pair 2 of 4")
     assert found["told"].startswith("2 answered pairs are not in a file yet.")

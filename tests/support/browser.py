@@ -1,88 +1,78 @@
-"""A page in a real browser, without a window: Qt's Chromium. Runs in a process of its own (`visit`).
+"""Pages in a real browser without a window: Chromium, driven by Playwright."""
 
-python browser.py <page> <folder for downloads> <file with a list of steps as JSON>
-
-A step is JavaScript whose value is kept, or null: wait. What comes out is JSON: the values, what the console said of
-errors, every address that was asked for, and files that were downloaded.
-"""
-
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
+import importlib.util
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-FLAGS = "--no-sandbox --disable-gpu"  # tests run as root, in containers
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_INSTALL = "pip install -c constraints.txt -e .[browser], and Debian's chromium or `playwright install chromium`"
 
 
-def visit(page: Path, steps: Sequence[str], downloads: Path) -> dict:
-    """Open a page, do the steps one after the other, and tell what was seen."""
-    file = downloads / "steps.json"
-    file.write_text(json.dumps(list(steps)))
-    quiet = {"QT_QPA_PLATFORM": "offscreen", "QTWEBENGINE_CHROMIUM_FLAGS": FLAGS, "QTWEBENGINE_DISABLE_SANDBOX": "1"}
-    command = [sys.executable, __file__, str(page), str(downloads), str(file)]
-    done = subprocess.run(command, env=os.environ | quiet, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+def missing() -> str | None:
+    """Why there is no browser to test with; None: there is one."""
+    if importlib.util.find_spec("playwright") is None:
+        return f"no Playwright: {_INSTALL}"
+    return None if program() or _own() else f"no Chromium: {_INSTALL}"
 
 
-def main(page: str, downloads: str, steps: str) -> None:
-    from PySide6.QtCore import QEventLoop, QTimer, QUrl
-    from PySide6.QtWebEngineCore import QWebEnginePage, QWebEngineProfile, QWebEngineUrlRequestInterceptor
-    from PySide6.QtWebEngineWidgets import QWebEngineView
-    from PySide6.QtWidgets import QApplication
+def program() -> str | None:
+    """The system's Chromium."""
+    return next(filter(None, map(shutil.which, _NAMES)), None)
 
-    application = QApplication(sys.argv[:1])
-    application.setApplicationName("pages")
-    seen: dict = {"values": [], "errors": [], "addresses": [], "files": []}
 
-    class Asked(QWebEngineUrlRequestInterceptor):
-        def interceptRequest(self, info):  # noqa: N802
-            seen["addresses"].append(info.requestUrl().toString()[:200])
+def _own() -> bool:
+    """Whether Playwright has downloaded one."""
+    from playwright.sync_api import sync_playwright
 
-    class Page(QWebEnginePage):
-        def javaScriptConsoleMessage(self, level, message, line, source):  # noqa: N802
-            if level != QWebEnginePage.JavaScriptConsoleMessageLevel.InfoMessageLevel:
-                seen["errors"].append(f"{message} (line {line})")
+    with sync_playwright() as playwright:
+        return Path(playwright.chromium.executable_path).is_file()
 
-    def wait(start, milliseconds: int = 60_000) -> None:
-        """Start something that calls what it is given when it is done."""
-        loop = QEventLoop()
-        QTimer.singleShot(milliseconds, loop.quit)
-        start(lambda *_: loop.quit())
-        loop.exec()
 
-    def download(request) -> None:
-        request.setDownloadDirectory(downloads)
-        request.accept()
-        seen["files"].append(request.downloadFileName())
+@contextmanager
+def chromium() -> Iterator:
+    """The browser. Tests run as root, in containers: it has no sandbox of its own."""
+    from playwright.sync_api import sync_playwright
 
-    profile, asked = QWebEngineProfile(), Asked()
-    profile.setUrlRequestInterceptor(asked)
-    profile.downloadRequested.connect(download)
-    view = QWebEngineView()
-    view.resize(1200, 900)
-    view.setPage(Page(profile, view))
-    view.show()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program(), args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
 
-    def opened(done) -> None:
-        view.loadFinished.connect(done)
-        view.load(QUrl.fromLocalFile(page))
 
-    wait(opened)
-    for step in json.loads(Path(steps).read_text()):
+class Watched:
+    """A page, with what its console says of errors and every address that it asks for."""
+
+    def __init__(self, page) -> None:
+        self.page, self.errors, self.addresses = page, list[str](), list[str]()
+        page.on("console", lambda said: self.errors.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", lambda request: self.addresses.append(request.url[:200]))
+
+
+def visit(browser, page: Path, steps: Sequence[str | None], downloads: Path) -> dict:
+    """Open a file, do the steps one after the other, and tell what was seen.
+
+    Args:
+        browser: of `chromium`.
+        page: an HTML file.
+        steps: JavaScript whose value is kept; None: wait a moment.
+        downloads: folder for what the page saves.
+    """
+    context = browser.new_context(viewport={"width": 1200, "height": 900}, accept_downloads=True)
+    watched, files = Watched(context.new_page()), list[str]()
+    saved = []
+    watched.page.on("download", lambda download: saved.append(download))  # no built-in: Playwright marks what it is given
+    watched.page.goto(page.absolute().as_uri())
+    values = []
+    for step in steps:
         if step is None:
-            wait(lambda done: None, 400)
-            continue
-
-        def run(done, step=step) -> None:
-            view.page().runJavaScript(f"JSON.stringify({step})", lambda value: (seen["values"].append(value), done()))
-
-        wait(run)
-    print("\n" + json.dumps(seen), flush=True)
-    os._exit(0)  # Qt's own way out may crash without a screen
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+            watched.page.wait_for_timeout(400)
+        else:
+            values.append(watched.page.evaluate(f"JSON.stringify({step})"))
+    for download in saved:
+        download.save_as(downloads / download.suggested_filename)
+        files.append(download.suggested_filename)
+    context.close()
+    return {"values": values, "errors": watched.errors, "addresses": watched.addresses, "files": files}
