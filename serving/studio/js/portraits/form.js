@@ -148,6 +148,13 @@ export function settingsForm(offered, onlook) {
     count,
     grid,
     how: () => ({ model: model.value, preprocess: prepare.value, pick: pick.value }),
+    word: () => word,
+    /** Name another person in the prompt, and make room for them; `old`: they had this word. */
+    nameOther(other, old) {
+      if (old) return void (prompt.value = prompt.value.replace(new RegExp(`\\band an? ${old}\\b`, "i"), `and ${article(other)}`));
+      prompt.value = prompt.value.replace(new RegExp(`\\b(an?) ${word}\\b`, "i"), `$& and ${article(other)}`);
+      if (aspects.get() === "square" && offered.aspects.includes("wide")) aspects.set("wide");
+    },
     /** Who it is, by a name such as a sample's. */
     setWho(name) {
       if (!offered.class_words.includes(name)) return;

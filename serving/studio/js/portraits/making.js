@@ -89,6 +89,8 @@ function asked(settings, photos, start, signal) {
   const form = new FormData();
   if (!photos.length) fields.model = "base";
   else fields.trigger = "auto";
+  delete fields.words; // the form's own
+  if (fields.people) fields.people = JSON.stringify(fields.people);
   if (fields.loras) fields.loras = Object.entries(fields.loras).map(([name, strength]) => `${name}:${strength}`).join(",");
   if (start?.strength != null) fields.strength = start.strength;
   for (const [name, value] of Object.entries(fields)) form.append(name, String(value));

@@ -5,14 +5,14 @@ import { photo } from "../store.js";
 import { settingsForm } from "./form.js";
 import { gallery } from "./gallery.js";
 import { workbench } from "./making.js";
-import { photoPicker } from "./photos.js";
+import { peopleCards, withTriggers } from "./people.js";
 import { startPicture } from "./start.js";
 
 const LAST = "photomaker-settings"; // of this tab
 
 export async function show(place, _, offered) {
   const form = settingsForm(offered, () => photos.look());
-  const photos = photoPicker(offered, form.how, say);
+  const photos = peopleCards(offered, form.how, say, (word, old) => form.nameOther(word, old));
   const start = startPicture();
   const bench = workbench();
   const go = h("button", { class: "primary large-button" }, "Make portraits");
@@ -21,7 +21,7 @@ export async function show(place, _, offered) {
   const compose = h("form", { class: "compose", novalidate: true, onsubmit: submit }, photos.element, form.elements, start.element, h("div", { class: "go" }, hint, go));
   const kept = gallery({ vary, again, change });
 
-  photos.element.addEventListener("sample", (event) => form.setWho(event.detail));
+  photos.first.element.addEventListener("sample", (event) => form.setWho(event.detail));
 
   function say() {
     const count = photos.usable().length;
@@ -41,8 +41,11 @@ export async function show(place, _, offered) {
     if (!settings.prompt) return (toast("Describe the picture first.", "wrong"), form.prompt.focus());
     if (photos.looking()) return toast("One moment: the photos are still being looked at.");
     if (photos.any() && !photos.usable().length) return toast("None of the photos can be used. Choose others, or remove them.", "wrong");
+    if (photos.missing()) return toast(`Person ${photos.missing()} has no photo that can be used.`, "wrong");
     try {
       columns = form.grid.get();
+      const people = photos.people();
+      if (people) Object.assign(settings, { people, words: photos.words(), prompt: withTriggers(settings.prompt, [form.word(), ...photos.words()]) });
     } catch (error) {
       return toast(error.message, "wrong");
     }
@@ -62,7 +65,7 @@ export async function show(place, _, offered) {
   async function restore(picture, settings) {
     const found = (await Promise.all((picture.photos ?? []).map(photo))).filter(Boolean);
     form.write(settings);
-    await photos.replace(found.map(({ blob, name }) => ({ blob, name })), picture.weights);
+    await photos.replace(found.map(({ blob, name }) => ({ blob, name })), picture.weights, settings.people, settings.words);
   }
 
   async function vary(picture) {

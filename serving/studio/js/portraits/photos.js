@@ -6,12 +6,12 @@ import { hasCamera, takePicture } from "./camera.js";
 
 const TYPES = "image/png,image/jpeg,image/webp,image/heic,image/heif,.heic,.heif";
 
-/** The card "Person". `how()`: {model, preprocess, pick}; `onchange` is called when the usable photos change. */
-export function photoPicker(offered, how, onchange) {
+/** A person's card. `how()`: {model, preprocess, pick}; `onchange` is called when the usable photos change. */
+export function photoPicker(offered, how, onchange, title = "Person") {
   let photos = []; // { id, blob, name, url, state: "looking" | "usable" | "refused", crop, person, reason, notes, weight }
   let round = 0; // of looks: answers to an older question are not shown
 
-  const input = h("input", { type: "file", accept: TYPES, multiple: true, class: "unseen", tabindex: "-1", "aria-label": "Photos of the person" });
+  const input = h("input", { type: "file", accept: TYPES, multiple: true, class: "unseen", tabindex: "-1", "aria-label": title === "Person" ? "Photos of the person" : `Photos of ${title.toLowerCase()}` });
   input.addEventListener("change", () => (add(input.files), (input.value = "")));
   const zone = h(
     "div",
@@ -31,7 +31,7 @@ export function photoPicker(offered, how, onchange) {
   const weights = h("div", { class: "weights" });
   const status = h("p", { class: "soft small-text", role: "status" });
   const samples = h("div", { class: "samples" });
-  const element = h("section", { class: "card person", "aria-label": "Person" }, h("h2", {}, "Person", status), zone, list, weights, samples);
+  const element = h("section", { class: "card person", "aria-label": title }, h("h2", {}, title, status), zone, list, weights, samples);
 
   for (const name of ["dragenter", "dragover"]) {
     element.addEventListener(name, (event) => (event.preventDefault(), zone.classList.add("over")));
@@ -42,8 +42,6 @@ export function photoPicker(offered, how, onchange) {
     zone.classList.remove("over");
     add(event.dataTransfer.files);
   });
-  const paste = (event) => event.clipboardData?.files.length && add(event.clipboardData.files);
-  document.addEventListener("paste", paste);
 
   function addTaken(blob) {
     if (blob) add([new File([blob], "camera.jpg", { type: blob.type })]);
@@ -158,7 +156,7 @@ export function photoPicker(offered, how, onchange) {
       }
       await look(true);
     },
-    leave: () => document.removeEventListener("paste", paste),
+    add,
   };
 }
 

@@ -16,6 +16,7 @@ export function facts(picture) {
   const { settings } = picture;
   const told = Object.entries(NAMES).filter(([key]) => ![undefined, null, "", USUAL[key]].includes(settings[key]));
   const said = told.map(([key, name]) => [name, text(settings[key])]);
+  if (settings.people) said.push(["People", settings.people.map((each) => each.box).join(", ")]);
   if (picture.changed) said.push(["Drawn anew", picture.changed.masked ? "the painted part" : `${Math.round(100 * (picture.changed.strength ?? 0.8))} %`]);
   said.push(["Pixels", picture.size.replace("x", " × ")], ["Made", new Date(picture.created).toLocaleString()]);
   return said;
