@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from support.browser import Watched, chromium, missing
+from support.browser import PATIENCE_MS, Watched, chromium, missing
 
 WHY = missing()
 
@@ -19,6 +19,9 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def browser():
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=PATIENCE_MS)
     with chromium() as found:
         yield found
 
@@ -76,8 +79,9 @@ def visitor(browser, studio):
 
     def open_page(path="#portraits", context=None, **options):
         if context is None:
-            context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
-            context.set_default_timeout(60_000)
+            usual = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
+            context = browser.new_context(**usual | options)
+            context.set_default_timeout(PATIENCE_MS)
             contexts.append(context)
         watched = Watched(context.new_page())
         seen.append(watched)

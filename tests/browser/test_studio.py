@@ -250,7 +250,7 @@ def test_data_is_searched_and_evaluation_drilled_down(visitor):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everybody_can_use_it(visitor, scheme):
-    page = visitor(color_scheme=scheme, reduced_motion="reduce")
+    page = visitor(color_scheme=scheme)
     page.get_by_role("button", name=re.compile("sample photos: man")).click()
     expect(page.get_by_text("2 of 2 photos usable")).to_be_visible()
     for details in page.locator("details").all():

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+PATIENCE_MS = 120_000  # of machines that do other things beside
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _INSTALL = "pip install -c constraints.txt -e .[browser], and Debian's chromium or `playwright install chromium`"
 
@@ -61,9 +62,12 @@ def visit(browser, page: Path, steps: Sequence[str | None], downloads: Path) -> 
         downloads: folder for what the page saves.
     """
     context = browser.new_context(viewport={"width": 1200, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(PATIENCE_MS)
     watched, files = Watched(context.new_page()), list[str]()
     saved = []
-    watched.page.on("download", lambda download: saved.append(download))  # no built-in: Playwright marks what it is given
+    watched.page.on(
+        "download", lambda download: saved.append(download)
+    )  # no built-in: Playwright marks what it is given
     watched.page.goto(page.absolute().as_uri())
     values = []
     for step in steps:
