@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs
 
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.responses import HTMLResponse, Response
@@ -236,7 +237,7 @@ def _evaluations(folders: Folders) -> APIRouter:
         form = await request.body()
         if len(form) > _PAGE_BYTES:
             raise ApiError(413, "the form is too large", code="body_too_large")
-        folders.service.check_key(_form_key(form))
+        folders.service.authenticate(_with_key(request, form))
         folders.check_site(request)
         file = f"{name}/{reports.BLIND if blind else reports.PAGE}"
         text = await run_in_threadpool(folders.read, "runs", lambda root: root.read(file))
@@ -246,10 +247,12 @@ def _evaluations(folders: Folders) -> APIRouter:
     return router
 
 
-def _form_key(form: bytes) -> str:
-    from urllib.parse import parse_qs
-
-    return parse_qs(form.decode("utf-8", "replace")).get("key", [""])[0]
+def _with_key(request: Request, form: bytes) -> Request:
+    """The request with a form's key where a program has it: in the header, which a form cannot set."""
+    key = parse_qs(form.decode("utf-8", "replace")).get("key", [""])[0]
+    if not key:
+        return request
+    return Request(request.scope | {"headers": [(b"authorization", b"Bearer " + key.encode())]})
 
 
 def _picture(folders: Folders, request: Request, setting: Literal["runs", "data"], file: str) -> Response:

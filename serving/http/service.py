@@ -118,22 +118,14 @@ class Service:
         Raises:
             ApiError: 401 without a key or with a wrong one.
         """
-        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-        return self.check_key(secret.strip() if scheme.lower() == "bearer" else "")
-
-    def check_key(self, secret: str) -> tuple[str, Key | None]:
-        """The name of a key and its limits.
-
-        Raises:
-            ApiError: 401 without a key or with a wrong one.
-        """
         if self.keys is None:
             return ANONYMOUS, None
         try:
             self.keys.refresh()
         except ConfigError as error:  # a file that is being edited: the keys that were read last stay in force
             logger.error("%s", error)
-        name = self.keys.find(secret) if secret else None
+        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        name = self.keys.find(secret.strip()) if scheme.lower() == "bearer" else None
         if name is None:
             problem = "this API key is not known" if secret else "no API key; send the header Authorization: Bearer KEY"
             raise ApiError(401, problem, code="invalid_api_key")
