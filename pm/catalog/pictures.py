@@ -21,13 +21,13 @@ def pictures(root: Root) -> list[dict[str, Any]]:
     for suffix in (".png", ".jpeg", ".jpg", ".webp"):
         for entry in root.find(suffix=suffix):
             folders[PurePosixPath(entry.name).parent.as_posix()].append(entry)
-    found = []
+    found: list[dict[str, Any]] = []
     for name, entries in folders.items():
         about = next((said for entry in entries[:_LEAST] if "prompt" in (said := _about(root, entry.name))), None)
         if about is not None:
             changed = max(entry.changed for entry in entries)
-            said = {"prompt": about.get("prompt"), "seed": about.get("seed")}
-            found.append({"name": name, "pictures": len(entries), "changed": changed} | said)
+            shown = {"name": name, "pictures": len(entries), "changed": changed}
+            found.append({**shown, "prompt": about.get("prompt"), "seed": about.get("seed")})
     return sorted(found, key=lambda folder: -folder["changed"])
 
 

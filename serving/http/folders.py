@@ -252,7 +252,7 @@ def _with_key(request: Request, form: bytes) -> Request:
     key = parse_qs(form.decode("utf-8", "replace")).get("key", [""])[0]
     if not key:
         return request
-    return Request(request.scope | {"headers": [(b"authorization", b"Bearer " + key.encode())]})
+    return Request({**request.scope, "headers": [(b"authorization", b"Bearer " + key.encode())]})
 
 
 def _picture(folders: Folders, request: Request, setting: Literal["runs", "data"], file: str) -> Response:
