@@ -1,6 +1,5 @@
 """`/v1/runs`, `/v1/datasets`, `/v1/evaluations`: what lies in the folders that are shown; nothing is changed."""
 
-import ipaddress
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs
@@ -38,10 +37,9 @@ class Folders:
         """What `work` makes of a root, for those who may look.
 
         Raises:
-            ApiError: 401 or 403, or 404 for what is not there.
+            ApiError: 401, or 404 for what is not there.
         """
         self.service.authenticate(request)
-        self.check_site(request)
         return self.read(setting, work)
 
     def read(self, setting: Literal["runs", "data"], work: Callable[[Any], Any]) -> Any:
@@ -57,26 +55,6 @@ class Folders:
             return work(self._roots[setting])
         except PmError as error:
             raise ApiError(404, str(error), code="not_found") from None
-
-    def check_site(self, request: Request) -> None:
-        """Nobody else's page reads what only this machine may: no other site, and no name that leads to it.
-
-        Raises:
-            ApiError: 403.
-        """
-        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            raise ApiError(403, "another site may not ask for this", code="other_site")
-        host = request.url.hostname or ""
-        if self.service.keys is None and self.service.config.http.loopback and not _own(host):
-            message = f"without keys this is for localhost only, not for {host[:60]!r}; start the service with keys"
-            raise ApiError(403, message, code="other_site")
-
-
-def _own(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def add_folders(app: FastAPI, service: Service) -> None:
@@ -238,7 +216,6 @@ def _evaluations(folders: Folders) -> APIRouter:
         if len(form) > _PAGE_BYTES:
             raise ApiError(413, "the form is too large", code="body_too_large")
         folders.service.authenticate(_with_key(request, form))
-        folders.check_site(request)
         file = f"{name}/{reports.BLIND if blind else reports.PAGE}"
         text = await run_in_threadpool(folders.read, "runs", lambda root: root.read(file))
         headers = {"content-security-policy": _APART, "x-content-type-options": "nosniff", "cache-control": "no-store"}

@@ -12,8 +12,8 @@ from serving.capabilities import capabilities
 from serving.config import BASE
 from serving.errors import ApiError
 from serving.http.docs import add_docs
-from serving.http.origin import Guard
 from serving.http.folders import add_folders
+from serving.http.origin import Guard
 from serving.http.pictures import ABOUT, FILES
 from serving.http.references import LookRequest, references
 from serving.http.schema import ImageRequest, is_alias
