@@ -105,7 +105,6 @@ def test_no_other_site_and_nobody_without_a_key_looks(ask, tmp_path):
     assert ask("/v1/runs", headers={"sec-fetch-site": "same-origin"}).status_code == 200
     write_keys(tmp_path / "keys.yaml", {"alice": Key(hash_key("secret"), None, None)})
     keys = KeyFile(tmp_path / "keys.yaml")
-    url = "/v1/evaluations/page?name=evaluate"
     assert ask("/v1/runs", keys=keys).status_code == 401 and ask(url, "POST", keys=keys).status_code == 401
     assert ask("/v1/runs", keys=keys, host="studio.example", headers={"authorization": "Bearer secret"}).is_success
     assert ask(url, "POST", keys=keys, content="key=secret").is_success
