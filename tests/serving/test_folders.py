@@ -99,9 +99,8 @@ def test_no_other_site_and_nobody_without_a_key_looks(ask, tmp_path):
     from serving.http.keys import Key, KeyFile, hash_key, write_keys
 
     assert ask("/v1/runs", host="evil.example").status_code == 403  # a name that leads to this machine
-    assert (
-        ask("/v1/evaluations/page?name=evaluate", "POST", headers={"sec-fetch-site": "cross-site"}).status_code == 403
-    )
+    url = "/v1/evaluations/page?name=evaluate"
+    assert ask(url, "POST", headers={"sec-fetch-site": "cross-site"}).status_code == 403
     assert ask("/v1/runs", headers={"sec-fetch-site": "same-origin"}).status_code == 200
     write_keys(tmp_path / "keys.yaml", {"alice": Key(hash_key("secret"), None, None)})
     keys = KeyFile(tmp_path / "keys.yaml")
