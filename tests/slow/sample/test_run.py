@@ -56,6 +56,7 @@ def config(tiny_base, adapter, tmp_path) -> GenerateConfig:
         prompt="a robot img in a red shirt",
         id_images=(str(tmp_path / "*.png"),),
         weights=None,
+        people=(),
         scale=None,
         image=None,
         mask_image=None,
