@@ -108,13 +108,14 @@ class EngineConfig:
     compile: Literal["off", "regional", "full"]  # of the U-Net, before the engine is ready; see `pm.model.compiled`
     offload: Literal["none", "model", "sequential"]  # of weights to the CPU's memory, see `pm.model.offload`
     vae_tiling: bool  # decode pictures in tiles
-    quantize: Literal["int8", "fp8"] | None  # of the U-Net's linear weights
+    quantize: Literal["int8", "fp8", "int8_dynamic", "fp8_dynamic"] | None  # of the U-Net's linear layers
     decode_batch: Count  # finished images of one size that the VAE decodes together, beside the steps
     png_level: Annotated[int, Interval(ge=0, le=9)]  # of zlib, for answers in PNG
     pixel_budget: Count  # of all images sampled together, guided ones counted twice; one image is always let in
     max_rows: Count  # images sampled together, however small
     lookahead: Whole  # images that wait inside the replica, so that a freed place is filled at once
     threads: Annotated[int | None, Ge(1)]  # CPU threads of the sampler; None: one for each core of its machine
+    step_times: str | None  # file: the U-Net is a wait of so long, and pictures are noise; for planning
 
 
 @dataclass(frozen=True)

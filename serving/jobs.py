@@ -49,6 +49,7 @@ class Sampling:
     eta: float
     guidance_start: float
     guidance_end: float
+    cache_interval: int
     merge_fraction: float | None  # None: as is usual for the base
 
 

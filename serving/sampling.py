@@ -1,6 +1,6 @@
 """Which sampler a request asks for, and what it changes of it."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Protocol
 
 from pm.errors import ConfigError, RequestError
@@ -60,7 +60,8 @@ def check_loras(config: ServeConfig) -> None:
 
 def sampling_of(sampler: SamplerConfig) -> Sampling:
     """What an engine is told of it, beside what jobs always say."""
-    return Sampling(sampler.schedule, sampler.eta, sampler.guidance_start, sampler.guidance_end, sampler.merge_fraction)
+    names = [field.name for field in fields(Sampling)]
+    return Sampling(**{name: getattr(sampler, name) for name in names})
 
 
 def served_loras(sampler: SamplerConfig) -> dict[str, float]:

@@ -46,10 +46,15 @@ def compile_unet(unet: nn.Module, how: Compile, **options: Any) -> None:
 
 
 @contextmanager
-def as_written(module: nn.Module) -> Iterator[None]:
-    """Inside, calls of a module run as it is written: compiled code would not know of hooks that come and go."""
+def as_written(module: nn.Module, *, whole_only: bool = False) -> Iterator[None]:
+    """Inside, calls of a module run as it is written: compiled code would not know of hooks that come and go.
+
+    `whole_only`: for a hook on no block that is compiled by itself; those stay compiled.
+    """
     whole: Any = module
     parts = _COMPILED.get(module) or ([whole] if whole._compiled_call_impl is not None else [])
+    if whole_only:
+        parts = [part for part in parts if part is whole]
     compiled = [part._compiled_call_impl for part in parts]
     for part in parts:
         part._compiled_call_impl = None

@@ -23,7 +23,8 @@ Own = Callable[[str], Tensor]  # a U-Net's weight as it was loaded, by its name
 class UnetChange:
     """What one adapter changes in a U-Net; its matrices are made before it is first used, or then."""
 
-    fused: dict[str, Tensor] | None = None  # instead of the U-Net's own, by parameter name
+    # Instead of the U-Net's own, by parameter name; None: not made, dropped, or in the U-Net and nowhere else.
+    fused: dict[str, Tensor] | None = None
 
     @property
     def names(self) -> Collection[str]:
@@ -137,7 +138,8 @@ class LoraSwitch:
 
     def prepare(self, change: UnetChange | None) -> None:
         """Make an adapter's matrices where they are not yet, also beside the steps of another thread."""
-        if change is None or change.fused is not None or self.before is not None:  # weights that travel are left alone
+        travels = self.before is not None  # offloaded weights are left alone
+        if change is None or change is self.active or change.fused is not None or travels:
             return
         with self._lock:  # not while it computes: a switch would wait
             own = self._own_weights(change)
@@ -154,18 +156,34 @@ class LoraSwitch:
         with self._lock:
             if self.before is not None:
                 self.before()
-            if change is not None and change.fused is None:
-                change.fused = change.weights(self._own_weights(change).__getitem__)
-            before = [] if self.active is None else self.active.names
-            fused = {} if change is None else change.fused or {}
-            self._own_weights(change)
+            own = self._own_weights(change)
+            fused = {} if change is None else change.fused or change.weights(own.__getitem__)
+            before = self._put_away()
             wanted = {name: self._own[name] for name in before if name not in fused} | fused
             with torch.no_grad():
                 parameters: list[Tensor] = [self.unet.get_parameter(name) for name in wanted]
                 torch._foreach_copy_(parameters, list(wanted.values()))
             self.active = change
             if change is not None:
+                # Where nobody else's turn comes the U-Net has them, and a second copy is a waste.
+                change.fused = fused if len(self._in_use) > 1 else None
                 self._note(change)
+
+    def _put_away(self) -> Collection[str]:
+        """Keep what is in place for the next time, if it is wanted; returns the names that it changed."""
+        change = self.active
+        if change is None:
+            return []
+        if change.fused is None and (change in self._in_use or self._taken(change) <= self.budget):
+            change.fused = {name: self.unet.get_parameter(name).data.clone() for name in change.names}
+            self._note(change)
+        elif change.fused is None:
+            self.dropped += 1
+        return change.names
+
+    def _taken(self, change: UnetChange) -> int:
+        """Bytes that its matrices would take."""
+        return sum(self.unet.get_parameter(name).nbytes for name in change.names)
 
     def in_use(self, changes: Collection[UnetChange | None]) -> None:
         """Say which adapters rows have that are on their way: their matrices stay, whatever the budget."""

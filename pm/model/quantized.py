@@ -1,7 +1,9 @@
 """A U-Net whose linear layers hold their weights in 8 bits, and adapters on it.
 
 torchao keeps each weight as int8 or float8 with a scale for each output channel, and multiplies with what they stand
-for. A quarter of float32, half of bfloat16; the arithmetic stays that of the activations.
+for. A quarter of float32, half of bfloat16; the arithmetic stays that of the activations. The dynamic kinds bring the
+activations to 8 bits as well, with a scale for each token, and multiply 8 bits by 8 bits: for speed, where the device
+has such units and the U-Net is compiled.
 
 An adapter's difference cannot be added to such a weight: the weight lies on the grid of its scale, and what is smaller
 than half a step would be rounded away, which is most of a LoRA. So the low-rank matrices act beside it, unrounded:
@@ -12,18 +14,20 @@ import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from pm.errors import CheckpointError, ConfigError, install_hint
+from pm.errors import CheckpointError, ConfigError, install_hint, reason
 from pm.model.base import BaseModel, load_base, move_base
 from pm.model.compiled import recompiled
 from pm.model.fused import BUDGET, FusedLora, LoraSwitch, ReplacedUnet, UnetChange
 
-Quantize = Literal["int8", "fp8"]
+Quantize = Literal["int8", "fp8", "int8_dynamic", "fp8_dynamic"]
+_KINDS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()  # of U-Nets that are in 8 bits
 
 
 def load_for_sampling(
@@ -59,12 +63,13 @@ def quantize_unet(unet: nn.Module, kind: Quantize) -> None:
 
     Args:
         unet: frozen, in the dtype that it will compute in.
-        kind: "int8", or "fp8" (e4m3), both with one scale for each output channel.
+        kind: "int8", or "fp8" (e4m3), both with one scale for each output channel; "_dynamic": activations, too.
 
     Raises:
-        ConfigError: torchao is not installed, or has no such format.
+        ConfigError: torchao is not installed, or has no such format for this machine.
     """
     quantize = _quantizer(kind)
+    _KINDS[unet] = kind
     for module in unet.modules():
         if isinstance(module, nn.Linear):
             quantize(module)
@@ -124,10 +129,18 @@ class QuantizedSwitch(LoraSwitch):
         made = {}  # each weight in the form of the base's own: 8 bits where that is in 8 bits
         for name, parameter in self.unet.named_parameters():
             own = self._modules.get(name, parameter)
-            made[name] = _like(
+            made[name] = self._like(
                 own, torch.empty(own.shape, dtype=own.dtype, device=own.device).copy_(change.state[name])
             )
         return made
+
+    def _like(self, own: Tensor, plain: Tensor) -> Tensor:
+        if not _in_8_bits(own):
+            return plain
+        holder = nn.Linear(plain.shape[1], plain.shape[0], bias=False, device="meta")
+        holder.weight = nn.Parameter(plain, requires_grad=False)
+        _quantizer(_KINDS[self.unet])(holder)
+        return holder.weight.data
 
     def _act_beside(self, change: FusedLora, fused: dict[str, Tensor]) -> None:
         for layer in change.layers:
@@ -182,15 +195,6 @@ class _LowRank:
         return output + F.linear(F.linear(inputs[0], self.a), self.b)
 
 
-def _like(own: Tensor, plain: Tensor) -> Tensor:
-    if not _in_8_bits(own):
-        return plain
-    holder = nn.Linear(plain.shape[1], plain.shape[0], bias=False, device="meta")
-    holder.weight = nn.Parameter(plain, requires_grad=False)
-    _quantizer("int8" if "Int8" in type(_data(own)).__name__ else "fp8")(holder)
-    return holder.weight.data
-
-
 def _data(parameter: Tensor) -> Tensor:
     return parameter.data if isinstance(parameter, nn.Parameter) else parameter
 
@@ -206,7 +210,12 @@ def _set(root: nn.Module, name: str, parameter: nn.Parameter) -> None:
 
 def _quantizer(kind: str) -> Callable[[nn.Module], None]:
     """Quantises one linear layer in place."""
-    configs: Mapping[str, str] = {"int8": "Int8WeightOnlyConfig", "fp8": "Float8WeightOnlyConfig"}
+    configs: Mapping[str, str] = {
+        "int8": "Int8WeightOnlyConfig",
+        "fp8": "Float8WeightOnlyConfig",
+        "int8_dynamic": "Int8DynamicActivationInt8WeightConfig",
+        "fp8_dynamic": "Float8DynamicActivationFloat8WeightConfig",
+    }
     if kind not in configs:
         raise ConfigError(f"quantize={kind!r} is not one of {', '.join(configs)}")
     # It tells of every kernel that it was not built with, which concerns none of these formats.
@@ -220,4 +229,11 @@ def _quantizer(kind: str) -> Callable[[nn.Module], None]:
     finally:
         noisy.setLevel(level)
     config = getattr(torchao, configs[kind])()
-    return lambda layer: torchao.quantize_(layer, config)
+
+    def quantize(layer: nn.Module) -> None:
+        try:
+            torchao.quantize_(layer, config)
+        except AssertionError as error:  # what the machine must have
+            raise ConfigError(f"quantize={kind} cannot be used here: {reason(error)}; use int8 or fp8") from error
+
+    return quantize

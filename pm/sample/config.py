@@ -34,6 +34,7 @@ class SamplerConfig:
     batch_size: Annotated[int, Ge(1)]  # rows sampled together
     guidance_start: Annotated[float, Interval(ge=0, le=1)]  # share of the steps before guidance, see `guided_steps`
     guidance_end: Annotated[float, Interval(ge=0, le=1)]  # share of the steps after which there is none
+    cache_interval: Annotated[int, Ge(1)]  # steps for which deep features are kept, see `pm.model.deep_features`
     loras: tuple[str, ...]  # that these settings are for: a file, folder or Hub id, with its strength behind a colon
 
     def __post_init__(self) -> None:
@@ -139,7 +140,7 @@ class GenerateConfig:
     compile: Literal["off", "regional", "full"]  # torch.compile for the U-Net, see `pm.model.compiled`
     offload: Literal["none", "model", "sequential"]  # of weights to the CPU's memory, see `pm.model.offload`
     vae_tiling: bool  # decode pictures in tiles
-    quantize: Literal["int8", "fp8"] | None  # of the U-Net's linear weights
+    quantize: Literal["int8", "fp8", "int8_dynamic", "fp8_dynamic"] | None  # of the U-Net's linear layers
     manifest: str | None  # CSV or JSONL with photos, prompt, seeds and output of each row, instead of one prompt
     skip_bad_rows: bool  # of the manifest; False: nothing is made while one is wrong
     workers: WorkersConfig  # for the manifest

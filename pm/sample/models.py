@@ -21,6 +21,7 @@ from pm.photo.embedders.embed import EmbedderChoice
 from pm.sample.adapters import Adapter, find_adapter, read_adapter
 from pm.sample.config import usual_merge_fraction
 from pm.sample.devices import Placed
+from pm.sample.kept_ready import KeptReady
 from pm.sample.loaded_controls import LoadedControls
 from pm.sample.loras import LoadedLoras, LoraStore
 from pm.sample.request import BASE
@@ -29,7 +30,7 @@ from pm.sample.schedules.base import ScheduleChoice
 from pm.sample.single_file import SingleFile
 
 
-class LoadedModels(LoadedLoras, LoadedControls, Placed, SingleFile):
+class LoadedModels(LoadedLoras, LoadedControls, KeptReady, Placed, SingleFile):
     """A base with its schedule, and any number of adapters; the one loaded last is the default."""
 
     def __init__(
@@ -106,7 +107,7 @@ class LoadedModels(LoadedLoras, LoadedControls, Placed, SingleFile):
                 by `warm_up`. True: "full".
             offload: weights rest on the CPU and visit `device`: "model" or "sequential", see `pm.model.offload`.
             vae_tiling: decode pictures in tiles.
-            quantize: "int8" or "fp8" holds the weights of the U-Net's linear layers in 8 bits.
+            quantize: "int8" or "fp8": the U-Net's linear weights in 8 bits; with "_dynamic" its products, too.
             torch_dtype: diffusers' name for `dtype`.
             use_safetensors: diffusers' argument, which must be True.
             variant: diffusers' argument, which is not needed.
@@ -197,29 +198,6 @@ class LoadedModels(LoadedLoras, LoadedControls, Placed, SingleFile):
         check_trainable(self.base)
         self._switch.use(None)
         return self.base.unet
-
-    def prepare_adapter(self, name: str | None = None) -> None:
-        """Make the matrices that the U-Net needs for an adapter now, and not in the first step that samples with it.
-
-        Another thread may sample meanwhile. Nothing to do where they are made.
-
-        Raises:
-            RequestError: no adapter of that name.
-        """
-        adapter = self.adapter(name)
-        if self._switch is not None and adapter is not None:
-            self._switch.prepare(adapter.lora)
-
-    def keep_adapters(self, budget: int) -> None:
-        """How many bytes of such matrices stay while no row uses them; those of a usual adapter of SDXL take 1.8 GiB
-        in half precision."""
-        if self._switch is not None:
-            self._switch.budget = budget
-
-    @property
-    def adapter_memory(self) -> tuple[int, int]:
-        """Bytes of such matrices that there are, and how often some were dropped to stay within the budget."""
-        return (0, 0) if self._switch is None else (self._switch.nbytes, self._switch.dropped)
 
     def unload_photomaker_adapter(self, adapter_name: str = "photomaker") -> None:
         """Forget an adapter; rows that already sample keep it. Unknown names are ignored."""

@@ -212,7 +212,7 @@ class PhotoMakerPipeline(LoadedModels, Decoding, PublishedInterface):
     def sampler(self) -> Sampler:
         """An empty set of rows for this model: `add` what `prepare` made, `step`, `decode` what `finished` gives."""
         in_training = self._switch is None
-        return Sampler(self.base.unet, self.base.predict, self._switch, isolate=not in_training)
+        return Sampler(self.base.unet, self.base.predict, self._switch, self.deep_features, isolate=not in_training)
 
     def check(self, request: Request) -> None:
         """Check a request fully, without running a model.
@@ -272,6 +272,7 @@ class PhotoMakerPipeline(LoadedModels, Decoding, PublishedInterface):
                     guidance=request.guidance,
                     guidance_rescale=request.guidance_rescale,
                     guided=guided_steps(request.guidance_start, request.guidance_end, request.steps),
+                    cache_interval=request.cache_interval,
                     merge_step=self.merge_step(request),
                     merge_end=self.merge_end(request),
                     find_people=looked_for(request),

@@ -150,6 +150,7 @@ def about(
         "steps": sampler.steps,
         "guidance": sampler.guidance,
         **interval_said(sampler.guidance_start, sampler.guidance_end),
+        **({"cache_interval": sampler.cache_interval} if sampler.cache_interval > 1 else {}),
         **({"eta": sampler.eta} if sampler.eta else {}),
         "merge_step": sampler.merge_step if config.id_start is None else first_merged(config.id_start, sampler.steps),
         "id_strength": config.id_strength,

@@ -48,6 +48,7 @@ class Request:
     guidance: float = 5.0  # 1: off
     guidance_start: float = 0.0  # share of the steps before guidance; a step without it is one row of the U-Net
     guidance_end: float = 1.0  # share of the steps after which there is none
+    cache_interval: int = 1  # steps for which the deep features of one are kept (DeepCache); 1: each makes its own
     schedule: ScheduleChoice | str | None = None  # one of `pm.sample.schedules`; None: the pipeline's
     merge_step: int | None = None  # first step that sees the identity; None: as the pipeline says
     id_start: float | None = None  # the same as a share of the steps
@@ -122,6 +123,8 @@ class Request:
         if not (isinstance(self.guidance, numbers.Real) and math.isfinite(self.guidance) and self.guidance >= 0):
             raise RequestError(f"guidance={self.guidance} must be 0 or more; 1 switches it off")
         check_interval(self.guidance_start, self.guidance_end)
+        if whole("cache_interval", self.cache_interval) < 1:
+            raise RequestError(f"cache_interval={self.cache_interval} must be at least 1, which keeps nothing")
         if self.scale is not None and not (math.isfinite(self.scale) and self.scale >= 0):
             raise RequestError(f"scale={self.scale} must be 0 or more; 0 is the base alone")
         if self.merge_step is not None and not 0 <= whole("merge_step", self.merge_step) <= self.steps:
@@ -234,5 +237,6 @@ def request_of(sampler: SamplerConfig, prompt: str, **fields: Any) -> Request:
         schedule=sampler.schedule,
         guidance_start=sampler.guidance_start,
         guidance_end=sampler.guidance_end,
+        cache_interval=sampler.cache_interval,
         **fields,
     )

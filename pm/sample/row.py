@@ -15,7 +15,8 @@ from pm.sample.found import place_people
 from pm.sample.schedules.base import Plan
 from pm.sample.start import Start
 
-Group = tuple[tuple[int, ...], UnetChange | None]  # what one U-Net call can hold: latent shape and weights
+# What one U-Net call can hold: latent shape, weights, and whether deep features are taken from an earlier step.
+Group = tuple[tuple[int, ...], UnetChange | None, bool]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,19 @@ class Row:
     controls: tuple[RowControl, ...] = ()  # what pictures say of where things are
     # Guidance from this step up to that one; others are as with guidance 1. None: at every step.
     guided: tuple[int, int] | None = None
+    # Deep features are computed anew after so many steps; with controls or people to be found, in each.
+    cache_interval: int = 1
     find_people: bool = False  # where its people are is found in the steps before `merge_step`
+
+
+@dataclass(frozen=True)
+class Deep:
+    """Deep features of a row's step, each [C_d, h_d, w_d]."""
+
+    index: int
+    merged: bool
+    own: Tensor
+    other: Tensor | None  # of the unconditional half; None: the step had none
 
 
 @dataclass
@@ -57,6 +70,7 @@ class Active:
     index: int
     estimate: Tensor | None = None  # [C, h, w] float32, after the first step
     past: tuple[Tensor, ...] = ()  # the last estimates that its plan looks back at, newest first
+    deep: "Deep | None" = None  # deep features of an earlier step
     given: Tensor | None = None  # [P, h, w], attention that the words for its people were given so far
 
     @property
@@ -71,8 +85,21 @@ class Active:
         return self.row.guidance != 1 and first <= self.index < end
 
     @property
+    def caches(self) -> bool:
+        """Whether its steps may take deep features from earlier ones."""
+        return self.row.cache_interval > 1 and not self.row.controls and not self.row.find_people
+
+    @property
+    def reuses(self) -> bool:
+        """Whether this step takes them: those that are there are of what it sees, and not too old."""
+        kept = self.deep
+        if kept is None or not self.caches or kept.merged != self.merged or (self.guided and kept.other is None):
+            return False
+        return self.index - kept.index < self.row.cache_interval
+
+    @property
     def group(self) -> Group:
-        return self.row.shape, self.row.lora
+        return self.row.shape, self.row.lora, self.reuses
 
     def advance(self, latents: Tensor, estimate: Tensor) -> None:
         """Be one step further."""

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from pm.errors import PmError, RequestError
 from pm.model.conditioning import Conditioning
+from pm.model.deep_features import DeepFeatures
 from pm.model.fused import LoraSwitch
 from pm.model.lines import filled, lines
 from pm.model.loras.beside import added, side_by_side
 from pm.sample.found import watched
 from pm.sample.guidance import rescaled
 from pm.sample.looks import Look
-from pm.sample.row import Active, Advance, Group, Row, begun
+from pm.sample.row import Active, Advance, Deep, Group, Row, begun
 from pm.sample.schedule import advance, clean_estimate
 from pm.sample.schedules.base import INPUT_SCALE
 from pm.sample.shown import text_only, unconditional
@@ -48,13 +49,22 @@ class _Call:
 class Sampler(Steered):
     """Rows that advance together, one U-Net call a step for all that have the same latent size and adapter."""
 
-    def __init__(self, unet: Any, predict: Predict, switch: LoraSwitch | None = None, *, isolate: bool = True) -> None:
-        """`predict`: one call of `unet`, as its family makes it. `switch`: needed for rows with a `lora`.
+    def __init__(
+        self,
+        unet: Any,
+        predict: Predict,
+        switch: LoraSwitch | None = None,
+        deep: DeepFeatures | None = None,
+        *,
+        isolate: bool = True,
+    ) -> None:
+        """`predict`: one call of `unet`, as its family makes it. `switch`: needed for rows with a `lora`; `deep`: for
+        rows with a `cache_interval` above 1, which else compute everything in each step.
 
         `isolate`: a U-Net call that raises is repeated row by row, and `step` does not raise. Not for a model whose
         calls are collective.
         """
-        self.unet, self.predict, self.switch, self.isolate = unet, predict, switch, isolate
+        self.unet, self.predict, self.switch, self.deep, self.isolate = unet, predict, switch, deep, isolate
         self._active: dict[int, Active] = {}
         self._ended: dict[int, tuple[int, Active]] = {}  # in which step; not known yet whether it is finite
         self._done: dict[int, Tensor] = {}
@@ -127,7 +137,7 @@ class Sampler(Steered):
         # The group whose adapter is in place goes first: each step then switches once less.
         current = self.switch.active if self.switch else None
         if self.switch is not None:
-            self.switch.in_use({change for _, change in groups})
+            self.switch.in_use({change for _, change, _ in groups})
         for group in sorted(groups, key=lambda group: group[1] is not current):
             self._step_group(group, groups[group])
         self._settle()
@@ -202,7 +212,7 @@ class Sampler(Steered):
         noisy, conditioning = with_pictures(starts, acting, pick, noisy, timesteps, conditioning)
         conditioning = watched(rows, conditioning)
         with added(self.unet, [rows[i].row.loras for i in pick]):
-            output = self.predict(noisy, timesteps, conditioning).float()
+            output = self._predicted(rows, free, noisy, timesteps, conditioning).float()
         conditional = output[: len(rows)]
         if not free:
             return conditional
@@ -215,6 +225,25 @@ class Sampler(Steered):
         # Of each row the guided output or, where it has none, the conditional one.
         place = {i: len(rows) + n for n, i in enumerate(free)}
         return lines(torch.cat([conditional, guided]), [place.get(i, i) for i in range(len(rows))])
+
+    def _predicted(
+        self, rows: list[Active], free: list[int], noisy: Tensor, timesteps: Tensor, conditioning: Conditioning
+    ) -> Tensor:
+        """One call of the U-Net, or of its first level where the rows reuse deep features (all of a group or none)."""
+        if self.deep is None or not any(active.caches for active in rows):
+            return self.predict(noisy, timesteps, conditioning)
+        if rows[0].reuses:
+            kept = [active.deep for active in rows if active.deep is not None]
+            others = [each.other for each in (kept[i] for i in free) if each.other is not None]
+            features = torch.stack([each.own for each in kept] + others)
+            return self.deep.first_level(noisy, timesteps, conditioning, features)
+        output, features = self.deep.whole(noisy, timesteps, conditioning)
+        place = {i: len(rows) + n for n, i in enumerate(free)}
+        for i, active in enumerate(rows):
+            if active.caches:
+                other = features[place[i]] if i in place else None
+                active.deep = Deep(active.index, active.merged, features[i], other)
+        return output
 
     def _call(self, group: Group, keys: list[int], rows: list[Active]) -> _Call:
         free = [i for i, active in enumerate(rows) if active.guided]

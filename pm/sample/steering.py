@@ -31,6 +31,7 @@ class Steered:
         active.latents = active.latents if latents is None else latents.to(active.latents)
         if fields:
             active.row = replace(active.row, **fields)
+            active.deep = None  # of what the row was told before
             self._cache.clear()
 
     def stop(self) -> None:

@@ -258,6 +258,7 @@ class Engine:
             "eta": own.eta,
             "guidance_start": own.guidance_start,
             "guidance_end": own.guidance_end,
+            "cache_interval": own.cache_interval,
         }
 
     def _about(self, job: Job) -> dict[str, object]:
@@ -282,6 +283,7 @@ class Engine:
             **({"loras": written(dict(job.loras))} if job.loras else {}),
             **schedule_said(how["schedule"]),
             **interval_said(how["guidance_start"], how["guidance_end"]),
+            **({"cache_interval": how["cache_interval"]} if how["cache_interval"] > 1 else {}),
             **({"eta": how["eta"]} if how["eta"] else {}),
             "request_id": job.request_id,
         }

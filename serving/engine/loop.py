@@ -18,6 +18,7 @@ from serving.config import EngineConfig
 from serving.engine.cache import TenantCache
 from serving.engine.decoder import Decoder
 from serving.engine.people import split, with_embeds
+from serving.engine.simulated import StepTimes, WaitingUnet
 from serving.engine.ticket import Ticket
 from serving.errors import EngineStopped
 from serving.metrics import Recorder
@@ -33,6 +34,10 @@ class Batcher:
     ) -> None:
         self.pipeline, self.config, self.cache, self.recorder = pipeline, config, cache, recorder
         self.sampler = pipeline.sampler()
+        if config.step_times is not None:
+            side = pipeline.base.shapes.latent_size
+            self.sampler.predict = WaitingUnet(StepTimes.read(config.step_times), side * side)
+            self.sampler.deep = None
         threads, apart = config.threads or available_cpus(), config.offload == "none"
         device = pipeline.base.vae.device
         self.decoder = Decoder(pipeline.decode_all, device, config.decode_batch, recorder, apart=apart, threads=threads)

@@ -59,8 +59,8 @@ def test_ten_people_at_once_are_each_as_alone(engine, photos):
         (job(seed=6, width=48, height=24), photos[2:]),
         (job(seed=7, negative_prompt="a hat"), photos),
         (job(seed=8, tenant="other"), photos[:1]),
-        (job(seed=9, sampler=Sampling(preset("unipc").schedule, 0.0, 0.25, 0.75, None)), photos[:1]),
-        (job(seed=10, guidance=1.0, sampler=Sampling(preset("tcd").schedule, 0.3, 0.0, 1.0, 0.0)), photos[:1]),
+        (job(seed=9, sampler=Sampling(preset("unipc").schedule, 0.0, 0.25, 0.75, 2, None)), photos[:1]),
+        (job(seed=10, guidance=1.0, sampler=Sampling(preset("tcd").schedule, 0.3, 0.0, 1.0, 1, 0.0)), photos[:1]),
     ]
     for event, alone in zip(together(engine, *todo), todo, strict=True):
         assert np.abs(pixels(event) - pixels(together(engine, alone)[0])).max() <= 1
@@ -119,8 +119,11 @@ def test_the_loop_goes_on_stepping_while_images_are_decoded(engine, photos, monk
         assert pixels(event).shape == (32, 32, 3)
 
 
-def test_who_leaves_frees_the_place_within_two_steps_and_others_are_unchanged(engine, photos):
+def test_who_leaves_frees_the_place_within_two_steps_and_others_are_unchanged(engine, photos, monkeypatch):
     batcher, other = engine.batcher, (job(seed=9, steps=60), photos[:1])
+    removed, remove = [], batcher.sampler.remove
+    # As of the loop's own thread: this one may be late.
+    monkeypatch.setattr(batcher.sampler, "remove", lambda key: (removed.append(batcher.steps), remove(key)))
 
     async def go():
         stays = asyncio.create_task(make(engine, *other))
@@ -133,8 +136,7 @@ def test_who_leaves_frees_the_place_within_two_steps_and_others_are_unchanged(en
         at = batcher.steps
         while len(batcher._rows) > 1:
             await asyncio.sleep(0)
-        freed = batcher.steps - at
-        return freed, await stays
+        return max(removed) - at, await stays
 
     freed, stayed = asyncio.run(go())
     assert freed <= 2

@@ -119,6 +119,18 @@ def test_a_whole_unet_of_an_adapters_own(tiny_base, photos, tmp_path):
     assert 0 < mean < 4
 
 
+def test_products_in_8_bits(tiny_base, files, monkeypatch):
+    """Their rounding changes with what flows through, so an adapter's difference is compared as a whole."""
+    plain, eight = (
+        PhotoMakerPipeline.from_pretrained(tiny_base, files[0], quantize=kind) for kind in (None, "int8_dynamic")
+    )
+    for changes in ((None, None), (plain.adapter().lora, eight.adapter().lora)):
+        assert 0 < error(outputs(eight, changes[1]), outputs(plain, changes[0])) < 0.04
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="quantize=fp8_dynamic cannot be used here: .*CUDA.*; use int8 or fp8"):
+        PhotoMakerPipeline.from_pretrained(tiny_base, quantize="fp8_dynamic")
+
+
 def test_an_unknown_format_is_one_line(tiny_base):
     with pytest.raises(ConfigError, match="quantize='int4' is not one of int8, fp8"):
         PhotoMakerPipeline.from_pretrained(tiny_base, quantize="int4")

@@ -50,7 +50,7 @@ def config(tiny_base, adapter, tmp_path) -> GenerateConfig:
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
     return GenerateConfig(
         base=BaseConfig(str(tiny_base), str(tiny_base / "image_encoder")),
-        sampler=SamplerConfig(Euler("euler"), 2, 3.0, 0.5, 0.0, "", 4, 0.0, 1.0, ()),
+        sampler=SamplerConfig(Euler("euler"), 2, 3.0, 0.5, 0.0, "", 4, 0.0, 1.0, 1, ()),
         check_base=True,
         adapter=str(tmp_path / "a.safetensors"),
         prompt="a robot img in a red shirt",
@@ -217,15 +217,15 @@ def test_a_failed_call_leaves_no_folder(config, tmp_path):
         ({"height": 4096}, "height=4096 is out of range: this base draws 32 x 32 pixels"),
         ({"seed": -1}, "seed=-1 is out of range"),
         (
-            {"sampler": SamplerConfig(Euler("euler"), 1001, 3.0, 0.5, 0.0, "", 4, 0.0, 1.0, ())},
+            {"sampler": SamplerConfig(Euler("euler"), 1001, 3.0, 0.5, 0.0, "", 4, 0.0, 1.0, 1, ())},
             "steps=1001 is out of range",
         ),
         (
-            {"sampler": SamplerConfig(Euler("euler"), 2, 3.0, 0.5, 0.5, "", 4, 0.0, 1.0, ())},
+            {"sampler": SamplerConfig(Euler("euler"), 2, 3.0, 0.5, 0.5, "", 4, 0.0, 1.0, 1, ())},
             "eta=0.5 needs schedule=ddim",
         ),
         (
-            {"sampler": SamplerConfig(Euler("euler"), 2, 3.0, 0.5, 0.0, "(ugly:20)", 4, 0.0, 1.0, ())},
+            {"sampler": SamplerConfig(Euler("euler"), 2, 3.0, 0.5, 0.0, "(ugly:20)", 4, 0.0, 1.0, 1, ())},
             "weight 20",
         ),
         ({"id_images": ("{}/0.png",) * 5}, "5 ID images given; this adapter takes 1 to 4"),
