@@ -112,7 +112,7 @@ def simulate(service: Service, kinds: Sequence[Kind], rate: float, seconds: floa
                 sizes[kind.size] = sizes.get(kind.size, 0) + kind.lines
             taken = sum(service.step(lines, size) for size, lines in sizes.items())
             taken += service.step_extra + joined * service.joining
-            order, steps, busy = order + 1, steps + 1, busy + taken
+            order, steps, busy = order + 1, steps + 1, busy + max(0.0, min(taken, seconds - now))
             heapq.heappush(events, (now + taken, order, number))
 
     def arrive(at: float | None) -> None:
