@@ -1,9 +1,13 @@
 """Whose pages may use the service from somebody's browser."""
 
+import asyncio
+import dataclasses
+
 import pytest
 
 from pm.errors import ConfigError
 from serving.config import HttpConfig
+from serving.http.keys import Key, KeyFile, hash_key, write_keys
 from serving.http.origin import Guard, is_local
 
 OWN = "http://127.0.0.1:8000"
@@ -53,3 +57,24 @@ def test_names_that_a_public_site_can_have_are_not_local():
 def test_a_wrong_origin_is_said(wrong):
     with pytest.raises(ConfigError, match="write it as https://"):
         HttpConfig("127.0.0.1", 8000, 0, (wrong,))
+
+
+def test_the_application_answers_other_sites_and_keys_that_ended_in_openais_shape(make_client, tmp_path):
+    keys = {name: Key(hash_key(name), None, None) for name in ("good", "late", "gone")}
+    keys["late"] = dataclasses.replace(keys["late"], expires="2020-01-31T00:00:00+00:00")
+    keys["gone"] = dataclasses.replace(keys["gone"], revoked="2020-01-31T00:00:00+00:00")
+    write_keys(tmp_path / "keys.yaml", keys)
+
+    async def asked() -> list:
+        async with make_client(KeyFile(tmp_path / "keys.yaml")) as client:
+            evil = {"origin": "https://evil.example", "authorization": "Bearer good"}
+            answers = [await client.post("/v1/images/generations", json={}, headers=evil)]
+            for name in keys:
+                answers.append(await client.get("/v1/models", headers={"authorization": f"Bearer {name}"}))
+            return answers
+
+    other, good, late, gone = asyncio.run(asked())
+    assert other.status_code == 403 and other.json()["error"]["code"] == "cross_site"
+    assert good.status_code == 200 and (late.status_code, gone.status_code) == (401, 401)
+    assert "expired on 2020-01-31; ask for a new one" in late.json()["error"]["message"]
+    assert "was revoked on 2020-01-31" in gone.json()["error"]["message"]

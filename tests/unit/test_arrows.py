@@ -29,6 +29,7 @@ FORBIDDEN = {
     "pm/toon": ("pm.train", "pm.sample", "pm.evaluate", "pm.data", "pm.model"),
     "pm/train": ("pm.evaluate", "pm.methods"),
     "pm/methods": ("pm.evaluate",),
+    "pm/protect": ("pm.train", "pm.evaluate", "pm.methods"),
     "pm/hub": ("pm.train", "pm.sample", "pm.evaluate", "pm.methods"),
     "serving": ("pipelines", "pm.train", "pm.evaluate", "pm.data"),
     "serving/http": ("serving.engine", "pm.sample", "pm.model", "ray", "torch"),
