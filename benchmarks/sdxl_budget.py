@@ -8,6 +8,7 @@ and activations are the tensors that autograd keeps for it. What is assumed and 
 """
 
 import argparse
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,32 +24,19 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPVisionConfig
 
-from pm.markdown import table
-from pm.model.compose.stacked import Stacked
-from pm.model.id_encoder import PUBLISHED_VISION, IdEncoder
-from pm.model.lora import add_lora
-from pm.train.engine.memory import Weights, weight_bytes
-
 ROOT = Path(__file__).resolve().parents[1]
-# unet/config.json of stabilityai/stable-diffusion-xl-base-1.0, what differs from diffusers' defaults.
-SDXL_UNET = {
-    "sample_size": 128,
-    "in_channels": 4,
-    "out_channels": 4,
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "block_out_channels": (320, 640, 1280),
-    "layers_per_block": 2,
-    "attention_head_dim": (5, 10, 20),
-    "transformer_layers_per_block": (1, 2, 10),
-    "cross_attention_dim": 2048,
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
-TEXT_WIDTH, POOLED, TOKENS = 2048, 1280, 77
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.fullsize import shapes  # noqa: E402
+from benchmarks.fullsize.shapes import FULL, TOKENS, Size  # noqa: E402
+from pm.markdown import table  # noqa: E402
+from pm.model.compose.stacked import Stacked  # noqa: E402
+from pm.model.id_encoder import IdEncoder  # noqa: E402
+from pm.model.lora import add_lora  # noqa: E402
+from pm.train.engine.memory import Weights, weight_bytes  # noqa: E402
+
 GIB = 2**30
+SDXL_UNET, TEXT_WIDTH, POOLED = shapes.unet(FULL), sum(FULL.text), FULL.text[1]
 # Dense bf16 peaks by the makers' data sheets, and the share of them that a diffusion U-Net is assumed to reach.
 PEAK = {"A100": 312e12, "H100 SXM": 989e12}
 UTILISATION = 0.40
@@ -70,20 +58,16 @@ class Counts:
     backward: float
 
     @property
-    def frozen(self) -> int:
-        return self.unet + self.tower_frozen
-
-    @property
     def trained(self) -> int:
         return self.lora + self.id_encoder
 
 
-def build(rank: int, targets: tuple[str, ...], train_layers: int) -> tuple[nn.Module, IdEncoder]:
+def build(size: Size, rank: int, targets: tuple[str, ...], train_layers: int) -> tuple[nn.Module, IdEncoder]:
     """U-Net with LoRA and id encoder on the meta device, in bf16."""
     with torch.device("meta"):
-        unet = UNet2DConditionModel(**SDXL_UNET).bfloat16()
+        unet = UNet2DConditionModel(**shapes.unet(size)).bfloat16()
         add_lora(unet, rank, targets)
-        encoder = IdEncoder(CLIPVisionConfig(**PUBLISHED_VISION), TEXT_WIDTH, Stacked("stacked"), 4).bfloat16()
+        encoder = IdEncoder(CLIPVisionConfig(**shapes.vision(size)), sum(size.text), Stacked("stacked"), 4).bfloat16()
     encoder.freeze_below(train_layers)
     return unet, encoder
 
@@ -150,21 +134,21 @@ class Kept:
         return x
 
 
-def measure(rank: int, targets: tuple[str, ...], train_layers: int, references: int) -> Counts:
+def measure(rank: int, targets: tuple[str, ...], train_layers: int, references: int, size: Size = FULL) -> Counts:
     """Count one sample: one forward and backward pass with `references` ID images."""
-    unet, encoder = build(rank, targets, train_layers)
+    unet, encoder = build(size, rank, targets, train_layers)
     kept = Kept(unet, encoder)
 
     def sample() -> Tensor:
-        pixels = torch.empty(references, 3, 224, 224, dtype=torch.bfloat16, device="meta")
+        pixels = torch.empty(references, 3, size.vision_side, size.vision_side, dtype=torch.bfloat16, device="meta")
         counts = torch.empty(1, dtype=torch.long, device="meta")
         embeds = encoder.embed(pixels)
         fused = encoder.fuse_module(torch.empty_like(embeds), embeds)
-        text = torch.empty(1, TOKENS - 1, TEXT_WIDTH, dtype=torch.bfloat16, device="meta")
+        text = torch.empty(1, TOKENS - 1, sum(size.text), dtype=torch.bfloat16, device="meta")
         states = torch.cat([text, fused[None].to(text)], dim=1)
-        more = {"text_embeds": torch.empty(1, POOLED, dtype=torch.bfloat16, device="meta")}
+        more = {"text_embeds": torch.empty(1, size.text[1], dtype=torch.bfloat16, device="meta")}
         more["time_ids"] = torch.empty(1, 6, dtype=torch.bfloat16, device="meta")
-        side = SDXL_UNET["sample_size"]
+        side = size.resolution // 8
         noisy = torch.empty(1, 4, side, side, dtype=torch.bfloat16, device="meta")
         return unet(noisy, counts, states, added_cond_kwargs=more, return_dict=False)[0]
 
@@ -191,8 +175,11 @@ def measure(rank: int, targets: tuple[str, ...], train_layers: int, references: 
 
 
 def memory(c: Counts, stage: int, gpus: int, samples: int, checkpointing: bool) -> dict[str, float]:
-    """Bytes on each GPU, as `engine=auto` counts them; activations as they were followed here."""
-    result = weight_bytes(Weights(2 * c.frozen, c.trained), stage, gpus)
+    """Bytes on each GPU, as `engine=auto` counts them; activations as they were followed here.
+
+    The frozen U-Net is in bf16, the vision tower's frozen layers are in fp32.
+    """
+    result = weight_bytes(Weights(2 * c.unet + 4 * c.tower_frozen, c.trained), stage, gpus)
     result["activations"] = samples * (c.checkpointed if checkpointing else c.activations)
     return result
 

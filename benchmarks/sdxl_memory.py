@@ -7,26 +7,31 @@ bytes that are alive at once during a forward pass without gradients, followed o
 kernel's attention. What is not counted: docs/scaling.md.
 """
 
+import sys
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from sdxl_budget import GIB, POOLED, SDXL_UNET, TEXT_WIDTH, TOKENS
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionConfig
+from transformers import CLIPVisionConfig
 
-from pm.markdown import table
-from pm.model.compose.stacked import Stacked
-from pm.model.id_encoder import PUBLISHED_VISION, IdEncoder
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-SIDE, FACTOR, PHOTOS, TILE = 1024, 8, 4, 512  # px; ID photos of a request; diffusers' tile for this VAE
+from benchmarks.fullsize import shapes  # noqa: E402
+from benchmarks.fullsize.shapes import FULL, TOKENS, Size  # noqa: E402
+from benchmarks.sdxl_budget import GIB  # noqa: E402
+from pm.markdown import table  # noqa: E402
+from pm.model.compose.stacked import Stacked  # noqa: E402
+from pm.model.id_encoder import IdEncoder  # noqa: E402
+
+FACTOR, PHOTOS = 8, 4  # px of a latent; ID photos of a request
 RANK = 64
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 
@@ -85,26 +90,17 @@ class Peak(TorchDispatchMode):
         self.now -= size
 
 
-def parts() -> dict[str, nn.Module]:
+def parts(size: Size = FULL) -> dict[str, nn.Module]:
     """Everything that makes a portrait, in bfloat16 on the meta device."""
-    text = {"vocab_size": 49408, "hidden_act": "quick_gelu", "projection_dim": 768}
-    one = CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, **text)
-    text |= {"hidden_act": "gelu", "projection_dim": POOLED}
-    two = CLIPTextConfig(hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=20, **text)
-    vae = {
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "block_out_channels": (128, 256, 512, 512),
-        "layers_per_block": 2,
-        "latent_channels": 4,
-        "sample_size": SIDE,
-    }
+    build = shapes.builders(size)
     with torch.device("meta"):
         found = {
-            "text encoders": nn.ModuleList([CLIPTextModel(one), CLIPTextModelWithProjection(two)]),
-            "id encoder": IdEncoder(CLIPVisionConfig(**PUBLISHED_VISION), TEXT_WIDTH, Stacked("stacked"), 4),
-            "U-Net": UNet2DConditionModel(**SDXL_UNET),
-            "VAE": AutoencoderKL(**vae),
+            "text encoders": nn.ModuleList([build["text_encoder"](), build["text_encoder_2"]()]),
+            "id encoder": IdEncoder(
+                CLIPVisionConfig(**shapes.vision(size)), sum(size.text), Stacked("stacked"), PHOTOS
+            ),
+            "U-Net": build["unet"](),
+            "VAE": build["vae"](),
         }
     return {name: module.bfloat16().eval().requires_grad_(False) for name, module in found.items()}
 
@@ -117,7 +113,7 @@ def weights(module: nn.Module, choice: Choice, is_unet: bool) -> int:
 
 
 def adapter(unet: nn.Module, choice: Choice) -> int:
-    """Bytes of one adapter's change of the U-Net: its own copy of the matrices, or beside 8 bits the low-rank ones."""
+    """Bytes of one adapter's change of the U-Net: a copy of the matrices, or beside 8 bits the low-rank ones."""
     layers = [m for name, m in unet.named_modules() if name.endswith(tuple(f".{target}" for target in ATTENTION))]
     if choice.eight_bit:
         return sum(RANK * (m.in_features + m.out_features) for m in layers) * choice.bytes_each  # type: ignore[operator]
@@ -141,31 +137,33 @@ def largest_layer(modules: Iterable[nn.Module]) -> int:
     return max(sum(p.numel() for p in m.parameters(recurse=False)) for module in modules for m in module.modules())
 
 
-def activations(found: dict[str, nn.Module]) -> dict[str, int]:
-    """Bytes by stage, in bfloat16: a guided step of one portrait, and its decoding, whole or a tile."""
-    latent, rows = SIDE // FACTOR, 2
+def activations(found: dict[str, nn.Module], size: Size = FULL) -> dict[str, int]:
+    """Bytes by stage, in bfloat16: a guided step of a portrait, its decoding, whole or a tile, and encoding a photo."""
+    latent, rows = size.resolution // FACTOR, 2
     kind: dict[str, Any] = {"device": "meta", "dtype": torch.bfloat16}
-    added = {"text_embeds": torch.empty(rows, POOLED, **kind), "time_ids": torch.empty(rows, 6, **kind)}
-    noisy, text = (
-        torch.empty(rows, 4, latent, latent, **kind),
-        torch.empty(rows, TOKENS + PHOTOS - 1, TEXT_WIDTH, **kind),
-    )
+    added = {"text_embeds": torch.empty(rows, size.text[1], **kind), "time_ids": torch.empty(rows, 6, **kind)}
+    noisy = torch.empty(rows, 4, latent, latent, **kind)
+    text = torch.empty(rows, TOKENS + PHOTOS - 1, sum(size.text), **kind)
+    photo = torch.empty(1, 3, size.resolution, size.resolution, **kind)
     times = torch.zeros(rows, device="meta")
     unet, vae = found["U-Net"], found["VAE"]
-    tile = TILE // FACTOR
+    tile = latent // 2  # diffusers' tile for this VAE: 512 of 1024 px
     return {
         "step": peak(unet, lambda: unet(noisy, times, text, added_cond_kwargs=added).sample),
         "decode": peak(vae, lambda: vae.decode(noisy[:1]).sample),
         "tile": peak(vae, lambda: vae.decode(noisy[:1, :, :tile, :tile]).sample),
+        "encode": peak(vae, lambda: vae.encode(photo).latent_dist.mean),
     }
 
 
 def line(choice: Choice, found: dict[str, nn.Module], alive: dict[str, int]) -> list[str]:
     """Memory while prompts and photos are read, while the U-Net runs, and while the VAE decodes; the most of these."""
     sizes = {name: weights(module, choice, name == "U-Net") for name, module in found.items()}
-    sizes["U-Net"] += adapter(found["U-Net"], choice)
+    # An offloaded U-Net gets its matrices where it rests; the copies they come from stay there.
+    copies = 1 if choice.eight_bit else 0 if choice.offload != "none" else 2
+    sizes["U-Net"] += copies * adapter(found["U-Net"], choice)
     scale = choice.bytes_each / 2
-    image = 3 * SIDE * SIDE * choice.bytes_each  # the tiles are put together into it
+    image = 3 * FULL.resolution**2 * choice.bytes_each  # the tiles are put together into it
     decoding = (alive["tile"] * scale + image) if choice.tiled else alive["decode"] * scale
     all_parts, layer = sum(sizes.values()), largest_layer(found.values()) * choice.bytes_each
     reading = sizes["text encoders"] + sizes["id encoder"]

@@ -1,0 +1,1 @@
+"""Everything a user does with SDXL at its real size, on a machine without a GPU."""
