@@ -1,7 +1,9 @@
 """The FastAPI application."""
 
+import string
 import time
 from typing import Any
+from urllib.parse import quote_from_bytes
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -47,6 +49,7 @@ def create_app(service: Service) -> FastAPI:
         """Images from a prompt alone, by the base model."""
         return await service.answer(request, "generations")
 
+    app.add_middleware(AsciiQuery)
     app.add_api_route("/v1/images/edits", edits, methods=["POST"], openapi_extra=_body("multipart/form-data"))
     variation = _body("multipart/form-data", needed=())
     app.add_api_route("/v1/images/variations", variations, methods=["POST"], openapi_extra=variation)
@@ -76,6 +79,19 @@ def _add_references(app: FastAPI, service: Service) -> None:
         """Models, samplers, defaults and limits of this service."""
         service.authenticate(request)
         return capabilities(service.config, service.adapters, service.loras.files())
+
+
+class AsciiQuery:
+    """Percent-encode the other bytes of a query: Starlette reads it as UTF-8, and fails on what is none."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        query = scope.get("query_string", b"")
+        if not query.isascii():
+            scope = {**scope, "query_string": quote_from_bytes(query, safe=string.punctuation).encode()}
+        await self.app(scope, receive, send)
 
 
 def _add_models(app: FastAPI, service: Service) -> None:

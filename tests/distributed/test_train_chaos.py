@@ -1,24 +1,20 @@
 """Killed workers and full disks: a run ends where an undisturbed one does."""
 
 import dataclasses
-import os
 import random
 import re
-import signal
 import sys
 import threading
 import time
 from pathlib import Path
 
-import psutil
 import pytest
-import torch
 import yaml
-from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support.training import run_config, write_dataset  # noqa: E402
 
+from benchmarks.soak.training import AtSteps, compare, kill_a_worker  # noqa: E402
 from pm.errors import CheckpointError, WriteError  # noqa: E402
 from pm.model.adapter_file import load_adapter  # noqa: E402
 from pm.train.callbacks.metrics import read_metrics  # noqa: E402
@@ -59,58 +55,6 @@ def losses(folder):
     return [(line["step"], line["loss"]) for line in read_metrics(folder / "metrics.jsonl")]
 
 
-def last_step(folder):
-    lines = read_metrics(folder / "metrics.jsonl")
-    return lines[-1]["step"] if lines else 0
-
-
-def train_workers():
-    """Processes of this session's Ray that train."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if "TrainWorker" in " ".join(process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-class AtStep(threading.Thread):
-    """Calls `act` a moment after the run has passed each of `steps`, somewhere inside a later step."""
-
-    def __init__(self, folder, steps, act, seed=0):
-        super().__init__(daemon=True)
-        self.folder, self.steps, self.act = folder, steps, act
-        self.done: list[int] = []
-        self.ended = threading.Event()
-        self.random = random.Random(seed)
-
-    def run(self):
-        acted = time.time()  # lines of an earlier run do not count
-        for target in self.steps:
-            while not self.ended.is_set():
-                line = (read_metrics(self.folder / "metrics.jsonl") or [{"step": -1, "time": 0.0}])[-1]
-                # Newer than the last act: the old lines stay until the run has started again.
-                if target <= line["step"] < STEPS and line["time"] > acted:
-                    break
-                time.sleep(0.005)
-            if self.ended.is_set():
-                return
-            time.sleep(self.random.uniform(0, 0.05))
-            acted = time.time()
-            self.act()
-            self.done.append(line["step"])
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self.ended.set()
-        self.join()
-
-
 def test_an_undisturbed_run_leaves_everything_once(undisturbed, dataset, tiny_base, capsys):
     state, meta = load_adapter(undisturbed / "adapter.safetensors")
     assert meta.compose.name == "stacked" and meta.extra == {"step": STEPS, "run": "test", "preprocess": {}}
@@ -141,18 +85,13 @@ def test_a_run_that_everything_happens_to_ends_where_an_undisturbed_one_does(und
     listed = folder / "checkpoints/checkpoint_manager_snapshot.json"
     listed.write_text(listed.read_text()[:20])
     chance = random.Random(0)
-
-    def kill():
-        os.kill(chance.choice(train_workers()).pid, signal.SIGKILL)
-
-    with AtStep(folder, [16, 20, 25], kill) as killer:
+    with AtSteps(folder, [16, 20, 25], STEPS, lambda: kill_a_worker(chance)) as killer:
         adapter = launch(config, folder, {})
     assert len(killer.done) == 3, f"the run ended before its workers were killed: {killer.done}"
 
     assert [step for step, _ in losses(folder)] == list(range(1, STEPS + 1))  # every step once
-    assert losses(folder) == losses(undisturbed)
-    one, other = load_file(adapter), load_file(undisturbed / "adapter.safetensors")
-    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    assert adapter == folder / "adapter.safetensors"
+    assert compare(undisturbed, folder) == {"losses_equal": True, "weights_equal": True}
 
 
 def test_a_folder_that_cannot_be_written_is_named_before_any_worker_starts(ray_session, dataset, tiny_base, tmp_path):

@@ -10,8 +10,11 @@ import pytest
 from starlette.requests import Request
 from support.api import PROMPT, photo
 
+from benchmarks.soak.asgi import ask, storm
+from benchmarks.soak.mutate import Sent, request
 from serving.errors import ApiError
 from serving.http.keys import Key, KeyFile, hash_key, write_keys
+from serving.http.routes import create_app
 from serving.http.service import request_id_of
 
 EDITS, GENERATIONS = "/v1/images/edits", "/v1/images/generations"
@@ -325,3 +328,20 @@ def test_errors_have_openais_types():
     kinds = {status: ApiError(status, "", code="x").kind for status in (400, 401, 404, 413, 429, 500, 503)}
     assert kinds[400] == kinds[404] == kinds[413] == "invalid_request_error"
     assert (kinds[401], kinds[429], kinds[503]) == ("authentication_error", "rate_limit_error", "server_error")
+
+
+def test_mutated_requests_are_answered_and_leave_nothing(make_client):
+    """A minute's part of `python -m benchmarks.soak asgi`: fields, photos, bytes, headers, routes, and who leaves."""
+    service = make_client(steps=4, images=2).service
+    report = asyncio.run(storm(service, seed=0, first=0, count=150))
+    assert report.failures == [] and report.requests == 150
+    assert {200, 400, 499} <= report.statuses.keys()
+    assert request(0, 7) == request(0, 7) != request(1, 7)  # number i of a seed can be sent again
+
+
+@pytest.mark.parametrize(
+    "path, status", [("/nowhere", 404), (f"{EDITS}/", 307), ("/healthz", 200), ("/v1/models", 200)]
+)
+def test_bytes_in_a_query_that_are_no_text(make_client, path, status):
+    found = asyncio.run(ask(create_app(make_client().service), Sent("GET", path, b"a=\xff&b=%41", [], [])))
+    assert found[0] == status and found[1].get("location", "?a=%FF&b=%41").endswith("?a=%FF&b=%41")
