@@ -96,5 +96,12 @@ $(VENV)/.docs: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -r $(VENV)/docs.txt
 	touch $@
 
+# SDXL at its real size with random weights, on the CPU: memory and time of every stage. Hours, 24 GiB of memory and 45
+# of disk; the same command goes on where it was stopped. SIZE=tenth: the same layers, a tenth as wide, in minutes.
+.PHONY: rehearsal
+SIZE ?= full
+rehearsal: $(INSTALLED)
+	$(BIN)/python -m benchmarks.rehearsal --size $(SIZE) --output runs/rehearsal-$(SIZE)
+
 clean:
 	rm -rf runs/demo data/demo build dist
