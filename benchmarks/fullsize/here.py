@@ -1,6 +1,7 @@
 """The project's own preprocessing and training in this process: no Ray, no Hydra, no network."""
 
 import atexit
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,8 +91,10 @@ def train_settings(dataset: Path, base: Path, engine: str, adapter: str = "photo
         adapter: a file of `conf/model/`.
         train: keys of `train` that win.
     """
-    values = read("train")
-    result = {key: values[key] for key in ("seed", "init", "profile", "train", "validation", "workers")}
+    from pm.train.run.config import RunConfig
+
+    values, fields = read("train"), {field.name for field in dataclasses.fields(RunConfig)}
+    result = {key: value for key, value in values.items() if key in fields}
     result["train"] |= {"objective": read("objective/diffusion"), "loss_weights": read("loss_weights/uniform")}
     result["train"] |= {"validate_every": None, "checkpoint_every": None, "log_every": 1, "warmup_steps": 0} | train
     result["validation"]["sampler"] = read("sampler/sdxl")
