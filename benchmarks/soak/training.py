@@ -109,14 +109,16 @@ def soak(home: Path, kills: int, seed: int, fails: float = 0.0) -> dict[str, Any
     from pm.train.run.config import RunConfig
     from pm.train.run.launch import launch
 
-    settings = _settings(home, steps=_EVERY * kills + _EVERY)
-    config, steps = from_mapping(RunConfig, settings), settings["train"]["steps"]
-    calm, wild = home / "undisturbed", home / f"killed-{seed}-{fails:g}"
+    # What is in a storage is seen a second later, some steps on.
+    each = 4 * _EVERY if fails else _EVERY
+    steps = each * (kills + 1)
+    config = from_mapping(RunConfig, _settings(home, steps))
+    calm, wild = home / f"undisturbed-{steps}", home / f"killed-{seed}-{fails:g}-{steps}"
     ray_init(address="local", num_cpus=4)
     if not (calm / "adapter.safetensors").exists():
         launch(config, calm, {})
     chance, said = random.Random(seed), Counter[str]()
-    targets = sorted(chance.choices(range(1, steps - _EVERY), k=kills))
+    targets = sorted(chance.choices(range(1, steps - each), k=kills))
     start = time.monotonic()
     with _storage(fails, seed) as (uri, counts):
         while not (wild / "summary.json").exists():
