@@ -108,6 +108,7 @@ def soak(home: Path, kills: int, seed: int, fails: float = 0.0) -> dict[str, Any
     from pm.ray_env import ray_init
     from pm.train.run.config import RunConfig
     from pm.train.run.launch import launch
+    from pm.train.run.storage import RemoteFolder
 
     # What is in a storage is seen a second later, some steps on.
     each = 4 * _EVERY if fails else _EVERY
@@ -121,9 +122,10 @@ def soak(home: Path, kills: int, seed: int, fails: float = 0.0) -> dict[str, Any
     targets = sorted(chance.choices(range(1, steps - each), k=kills))
     start = time.monotonic()
     with _storage(fails, seed) as (uri, counts):
+        seen = wild if uri is None else RemoteFolder(uri).scratch()  # where rank 0 writes, on this machine
         while not (wild / "summary.json").exists():
             left = targets[sum(v for k, v in said.items() if k == "killed") :]
-            with AtSteps(wild, left, steps, lambda: kill_a_worker(chance), seed, longest=1.0) as killer:
+            with AtSteps(seen, left, steps, lambda: kill_a_worker(chance), seed, longest=1.0) as killer:
                 try:
                     launch(config, wild, {}, uri)
                 except PmError as error:  # of the storage: the same command again, as it says
