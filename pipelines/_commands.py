@@ -9,6 +9,7 @@ OTHERS = {
     "edit": "Corrections of a dataset by hand: keep, reject, caption, merge, split, undo, apply.",
     "audit": "Who is in datasets, with what consent, and which adapters saw them.",
     "consent": "Who agreed to what: make the file for it, check it.",
+    "verify": "Where a picture comes from: its signed manifest and its watermark.",
     "completion": "Completion of commands and settings for a shell: bash, zsh or fish.",
     "where": "The folders that come with the project: conf, assets, serving/config.yaml.",
 }

@@ -30,6 +30,10 @@ def main() -> None:
         return keys(arguments)
     if name in ("audit", "consent", "edit"):
         return importlib.import_module(f"pipelines._{name}").main(arguments)
+    if name == "verify":
+        from pipelines._verify import main as verify
+
+        return verify(arguments)
     if name == "where":
         from pm.resources import resource
 

@@ -15,6 +15,7 @@ from pm.model.config import BaseConfig
 from pm.model.weighting import Weighting
 from pm.photo.embedders.embed import EmbedderChoice
 from pm.photo.stored import Preparation
+from pm.protect.config import ProtectConfig
 from pm.sample.config import SamplerConfig
 
 Whole = Annotated[int, Ge(0)]
@@ -203,6 +204,7 @@ class ServeConfig:
     retries: Whole  # of an image whose replica died
     log_prompts: bool
     provenance: str  # in the text of every picture
+    protect: ProtectConfig  # what is done to it before it leaves
 
     def __post_init__(self) -> None:
         check_adapters(self.adapters)

@@ -26,6 +26,12 @@ METRICS: dict[str, tuple[str, str, tuple[str, ...], tuple[float, ...]]] = {
     ),
     "pm_cancelled_total": ("counter", "Images given up because their client left", (), ()),
     "pm_failed_total": ("counter", "Images that failed in the engine", ("kind",), ()),
+    "pm_checked_total": (
+        "counter",
+        "Pictures and photos that a check refused, blurred or reported",
+        ("where", "policy"),
+        (),
+    ),
     "pm_identity_cache_total": ("counter", "Look-ups of identity embeddings", ("result",), ()),
 }
 

@@ -13,6 +13,7 @@ from pm.photo.embedders.embed import EmbedderChoice
 from pm.photo.faces.detect import FaceChoice
 from pm.photo.masks.select import MaskChoice
 from pm.photo.stored import Preparation
+from pm.protect.config import ProtectConfig
 from pm.resources import resource
 from pm.sample.output_file import Format
 from pm.sample.picture_config import ControlFile, PersonFiles, PromptFiles
@@ -144,6 +145,7 @@ class GenerateConfig:
     manifest: str | None  # CSV or JSONL with photos, prompt, seeds and output of each row, instead of one prompt
     skip_bad_rows: bool  # of the manifest; False: nothing is made while one is wrong
     workers: WorkersConfig  # for the manifest
+    protect: ProtectConfig | None = None  # of the pictures; None: nothing is done
 
     @property
     def strengths(self) -> dict[str, float]:

@@ -26,7 +26,7 @@ from pm.sample.record import about, recorded
 from pm.sample.references import find_references
 from pm.sample.request import Request
 from pm.sample.rows import ManifestRow, read_manifest
-from pm.sample.run import load_pipeline
+from pm.sample.run import load_pipeline, protector_of
 from pm.sample.schedule import Schedule
 from pm.tasks import Task, batches
 from pm.workers import run_tasks
@@ -63,6 +63,7 @@ class Portraitist:
         import_modules(config.modules)
         self._config = config
         self._pipeline: PhotoMakerPipeline | None = None
+        self._protector = protector_of(config)
 
     def make(self, requests: Sequence[Request], texts: Sequence[dict[str, object]]) -> list[bytes]:
         """Files of pictures, each with its text entries."""
@@ -72,7 +73,9 @@ class Portraitist:
             self._pipeline.load_loras(request.loras)
         images = self._pipeline.generate(requests, batch_size=len(requests))
         how = self._config.format, self._config.quality, self._config.png_level
-        return [picture_bytes(image, text, *how) for image, text in zip(images, texts, strict=True)]
+        if self._protector is not None:
+            images = [self._protector.result(image).image for image in images]
+        return [picture_bytes(i, text, *how, self._protector) for i, text in zip(images, texts, strict=True)]
 
 
 class _Work:

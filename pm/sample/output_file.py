@@ -11,6 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from pm.errors import RequestError, reason
 from pm.files import write_bytes
+from pm.protect.protector import Protector
 
 Format = Literal["png", "jpeg", "jpg", "webp"]
 SUFFIXES: Mapping[str, str] = {"png": ".png", "jpeg": ".jpg", "jpg": ".jpg", "webp": ".webp"}
@@ -22,7 +23,12 @@ _WEBP_SIDE = 16383  # px, of the format
 
 
 def picture_bytes(
-    image: Image.Image, about: Mapping[str, object], format: Format, quality: int, png_level: int = PNG_LEVEL
+    image: Image.Image,
+    about: Mapping[str, object],
+    format: Format,
+    quality: int,
+    png_level: int = PNG_LEVEL,
+    protector: Protector | None = None,
 ) -> bytes:
     """A picture's file with its text entries.
 
@@ -32,10 +38,32 @@ def picture_bytes(
         format: of the file.
         quality: of JPEG and WebP, 1 to 100; WebP at 100 keeps every pixel. PNG always does.
         png_level: of zlib: 0 packs nothing, 9 most; 1 is several times as fast as 6.
+        protector: marks and signs it; None: neither.
 
     Raises:
         RequestError: too large for the format.
+        ConfigError: it cannot be signed.
     """
+
+    def encoded(marked: Image.Image) -> bytes:
+        return _encoded(marked, about, format, quality, png_level)
+
+    return encoded(image) if protector is None else protector.written(image, format, _made(about), encoded)
+
+
+def _made(about: Mapping[str, object]) -> dict[str, Any]:
+    """What the manifest may say: fingerprints of the base and the adapter, and the prompt where it is asked for."""
+    files = json.loads(str(about.get("files", "{}"))).get("adapter", {})
+    said = {
+        "base": about.get("base_fingerprint", about.get("base")),
+        "model": about.get("model"),
+        "adapter": about.get("adapter_fingerprint") or next(iter(files.values()), None),
+        "prompt": about.get("prompt"),
+    }
+    return {name: str(value) for name, value in said.items() if value}
+
+
+def _encoded(image: Image.Image, about: Mapping[str, object], format: Format, quality: int, png_level: int) -> bytes:
     buffer = io.BytesIO()
     if format == "png":
         info = PngInfo()
@@ -66,9 +94,10 @@ def save_picture(
     format: Format,
     quality: int,
     png_level: int = PNG_LEVEL,
+    protector: Protector | None = None,
 ) -> None:
     """Write `picture_bytes` atomically."""
-    write_bytes(path, picture_bytes(image, about, format, quality, png_level), sync=False)
+    write_bytes(path, picture_bytes(image, about, format, quality, png_level, protector), sync=False)
 
 
 def png_bytes(image: Image.Image, about: Mapping[str, object]) -> bytes:

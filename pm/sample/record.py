@@ -18,7 +18,7 @@ from pm.strengths import strengths
 
 SETTINGS, FILES, BASE, BATCH = "settings", "files", "base_fingerprint", "batch"
 # Where it goes and who makes it, not what it is.
-NOT_RECORDED = ("output", "like", "manifest", "skip_bad_rows", "workers")
+NOT_RECORDED = ("output", "like", "manifest", "skip_bad_rows", "workers", "protect")
 
 
 def settings_of(config: GenerateConfig) -> dict[str, Any]:

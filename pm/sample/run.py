@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from pm.files import check_place, writing
+from pm.protect.protector import Protector
 from pm.sample.adapters import find_adapter
 from pm.sample.config import GenerateConfig
 from pm.sample.devices import pick_device, pick_dtype
@@ -38,17 +39,26 @@ def generate(config: GenerateConfig, progress: bool = True, *, repeat: Repeat | 
     """
     folder, suffix = Path(config.output), SUFFIXES[config.format]
     check_place(folder, "output=")
+    protector = protector_of(config)
     if repeat is not None and repeat.batch:
-        drawn = [draw(repeat.batch, progress)[repeat.index]]
+        drawn = [draw(repeat.batch, progress, protector)[repeat.index]]
     else:
-        drawn = draw([replace(config, seed=config.seed + i, images=1) for i in range(config.images)], progress)
+        drawn = draw(
+            [replace(config, seed=config.seed + i, images=1) for i in range(config.images)], progress, protector
+        )
     photos = [reference.image for reference in drawn[0].references]
     labels = [f"seed {each.config.seed}" for each in drawn]
     grid = labelled_grid(wrapped(GridRow([each.image for each in drawn], photos, config.prompt or "", labels)))
     with writing(folder, "output="):
         for i, each in enumerate(drawn):
             save_picture(
-                folder / f"{i:04d}{suffix}", each.image, each.about, config.format, config.quality, config.png_level
+                folder / f"{i:04d}{suffix}",
+                each.image,
+                each.about,
+                config.format,
+                config.quality,
+                config.png_level,
+                protector,
             )
         save_picture(
             folder / f"grid{suffix}",
@@ -57,6 +67,7 @@ def generate(config: GenerateConfig, progress: bool = True, *, repeat: Repeat | 
             config.format,
             config.quality,
             config.png_level,
+            protector,
         )
     return folder
 
@@ -71,7 +82,16 @@ class Drawn:
     about: dict[str, object]  # for its file
 
 
-def draw(cells: Sequence[GenerateConfig], progress: bool = True) -> list[Drawn]:
+def protector_of(config: GenerateConfig) -> Protector | None:
+    """What marks, signs and looks at the pictures.
+
+    Raises:
+        ConfigError: its key or a check cannot be used.
+    """
+    return None if config.protect is None else Protector(config.protect)
+
+
+def draw(cells: Sequence[GenerateConfig], progress: bool = True, protector: Protector | None = None) -> list[Drawn]:
     """One picture for each configuration, of the same base, device, precision and `batch_size`.
 
     Everything is checked before any weights are loaded.
@@ -86,6 +106,9 @@ def draw(cells: Sequence[GenerateConfig], progress: bool = True) -> list[Drawn]:
     with bar("preparing the photos", progress):
         people = [ready.people(cell) for cell in cells]
     requests = [ready.request(cell, some) for cell, some in zip(cells, people, strict=True)]
+    if protector is not None:
+        for photo in {id(each): each for some in people for person in some for each in person.references}.values():
+            _note(protector.reference(photo.image).note)
     for note in ready.notes:
         print(f"note: {note}")
     with bar("loading the base and the adapter", progress):
@@ -102,8 +125,17 @@ def draw(cells: Sequence[GenerateConfig], progress: bool = True) -> list[Drawn]:
         said |= recorded(cell, [person.paths for person in some], ready.base.fingerprint) | batch_of(cells, i)
         if cell.people:  # those who are found need steps before it
             said["merge_step"] = pipeline.merge_step(requests[i])
+        if protector is not None:
+            checked = protector.result(image)
+            image = checked.image
+            _note(checked.note)
         drawn.append(Drawn(cell, image, shown, said))
     return drawn
+
+
+def _note(note: str | None) -> None:
+    if note is not None:
+        print(f"note: {note}")
 
 
 def _with_adapters(

@@ -16,15 +16,16 @@ from pm.model.class_words import with_class_words
 from pm.sample import PhotoMakerPipeline, Request
 from pm.sample.config import first_merged
 from pm.sample.devices import pick_device, pick_dtype
-from pm.sample.output_file import XMP, picture_bytes
+from pm.sample.output_file import XMP
 from pm.sample.references import Reference
 from pm.sample.request import merge_step_of
 from pm.sample.said import interval_said, schedule_said
 from pm.startup import collect_rarely
 from pm.strengths import written
-from serving.config import ServeConfig, check_adapters
+from serving.config import BASE, ServeConfig, check_adapters
 from serving.engine.cache import TenantCache
 from serving.engine.fit import drawn_size
+from serving.engine.leaving import Leaving
 from serving.engine.look import seen
 from serving.engine.loop import Batcher
 from serving.engine.loras import ServedLoras
@@ -51,6 +52,7 @@ class Engine:
         collect_rarely()
         import_modules(config.modules)
         self.config, self.recorder = config, recorder
+        self.leaving = Leaving(config.protect, recorder)
         device = pick_device(config.engine.device)
         self.pipeline = PhotoMakerPipeline.from_pretrained(
             config.base.path,
@@ -127,8 +129,8 @@ class Engine:
             while True:
                 kind, *rest = await events.get()
                 if kind == "preview":
-                    file = await asyncio.to_thread(picture_bytes, rest[0], {}, *how)
-                    yield {"type": "preview", "index": rest[1], "file": file, "size": rest[0].size}
+                    if (preview := await asyncio.to_thread(self.leaving.preview, *rest, how)) is not None:
+                        yield preview
                 elif kind == "queued":
                     yield {"type": "queued", "position": rest[0]}
                 elif kind == "progress":
@@ -137,10 +139,9 @@ class Engine:
                     about = self._about(job) | about_pictures(job, photos)
                     if job.people:  # those who are found need steps before it
                         about["merge_step"] = self.pipeline.merge_step(ticket.request)
-                    file = await asyncio.to_thread(picture_bytes, rest[0], about, *how)
                     read = self.pipeline.completed(ticket.request)
                     said = {"notes": ticket.notes, "revised_prompt": None if read == job.prompt else read}
-                    yield {"type": "image", "file": file, "size": rest[0].size, **said}
+                    yield await asyncio.to_thread(self.leaving.event, rest[0], about, how, said)
                     return
                 elif kind == "error":
                     if rest[2] is not None:
@@ -211,6 +212,7 @@ class Engine:
         task = self._preparing.get(key)
         if task is None:
             work = asyncio.to_thread(
+                self.leaving.references,
                 self.pipeline.references,
                 list(images),
                 adapter=job.model,
@@ -271,6 +273,7 @@ class Engine:
             "negative_prompt": job.negative_prompt or "",
             "model": job.model,
             "base": self.pipeline.base.fingerprint,
+            **({} if job.model == BASE else {"adapter_fingerprint": self.pipeline.digest_of(job.model)}),
             "seed": job.seed,
             "steps": job.steps,
             "guidance": job.guidance,

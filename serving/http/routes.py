@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from pm.protect.config import protection
 from serving.capabilities import capabilities
 from serving.config import BASE
 from serving.errors import ApiError
@@ -129,10 +130,10 @@ def _add_probes(app: FastAPI, service: Service) -> None:
         return {"status": "ok"}
 
     @app.api_route("/readyz", methods=["GET", "HEAD"])
-    async def readyz() -> dict[str, str]:
+    async def readyz() -> dict[str, Any]:
         """Requests are served; with no engine running because nobody asked, the first one starts it."""
         if await service.backend.ready():
-            return {"status": "ready"}
+            return {"status": "ready", "protect": protection(service.config.protect)}
         raise ApiError(503, "the engines are not ready", code="not_ready", retry_after_s=service.limits.retry_after_s)
 
 

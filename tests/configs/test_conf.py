@@ -65,6 +65,7 @@ GROUPS = {
     "tracker": ("train", "evaluate"),
     "sampler": ("generate", "evaluate", "serve"),
     "service": ("serve",),
+    "protect": ("generate", "serve"),
     "studio": ("serve",),
     "protocol": ("evaluate",),
     "suite": ("evaluate",),
@@ -131,7 +132,7 @@ def test_no_yaml_is_left_out():
 KINDS = [kind for kind in Choice.__subclasses__() if kind.__module__.startswith("pm.")]
 # kind → where its parts are named, if not in files of a group of its own
 ELSEWHERE = {"stage": "pm/data/run/steps.py", "family": "conf/base"}
-ELSEWHERE["schedule"] = "conf/sampler"
+ELSEWHERE |= {"schedule": "conf/sampler", "watermark": "conf/protect", "check": "conf/protect"}
 
 
 def parts_in(settings) -> list[Choice]:
