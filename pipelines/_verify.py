@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from pm.errors import PmError, RequestError, reason
 
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> None:
         sys.exit(1)
 
 
-def _watermark(key: str | None):
+def _watermark(key: str | None) -> Any:
     """As `conf/protect/usual.yaml` has it."""
     import yaml
 

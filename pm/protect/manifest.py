@@ -16,7 +16,7 @@ MADE_BY_AI = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicM
 LABEL = "photomaker.generation"  # of the assertion that is our own
 _TOOL = "PhotoMaker on Ray"
 # No thumbnail: it would be the larger part of a small picture, and of the time.
-_SETTINGS = {"builder": {"thumbnail": {"enabled": False}}, "verify": {"remote_manifest_fetch": False}}
+_SETTINGS: dict[str, Any] = {"builder": {"thumbnail": {"enabled": False}}, "verify": {"remote_manifest_fetch": False}}
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ def read(file: bytes, format: str, roots: str | None = None) -> Signature:
     """
     import c2pa
 
-    settings: dict[str, Any] = {"verify": _SETTINGS["verify"]}
+    settings: dict[str, Any] = {"verify": dict(_SETTINGS["verify"])}
     if roots:
-        settings = {"verify": _SETTINGS["verify"] | {"verify_trust": True}, "trust": {"trust_anchors": roots}}
+        settings["verify"]["verify_trust"], settings["trust"] = True, {"trust_anchors": roots}
     try:
         with (
             c2pa.Context(c2pa.Settings.from_dict(settings)) as context,

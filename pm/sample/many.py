@@ -75,7 +75,7 @@ class Portraitist:
         how = self._config.format, self._config.quality, self._config.png_level
         if self._protector is not None:
             images = [self._protector.result(image).image for image in images]
-        return [picture_bytes(i, text, *how, self._protector) for i, text in zip(images, texts, strict=True)]
+        return [picture_bytes(i, text, *how, protector=self._protector) for i, text in zip(images, texts, strict=True)]
 
 
 class _Work:

@@ -35,7 +35,7 @@ class Leaving:
         """
         try:
             checked = self._counted("results", self._protector.result, image)
-            file = picture_bytes(checked.image, about, *how, self._protector)
+            file = picture_bytes(checked.image, about, *how, protector=self._protector)
         except PmError as error:
             kind = "invalid" if isinstance(error, RequestError) else "failed"
             return {"type": "error", "kind": kind, "message": str(error)}
