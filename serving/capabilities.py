@@ -56,5 +56,6 @@ def capabilities(config: ServeConfig, adapters: Iterable[str], loras: Collection
             "styles": [{"name": style.name, "prompt": style.prompt} for style in config.studio.styles],
             "runs": config.studio.runs is not None,
             "data": config.studio.data is not None,
+            "edit": config.studio.data is not None and config.studio.edit,
         },
     }

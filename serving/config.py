@@ -169,6 +169,7 @@ class StudioConfig:
     open: bool  # a browser, when the service is ready
     runs: str | None  # folder or URI of runs and evaluations that may be looked at
     data: str | None  # folder or URI of datasets that may be looked at
+    edit: bool  # corrections of datasets by hand may be proposed; they wait until `photomaker edit` applies them
     prompts: tuple[str, ...]  # to begin with
     styles: tuple[StyleConfig, ...]
     examples: tuple[str, ...]  # folders with sample photos

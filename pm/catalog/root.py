@@ -94,6 +94,14 @@ class Root:
             raise DataError(f"{name} is not in {self.place}")
         return self._files.open_input_file(self._below(name))
 
+    def within(self, name: str) -> str:
+        """The path of a name below a root of this machine.
+
+        Raises:
+            DataError: it leads out of the root.
+        """
+        return self._below(name)
+
     def _below(self, name: str) -> str:
         """The file system's path of a name.
 

@@ -57,11 +57,12 @@ class Folders:
             raise ApiError(404, str(error), code="not_found") from None
 
 
-def add_folders(app: FastAPI, service: Service) -> None:
-    """Add the routes."""
+def add_folders(app: FastAPI, service: Service) -> Folders:
+    """Add the routes that read; returns the places, for those that do more."""
     folders = Folders(service)
     for router in (_runs(folders), _datasets(folders), _evaluations(folders)):
         app.include_router(router)
+    return folders
 
 
 def _runs(folders: Folders) -> APIRouter:

@@ -15,6 +15,7 @@ from serving.capabilities import capabilities
 from serving.config import BASE
 from serving.errors import ApiError
 from serving.http.docs import add_docs
+from serving.http.edits import edit_routes
 from serving.http.folders import add_folders
 from serving.http.origin import Guard
 from serving.http.pictures import ABOUT, FILES
@@ -63,7 +64,7 @@ def create_app(service: Service) -> FastAPI:
     add_docs(app)
     if service.config.studio.enabled:
         add_studio(app, service)
-        add_folders(app, service)
+        app.include_router(edit_routes(add_folders(app, service)))
     return app
 
 

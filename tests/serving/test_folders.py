@@ -22,11 +22,11 @@ def places(tmp_path_factory):
 def ask(make_client, places, config):
     """`ask(path, ...)`: the answer of a service that shows these places."""
 
-    def call(path, method="GET", runs=True, keys=None, host="localhost", **options):
+    def call(path, method="GET", runs=True, keys=None, host="localhost", edit=False, **options):
         async def go():
             async with make_client(keys=keys) as client:
                 shown = {"runs": str(places / "runs"), "data": str(places / "data")} if runs else {}
-                studio = dataclasses.replace(config.studio, **shown)
+                studio = dataclasses.replace(config.studio, edit=edit, **shown)
                 client.service.config = dataclasses.replace(client.service.config, studio=studio)
                 return await client.request(method, f"http://{host}{path}", **options)
 
@@ -112,3 +112,15 @@ def test_no_other_site_and_nobody_without_a_key_looks(ask, tmp_path):
 def test_what_is_sent_is_plain_json(ask):
     for path in ("/v1/runs", "/v1/datasets", "/v1/evaluations", "/v1/evaluations/details?name=evaluate"):
         json.loads(ask(path).text, parse_constant=pytest.fail)  # NaN is none
+
+
+def test_a_correction_waits_and_can_be_taken_back(ask):
+    url, edit = "/v1/datasets/edits", {"edit": "forget", "who": "ben_man", "why": "asked to"}
+    assert ask(url, "POST", json={"name": "mine", "edit": edit}).status_code == 403  # unless it was allowed
+    (waiting,) = ask(url, "POST", edit=True, json={"name": "mine", "edit": edit}).json()["pending"]
+    assert waiting["who"] == "ben_man" and waiting["when"]
+    assert ask(f"{url}?name=mine").json()["pending"] == [waiting]
+    wrong = ask(url, "POST", edit=True, json={"name": "mine", "edit": {"edit": "reject", "photo": "nobody/1.png"}})
+    assert wrong.status_code == 404 and "nobody/1.png" in wrong.json()["error"]["message"]
+    assert ask(url, "POST", edit=True, json={"name": "../data/mine", "edit": edit}).status_code == 404
+    assert ask(f"{url}/undo", "POST", edit=True, json={"name": "mine"}).json()["pending"] == []

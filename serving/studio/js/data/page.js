@@ -3,6 +3,7 @@
 import { get } from "../api.js";
 import { button, counted, empty, fill, h } from "../dom.js";
 import { ago, entry, nothing, query, remotePicture, sideBySide } from "../lists.js";
+import { editsOf } from "./edits.js";
 import { openPerson } from "./person.js";
 
 const PEOPLE = 60;
@@ -29,10 +30,12 @@ export async function show(place, rest, offered) {
   }
 
   function draw(dataset) {
-    const people = peopleOf(dataset);
-    const rejects = rejectsOf(dataset);
+    const edits = editsOf(dataset.name, offered);
+    edits.load().catch(() => {});
+    const people = peopleOf(dataset, edits, offered.class_words);
+    const rejects = rejectsOf(dataset, edits);
     const tabs = tabbed([["People", people], [`Left out (${dataset.rejects.reduce((sum, each) => sum + each.count, 0).toLocaleString("en")})`, rejects]]);
-    fill(shown, h("div", { class: "thing-head" }, h("h2", {}, dataset.name), figures(dataset)), funnel(dataset), tabs);
+    fill(shown, h("div", { class: "thing-head" }, h("h2", {}, dataset.name), figures(dataset)), edits.element, funnel(dataset), tabs);
   }
 
   await go(rest);
@@ -102,7 +105,7 @@ function searchBox(label, onsearch) {
   return box;
 }
 
-function peopleOf(dataset) {
+function peopleOf(dataset, edits, words) {
   const grid = h("ul", { class: "people", "aria-label": "People" });
   const count = h("p", { class: "soft small-text", role: "status" });
   const more = button("Show more", () => load(false), { class: "plain" });
@@ -123,14 +126,14 @@ function peopleOf(dataset) {
 
   function tile(person) {
     const image = remotePicture(`v1/datasets/picture?${query({ name: dataset.name, number: person.cover, side: 160 })}`, "");
-    return h("li", {}, h("button", { type: "button", class: "person-tile", onclick: () => openPerson(dataset.name, person.identity) }, image, h("span", {}, person.identity), h("span", { class: "soft small-text" }, counted(person.photos, "photo"))));
+    return h("li", {}, h("button", { type: "button", class: "person-tile", onclick: () => openPerson(dataset.name, person.identity, edits, words) }, image, h("span", {}, person.identity), h("span", { class: "soft small-text" }, counted(person.photos, "photo"))));
   }
 
   load(true);
   return h("div", { class: "inside" }, h("div", { class: "row" }, h("div", { class: "grow" }, search)), count, grid, more);
 }
 
-function rejectsOf(dataset) {
+function rejectsOf(dataset, edits) {
   const rows = h("tbody");
   const more = button("Show more", () => load(false), { class: "plain" });
   const search = searchBox("Search people and photos", () => load(true));
@@ -159,11 +162,11 @@ function rejectsOf(dataset) {
   function row(photo) {
     const image = remotePicture(`v1/datasets/picture?${query({ name: dataset.name, number: photo.number, kind: "reject", side: 96 })}`, "");
     const measured = photo.value === null ? "" : `${Number(photo.value.toPrecision(3))}${photo.threshold === null ? "" : `, asked for ${Number(photo.threshold.toPrecision(3))}`}`;
-    return h("tr", {}, h("td", { class: "reject-picture" }, image), h("td", {}, photo.identity, h("br"), h("span", { class: "soft small-text mono" }, photo.photo)), h("td", {}, photo.stage), h("td", {}, photo.reason.replaceAll("_", " "), h("br"), h("span", { class: "soft small-text" }, [measured, photo.detail].filter(Boolean).join("; "))));
+    return h("tr", {}, h("td", { class: "reject-picture" }, image), h("td", {}, photo.identity, h("br"), h("span", { class: "soft small-text mono" }, photo.photo)), h("td", {}, photo.stage), h("td", {}, photo.reason.replaceAll("_", " "), h("br"), h("span", { class: "soft small-text" }, [measured, photo.detail].filter(Boolean).join("; "))), edits.allowed ? h("td", {}, button("Keep", () => edits.propose({ edit: "keep", photo: photo.photo }), { class: "link", "aria-label": `Keep ${photo.photo}` })) : null);
   }
 
   if (!dataset.rejects.length) return h("p", { class: "inside soft" }, "Every photo that was found is in the dataset.");
   load(true);
-  const head = h("tr", {}, h("td", {}), ["Person and photo", "Stage", "Reason"].map((name) => h("th", { scope: "col" }, name)));
+  const head = h("tr", {}, h("td", {}), ["Person and photo", "Stage", "Reason"].map((name) => h("th", { scope: "col" }, name)), edits.allowed ? h("td", {}) : null);
   return h("div", { class: "inside" }, h("div", { class: "chips" }, chips), search, h("div", { class: "scroll" }, h("table", {}, h("thead", {}, head), rows)), more);
 }

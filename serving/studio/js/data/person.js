@@ -3,11 +3,15 @@
 import { get } from "../api.js";
 import { dialog, fill, h } from "../dom.js";
 import { query, remotePicture } from "../lists.js";
+import { personTools, photoTools } from "./edits.js";
 
-export async function openPerson(name, identity) {
+/** `edits`: of the dataset; `words`: class words to choose from. */
+export async function openPerson(name, identity, edits, words) {
   const grid = h("ul", { class: "person-photos" });
   const whole = h("input", { type: "checkbox" });
-  const box = dialog(identity, [h("label", { class: "check" }, whole, "Show the background"), grid], { class: "wide" });
+  const chosen = new Set();
+  const tools = edits.allowed ? personTools(identity, edits, () => [...chosen], () => box.close()) : null;
+  const box = dialog(identity, [tools, h("label", { class: "check" }, whole, "Show the background"), grid], { class: "wide" });
   whole.addEventListener("change", draw);
   let photos = [];
 
@@ -21,10 +25,18 @@ export async function openPerson(name, identity) {
       "li",
       {},
       picture,
+      edits.allowed ? h("label", { class: "check" }, choice(photo), "Choose") : null,
       h("p", {}, marked(photo.caption ?? "", photo.class_word ?? "")),
       h("p", { class: "soft small-text mono" }, photo.photo),
       h("p", { class: "soft small-text" }, [photo.source && photo.source !== photo.photo ? photo.source : null, photo.licence].filter(Boolean).join(" · ")),
+      edits.allowed ? photoTools(photo, edits, words) : null,
     );
+  }
+
+  function choice(photo) {
+    const box = h("input", { type: "checkbox", checked: chosen.has(photo.photo), "aria-label": `Choose ${photo.photo}` });
+    box.addEventListener("change", () => (box.checked ? chosen.add(photo.photo) : chosen.delete(photo.photo)));
+    return box;
   }
 
   try {
