@@ -1,1 +1,1 @@
-"""What lies in folders of a machine or a bucket: runs, datasets, reports. Reads; writes nothing."""
+"""What lies in folders of a machine or a bucket: runs, datasets, reports. Reads; only `edits` writes."""

@@ -31,24 +31,8 @@ def edit_routes(folders: Folders) -> APIRouter:
     """The routes. Bodies are JSON, which no form of another site can send."""
     router = APIRouter(prefix="/v1/datasets/edits")
 
-    def folder(root: Any, name: str) -> str:
-        """Where the dataset is on this machine.
-
-        Raises:
-            DataError: it leads out of the root.
-        """
-        if not root.local:
-            raise ApiError(400, f"{root.place} is not on this machine; edit a copy that is", code="not_local")
-        return root.within(name)
-
-    def shown(root: Any, name: str) -> dict[str, Any]:
-        from pm.data.edits.file import read_edits
-
-        place = folder(root, name)
-        edits = read_edits(place)
-        return {"applied": list(edits.applied), "pending": list(edits.pending), "folder": place}
-
     def check(request: Request) -> None:
+        folders.service.authenticate(request)
         if not folders.service.config.studio.edit:
             message = "this service shows datasets and changes none; start it with studio.edit=true"
             raise ApiError(403, message, code="not_allowed")
@@ -56,34 +40,24 @@ def edit_routes(folders: Folders) -> APIRouter:
     @router.get("")
     def edits(request: Request, name: Name) -> dict[str, Any]:
         """Those in force, and those that wait."""
-        return folders.look(request, "data", lambda root: shown(root, name))
+        from pm.catalog import edits
+
+        return folders.look(request, "data", lambda root: edits.edits(root, name))
 
     @router.post("")
     def propose(request: Request, wanted: Proposal) -> dict[str, Any]:
         """Add one to those that wait."""
+        from pm.catalog import edits
 
-        def work(root: Any) -> dict[str, Any]:
-            from pm.data.edits.change import propose
-
-            propose(folder(root, wanted.name), wanted.edit)
-            return shown(root, wanted.name)
-
-        folders.service.authenticate(request)
         check(request)
-        return folders.look(request, "data", work)
+        return folders.look(request, "data", lambda root: edits.propose(root, wanted.name, wanted.edit))
 
     @router.post("/undo")
     def undo(request: Request, wanted: Undo) -> dict[str, Any]:
         """Take the last ones back."""
+        from pm.catalog import edits
 
-        def work(root: Any) -> dict[str, Any]:
-            from pm.data.edits.change import undo
-
-            undo(folder(root, wanted.name), wanted.number)
-            return shown(root, wanted.name)
-
-        folders.service.authenticate(request)
         check(request)
-        return folders.look(request, "data", work)
+        return folders.look(request, "data", lambda root: edits.undo(root, wanted.name, wanted.number))
 
     return router
