@@ -1,4 +1,4 @@
-"""Corrections of a dataset by hand, proposed and taken back by the code of `photomaker edit`. The one part that writes."""
+"""Corrections of a dataset by hand, by the code of `photomaker edit`; the one part that writes."""
 
 from collections.abc import Mapping
 from typing import Any
