@@ -11,7 +11,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: audit install demo table1 table2a table2b applications serve studio test lint unit format wheel docs clean
+.PHONY: audit install demo table1 table2a table2b related applications serve studio test lint unit format wheel docs clean
 
 install: $(INSTALLED)
 
@@ -48,6 +48,13 @@ table2b: $(INSTALLED)
 	$(BIN)/python pipelines/preprocess.py $(COVERED) dataset.photos_per_identity=1 min_photos=1 output=data/covered_wild
 	$(BIN)/python pipelines/train.py experiment=table2b data=data/covered wild=data/covered_wild seed=0,1,2,3,4
 	$(BIN)/python pipelines/evaluate.py comparison=table2b
+
+# Losses and adapters of the related work, three seeds each on one budget, with intervals over people and seeds.
+related: $(INSTALLED)
+	$(BIN)/python pipelines/preprocess.py $(COVERED) output=data/covered
+	$(BIN)/python -m pm.toon.pretrain.recogniser runs/recogniser/recogniser.safetensors
+	$(BIN)/python pipelines/train.py experiment=related data=data/covered
+	$(BIN)/python pipelines/evaluate.py comparison=related
 
 applications: $(INSTALLED)
 	for each in class_word mixing old_photos contexts; do \

@@ -11,7 +11,7 @@ from pm.errors import CheckpointError
 from pm.model.adapter_file import ID_PREFIX, LORA_PREFIX, AdapterMeta, load_adapter, read_head, strip
 from pm.model.base import BaseModel
 from pm.model.kinds.base import check_kind
-from pm.model.lora import load_lora
+from pm.model.lora import adapter_type, load_lora
 from pm.model.photomaker import IdConditioner, PhotoMaker
 from pm.model.trained import TrainedAdapter
 
@@ -74,7 +74,21 @@ def start_from(photomaker: PhotoMaker, path: str | Path) -> None:
     kept = {key: value for key, value in state.items() if not key.startswith(learned)}
     composing = {key: state.get(key, value) for key, value in own.items() if key.startswith(learned)}
     same = replace(meta, compose=photomaker.config.compose, merge=photomaker.config.merge)
-    apply_adapter(photomaker, kept | composing, same)
+    apply_adapter(photomaker, _with_lora_of(own, kept, path) | composing, same)
+
+
+def _with_lora_of(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:
+    """A file's weights, with the model's new LoRA in place of one of another type that changes nothing."""
+    theirs, ours = strip(state, LORA_PREFIX), {k: v for k, v in own.items() if k.startswith(LORA_PREFIX)}
+    types = adapter_type(theirs), adapter_type(strip(ours, LORA_PREFIX))
+    if types[0] == types[1]:
+        return dict(state)
+    if any(bool(value.any()) for key, value in theirs.items() if not key.endswith("lora_A.weight")):
+        raise CheckpointError(
+            f"init={path} has lora_type={types[0]}, the model lora_type={types[1]}; set adapter.lora_type={types[0]}, "
+            "or start from an adapter whose LoRA is not trained yet"
+        )
+    return {k: v for k, v in state.items() if not k.startswith(LORA_PREFIX)} | ours
 
 
 def check_adapter(path: str | Path, base: BaseModel, *, check_base: bool = True) -> AdapterMeta:

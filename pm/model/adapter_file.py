@@ -21,7 +21,7 @@ from pm.files import replace_file
 from pm.model.compose.base import ComposeChoice, compose_from_text, compose_to_text
 from pm.model.config import ID_PREFIX, LORA_PREFIX, AdapterConfig, Merge
 from pm.model.kinds.base import PHOTOMAKER, claimed_by, kind_of
-from pm.model.lora import lora_shape
+from pm.model.lora import adapter_type, lora_shape
 from pm.weights import check_weights, is_pickle
 
 __all__ = ["ID_PREFIX", "LORA_PREFIX", "AdapterMeta", "digest", "load_adapter", "read_head", "save_adapter", "strip"]
@@ -48,7 +48,8 @@ class AdapterMeta:
         """The configuration to build a `PhotoMaker` for these weights; nothing in the vision tower trains."""
         if self.merge == "attention":
             raise CheckpointError(f"an adapter of the kind {self.kind} does not merge into text")
-        rank, targets = lora_shape(strip(state, LORA_PREFIX))
+        lora = strip(state, LORA_PREFIX)
+        rank, targets = lora_shape(lora)
         return AdapterConfig(
             compose=self.compose,
             merge=self.merge,
@@ -58,6 +59,7 @@ class AdapterMeta:
             max_id_images=self.max_id_images,
             trigger_word=self.trigger_word,
             gradient_checkpointing=gradient_checkpointing,
+            lora_type=adapter_type(lora),
         )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from pm.errors import CheckpointError
 from pm.files import replace_folder
 from pm.model.adapter_file import ID_PREFIX, LORA_PREFIX, AdapterMeta, strip
+from pm.model.formats import check_carried
 from pm.model.kinds.base import PHOTOMAKER
 from pm.model.lora import layers_of
 
@@ -47,6 +48,7 @@ def save_comfyui(path: str | Path, state: Mapping[str, Tensor], meta: AdapterMet
     if meta.kind != PHOTOMAKER or learned:
         what = f"the kind {meta.kind}" if meta.kind != PHOTOMAKER else f"compose={meta.compose.label}"
         raise CheckpointError(f"ComfyUI's PhotoMaker nodes cannot use an adapter of {what}; use format=native")
+    check_carried(state, "comfyui", ("lora",))
     target = Path(path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise CheckpointError(f"{target} is there already; remove it or give another output=")

@@ -11,6 +11,7 @@ from pm.model.compose.base import ComposeChoice
 Merge = Literal["insert", "repeat"]
 LoraImpl = Literal["fused", "peft"]  # which layers compute the LoRA in training; the weights are the same
 FUSED: LoraImpl = "fused"
+LoraType = Literal["lora", "dora", "lokr"]  # what the U-Net's matrices are adapted by (`pm.model.lora_types`)
 ID_PREFIX, LORA_PREFIX = "id_encoder.", "lora_weights."  # of the names in an adapter's file
 
 
@@ -57,9 +58,24 @@ class AdapterConfig:
     gradient_checkpointing: bool
     # A default, as runs and adapter files of earlier versions do not name it
     lora_impl: LoraImpl = field(default=FUSED, kw_only=True)
+    lora_type: LoraType = field(default="lora", kw_only=True)
 
     def __post_init__(self) -> None:
         check_trigger_word(self.trigger_word)
+        check_lora(self.lora_type, self.lora_impl)
+
+
+def check_lora(kind: LoraType, impl: LoraImpl) -> None:
+    """Fail where there are no such layers.
+
+    Raises:
+        ConfigError: PEFT's layers are asked for with another type than LoRA.
+    """
+    if kind != "lora" and impl != FUSED:
+        raise ConfigError(
+            f"adapter.lora_type={kind} has layers of this project only, not adapter.lora_impl={impl}; leave that at "
+            f"{FUSED}"
+        )
 
 
 def check_trigger_word(word: str) -> None:

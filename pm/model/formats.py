@@ -9,6 +9,8 @@ from torch import Tensor
 from pm.errors import CheckpointError
 from pm.files import open_atomic, replace_folder
 from pm.model.adapter_file import ID_PREFIX, LORA_PREFIX, AdapterMeta, save_adapter, strip
+from pm.model.config import LoraType
+from pm.model.lora import adapter_type
 
 ID_ENCODER, LORA = "id_encoder.safetensors", "pytorch_lora_weights.safetensors"
 _README = """# A PhotoMaker adapter for diffusers
@@ -35,7 +37,11 @@ def save_published(path: str | Path, state: Mapping[str, Tensor]) -> None:
 
     PhotoMaker: `{"id_encoder", "lora_weights"}`; IP-Adapter: `{"image_proj", "ip_adapter"}`. It holds tensors in plain
     dicts only, so `torch.load(weights_only=True)` reads it.
+
+    Raises:
+        CheckpointError: published code would not read the adapter's weights as they are meant.
     """
+    check_carried(state, "published", ("lora",))
     content = {part: strip(state, f"{part}.") for part in sorted({key.partition(".")[0] for key in state})}
     with open_atomic(path, "wb") as stream:
         torch.save({part: {k: v.contiguous() for k, v in tensors.items()} for part, tensors in content.items()}, stream)
@@ -63,6 +69,7 @@ def save_diffusers(path: str | Path, state: Mapping[str, Tensor], meta: AdapterM
             f"an adapter of the kind {meta.kind} has no LoRA for `load_lora_weights`; use format=native"
         )
 
+    check_carried(state, "diffusers", ("lora", "dora"))
     target = Path(path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise CheckpointError(f"{target} is there already; remove it or give another output=")
@@ -79,3 +86,19 @@ def save_diffusers(path: str | Path, state: Mapping[str, Tensor], meta: AdapterM
         (temporary / "README.md").write_text(readme, encoding="utf-8")
         for file in temporary.iterdir():
             file.chmod(0o644)
+
+
+def check_carried(state: Mapping[str, Tensor], name: str, types: tuple[LoraType, ...]) -> None:
+    """Refuse to write what other programs would not read as it is meant.
+
+    Args:
+        state: of the adapter, as `adapter_state` gives it.
+        name: of the format.
+        types: of LoRA that it has a place for.
+
+    Raises:
+        CheckpointError: the adapter has another one.
+    """
+    found = adapter_type(strip(state, LORA_PREFIX))
+    if found not in types:
+        raise CheckpointError(f"format={name} has no place for an adapter with lora_type={found}; use format=native")

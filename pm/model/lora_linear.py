@@ -6,6 +6,7 @@ what flows through them, and the second product adds itself to the layer's own o
 so a checkpoint fits both.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -61,8 +62,11 @@ class LoraLinear(nn.Module):
         return f"rank={self.matrices()[0].shape[0]}"
 
 
-def wrap_linears(model: nn.Module, rank: int, targets: tuple[str, ...]) -> list[str]:
-    """Put a `LoraLinear` around every layer whose name ends with one of `targets`, in place.
+def wrap_linears(
+    model: nn.Module, rank: int, targets: tuple[str, ...], make: Callable[[nn.Linear, int], nn.Module] = LoraLinear
+) -> list[str]:
+    """Put a `LoraLinear`, or what else `make` makes of a layer and a rank, around every layer whose name ends with one
+    of `targets`, in place.
 
     Returns:
         names of modules with such a name that are no linear layers; they are left as they are.
@@ -73,5 +77,5 @@ def wrap_linears(model: nn.Module, rank: int, targets: tuple[str, ...]) -> list[
     if not odd:
         for name, layer in named:
             owner, _, last = name.rpartition(".")
-            setattr(model.get_submodule(owner), last, LoraLinear(layer, rank))
+            setattr(model.get_submodule(owner), last, make(layer, rank))
     return odd

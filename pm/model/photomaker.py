@@ -158,7 +158,8 @@ class PhotoMaker(IdConditioner, TrainedAdapter):
 
     def change_unet(self) -> None:
         """Make the U-Net's trained part; the rest of it is frozen."""
-        add_lora(self.unet, self.config.lora_rank, self.config.lora_targets, self.config.lora_impl)
+        config = self.config
+        add_lora(self.unet, config.lora_rank, config.lora_targets, config.lora_impl, config.lora_type)
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute activations of the U-Net and the vision tower in the backward pass: less memory, more time."""

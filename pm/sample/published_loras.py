@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pm.errors import RequestError
 from pm.model.fused import FusedLora
+from pm.model.fused_types import FusedFactors
 from pm.sample.adapters import Adapter
 from pm.sample.loras import encoding_with, find_lora
 from pm.strengths import check_strength
@@ -166,7 +167,7 @@ class PublishedLoras:
 
 def _scaled(adapter: Adapter, strength: float) -> Adapter:
     own = adapter.lora
-    if not isinstance(own, FusedLora):
+    if not isinstance(own, FusedLora | FusedFactors):
         return adapter
     lora = own.scaled(strength)
     return adapter if lora is own else replace(adapter, lora=lora)

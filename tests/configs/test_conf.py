@@ -61,6 +61,7 @@ GROUPS = {
     "term": ("train",),
     "experiment": ("train",),
     "condition": ("train",),
+    "related": ("train",),
     "hydra/launcher": ("train",),
     "tracker": ("train", "evaluate"),
     "sampler": ("generate", "evaluate", "serve"),

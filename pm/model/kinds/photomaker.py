@@ -16,7 +16,8 @@ from pm.model.compose.stacked import Stacked
 from pm.model.config import AdapterConfig
 from pm.model.face_encoder import PERCEIVER
 from pm.model.files import read_json
-from pm.model.fused import FusedLora, UnetChange
+from pm.model.fused import UnetChange
+from pm.model.fused_types import fused_of
 from pm.model.id_encoder import PUBLISHED_VISION, tower_shape
 from pm.model.kinds.base import AdapterChoice
 from pm.model.lora import normalise_lora
@@ -78,7 +79,7 @@ class PhotoMakerChoice(AdapterConfig, AdapterChoice):
     ) -> tuple[IdConditioner, UnetChange]:
         config = meta.config(state)
         conditioner = read_conditioner(base, config, state, meta, check_base=check_base)
-        return conditioner, FusedLora(base.unet, base.family.lora_prefix, strip(state, LORA_PREFIX))
+        return conditioner, fused_of(base.unet, base.family.lora_prefix, strip(state, LORA_PREFIX))
 
 
 def published_meta(state: Mapping[str, Tensor], name: str) -> AdapterMeta:
