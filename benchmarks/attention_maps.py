@@ -4,10 +4,10 @@
 
 Each person has four references: a hat hides the hair in the first, goggles the eyebrows in the second, a scarf the
 beard in the third, nothing is hidden in the fourth. The U-Net sees a noisy drawing of the person with the stacked
-tokens of all four. `attention.json` and the printed table say which share of what the identity tokens are given each of them
-gets, in the places of the hair, the eyebrows and the beard; `attention.png` shows the maps of some people: references
-above, below each where its token is attended to. An adapter with one token for all photos (compose=average or linear)
-has nothing to choose between, and is refused.
+tokens of all four. `attention.json` and the printed table say which share of what the identity tokens are given each of
+them gets, in the places of the hair, the eyebrows and the beard; `attention.png` shows the maps of some people:
+references above, below each where its token is attended to. An adapter with one token for all photos (compose=average
+or linear) has nothing to choose between, and is refused.
 """
 
 import argparse
