@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pm.errors import ConfigError
 from pm.model.lora_linear import ADAPTER_NAME, LoraLinear
 
 
@@ -93,6 +94,20 @@ class LokrLinear(nn.Module):
         left, right = (factor.to(y.dtype) for factor in self.factors())
         inner = F.linear(x.to(y.dtype).unflatten(-1, (left.shape[1], -1)), right)
         return y + scale * torch.matmul(left, inner).flatten(-2)
+
+
+def check_lora_alone(model: nn.Module) -> None:
+    """Refuse layers that read their weights as a whole where weights are split over workers.
+
+    Raises:
+        ConfigError: the model has some.
+    """
+    found = next((m for m in model.modules() if isinstance(m, DoraLinear | LokrLinear)), None)
+    if found is not None:
+        name = "dora" if isinstance(found, DoraLinear) else "lokr"
+        raise ConfigError(
+            f"adapter.lora_type={name} reads matrices as a whole, which ZeRO-3 splits; use engine=zero2, zero1 or ddp"
+        )
 
 
 def split(size: int) -> tuple[int, int]:

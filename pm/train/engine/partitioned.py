@@ -17,6 +17,7 @@ from deepspeed.utils import (
 )
 from torch import Tensor, nn
 
+from pm.model.lora_types import check_lora_alone
 from pm.train.config import TrainConfig
 from pm.train.engine.base import (
     MOMENTS,
@@ -50,6 +51,7 @@ class ZeroEngine:
         self._stage, self._accumulation = config["zero_optimization"]["stage"], train.accumulation(world_size())
         self.splits_weights = self._stage == 3
         if self.splits_weights:
+            check_lora_alone(module)
             fetch_frozen_parts_whole(module)
         self._engine, wrapper, _, _ = deepspeed.initialize(model=module, optimizer=optimizer, config=dict(config))
         self.module = self._engine.module

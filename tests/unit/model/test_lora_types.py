@@ -17,7 +17,7 @@ from pm.model.fused import LoraSwitch
 from pm.model.kinds.photomaker import PhotoMakerChoice
 from pm.model.lora import add_lora, lora_off
 from pm.model.lora_linear import ADAPTER_NAME
-from pm.model.lora_types import DoraLinear, LokrLinear
+from pm.model.lora_types import DoraLinear, LokrLinear, check_lora_alone
 
 KINDS = ("dora", "lokr")
 
@@ -128,6 +128,12 @@ def test_training_starts_from_an_adapter_whose_lora_says_nothing_yet(model, kind
     assert (model.id_encoder.visual_projection_2.weight == 0.5).all()
     with pytest.raises(CheckpointError, match=f"lora_type=lora.*lora_type={kind}"):
         start_from(model, saved(talking, tmp_path / "talking.safetensors"))
+
+
+def test_weights_that_are_split_are_lora_alone(model, kind, make_photomaker):
+    check_lora_alone(make_photomaker(lora_rank=4))
+    with pytest.raises(ConfigError, match=f"lora_type={kind} .* use engine=zero2"):
+        check_lora_alone(model)
 
 
 def test_pefts_layers_have_lora_alone(tiny_base):
