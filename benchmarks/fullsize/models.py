@@ -125,9 +125,9 @@ def build_training(base: Path, device: str, engine: str, micro: int, precision: 
     """
     from pm.errors import ConfigError
     from pm.model.base import load_base
-    from pm.train.run import workers
     from pm.train.run.config import RunConfig
     from pm.train.run.context import LocalContext
+    from pm.train.run.model import new_engine, new_model
 
     train = {"batch_size": micro, "micro_batch_size": micro, "precision": precision}
     if over.get("compile", "off") != "off":
@@ -142,8 +142,8 @@ def build_training(base: Path, device: str, engine: str, micro: int, precision: 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     parts = tuple(config.adapter.parts())
     loaded = load_base(base, parts, vision_path=str(base / "image_encoder"), device=device, dtype=dtype)
-    photomaker = workers._photomaker(config, loaded)
-    return workers._engine(config, context, loaded, photomaker, None), loaded
+    photomaker = new_model(config, loaded)
+    return new_engine(config, context, loaded, photomaker, None, None), loaded
 
 
 def one_step(engine: Any, batch: Any, device: str) -> torch.Tensor:
