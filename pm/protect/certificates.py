@@ -50,8 +50,7 @@ def signing_key(certificate: str | None, key: str | None) -> SigningKey:
             raise ConfigError(f"{names[key is None]} is not set; set {CERTIFICATE} and {KEY}, or neither")
     if certificate is None or key is None:
         return local_chain()
-    texts = [_pem(name, value) for name, value in zip(names, (certificate, key), strict=True)]
-    return _checked(*texts, *names)
+    return _checked(_pem(names[0], certificate), _pem(names[1], key), *names)
 
 
 def _pem(name: str, value: str) -> str:
