@@ -51,8 +51,8 @@ def main() -> None:
 
     stop = args.gates
     report: dict = {"settings": dataclasses.asdict(settings)}
-    # The measuring instrument sees more photos than what it measures, and more of them covered.
-    more = draw("probe", "train", settings.probe_photos_each, 2, 2 * settings.occlusion)
+    # The measuring instrument sees more photos than what it measures.
+    more = draw("probe", "train", settings.probe_photos_each, 2, settings.occlusion)
     probe, report["probe_loss"] = stages.train_probe(more, settings, args.work)
     del more
     unseen, covered = draw("eval", "eval", 4, 1, 0), draw("covered", "eval", 4, 3, 35)

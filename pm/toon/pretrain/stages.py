@@ -28,7 +28,7 @@ class Settings:
     forget: int = 30  # percent of descriptions of people that leave out traits
     face_weight: int = 4  # of pixels and latents in the face's box, others 1
     probe_photos_each: int = 15
-    probe_steps: int = 4000
+    probe_steps: int = 7000
     probe_batch: int = 64
     vae_steps: int = 4000
     vae_batch: int = 32
@@ -92,13 +92,15 @@ def train_probe(corpus: Corpus, settings: Settings, work: Path) -> tuple[Probe, 
     torch.manual_seed(settings.seed)
     probe, side = Probe(), corpus.images.shape[1]
     labels = torch.from_numpy(corpus.labels)
+    # Eyebrows are a few pixels and are learnt last.
+    weights = torch.tensor([4.0 if name == "eyebrows" else 1.0 for name in ATTRIBUTES])
 
     def loss_of(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         rows = random_rows(corpus, settings.probe_batch, generator)
         shifted = random_crops(F.pad(pixels_of(corpus, rows), [3] * 4, mode="replicate"), side, generator)
         logits = probe(_degrade(shifted, generator))
         losses = [F.cross_entropy(logits[k], labels[rows, i], ignore_index=HIDDEN) for i, k in enumerate(ATTRIBUTES)]
-        return {"loss": torch.stack(losses).mean()}
+        return {"loss": (torch.stack(losses) * weights).sum() / weights.sum(), "eyebrows": losses[list(ATTRIBUTES).index("eyebrows")]}
 
     modules = nn.ModuleDict({"probe": probe})
     final = fit("probe", modules, loss_of, steps=settings.probe_steps, lr=2e-3, work=work, seed=settings.seed, ema=0.99)
