@@ -211,7 +211,7 @@ def _serve(place: Place) -> dict[str, Any]:
 
     given = {"service": "sdxl", "base.path": place.base, "base.vision_path": place.base / "image_encoder"}
     given |= {"adapters.photomaker": place.adapter, "engine.device": "cpu", "sampler.steps": STEPS}
-    given |= {"limits.request_s": 3600, "preprocess": "none"}
+    given |= {"limits.request_s": 3600, "preprocess": "none", "protect": "usual"}
     config = load([f"{key}={value}" for key, value in given.items()])
     engine, recorder = Engine(config, MemoryRecorder()), MemoryRecorder()
     quotas = LocalQuotas(config.limits.request_s, config.limits.retry_after_s)

@@ -11,19 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+ARGUMENTS = {"TORCH_BACKEND": "cpu" if torch.version.cuda is None else f"cu{torch.version.cuda.replace('.', '')}"}
 MANIFESTS = sorted((ROOT / "deploy/kuberay").glob("*.yaml"))
 
 # In place of the image's pip: offline, without dependencies, and into a folder.
 PIP = """#!/bin/sh
 command="$1"; shift
+case "$*" in *uv==*) exit 0 ;; esac
 case "$command" in
   wheel) exec "{python}" -m pip wheel -q --no-index --no-build-isolation "$@" ;;
   install) exec "{python}" -m pip install -q --no-index --no-deps --target "$SITE" "$@" ;;
 esac
 exit 9
+"""
+# In place of uv, which brings torch: it is there.
+UV = "#!/bin/sh\n"
+PYTHON = """#!/bin/sh
+PYTHONPATH="$SITE" exec "{python}" "$@"
 """
 
 
@@ -61,8 +69,9 @@ def copy(stage: Stage, arguments: list[str], sources: Stage) -> None:
 def build(recipe: Path, scratch: Path) -> Stage:
     """The last stage after all steps; what its pip installed is in `site` beside it."""
     (scratch / "bin").mkdir()
-    (scratch / "bin/pip").write_text(PIP.format(python=sys.executable))
-    (scratch / "bin/pip").chmod(0o755)
+    for name, text in (("pip", PIP), ("uv", UV), ("python", PYTHON)):
+        (scratch / "bin" / name).write_text(text.format(python=sys.executable))
+        (scratch / "bin" / name).chmod(0o755)
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     environment |= {"PATH": f"{scratch}/bin:{os.environ['PATH']}", "SITE": str(scratch / "site")}
     stages, stage = {}, None
@@ -79,6 +88,8 @@ def build(recipe: Path, scratch: Path) -> Stage:
             given = dict(w[2:].split("=", 1) for w in words if w.startswith("--"))
             paths = [w for w in words if not w.startswith("--")]
             copy(stage, paths, stages[given["from"]] if "from" in given else Stage(ROOT, ""))
+        elif verb == "ARG":
+            environment |= {rest.partition("=")[0]: ARGUMENTS.get(rest.partition("=")[0], rest.partition("=")[2])}
         elif verb == "RUN":
             subprocess.run(["sh", "-ec", rest], cwd=stage.path("."), env=environment, check=True)
         else:
@@ -159,6 +170,7 @@ def test_every_command_composes(image):
 def test_ray_ups_machines_install_what_they_mount():
     config = yaml.safe_load((ROOT / "ray_cluster.yaml").read_text())
     (mounted,) = [target for target, source in config["file_mounts"].items() if source == "."]
-    (install,) = config["setup_commands"]
+    *before, install = config["setup_commands"]
     assert f"-e '{mounted}[cluster]'" in install and "constraints.txt" in install
+    assert any("uv pip install" in command and "--torch-backend cu" in command for command in before)
     assert (ROOT / "setup.py").exists() and "/.venv" in str(config["rsync_exclude"])

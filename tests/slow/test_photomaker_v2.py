@@ -47,6 +47,7 @@ def settings(cls, entry, overrides, without=()):
 def dataset(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("faces")
     wanted = ["dataset=toon", "dataset.identities=2", "dataset.photos_per_identity=2", "features.face_embeddings=true"]
+    wanted.append("dtype=float32")  # what `auto` means is known once the cluster is
     config = settings(
         PreprocessConfig, "preprocess", [*wanted, f"dataset.root={folder}/raw", f"output={folder}/out"], ("forget",)
     )

@@ -100,7 +100,10 @@ def train_probe(corpus: Corpus, settings: Settings, work: Path) -> tuple[Probe, 
         shifted = random_crops(F.pad(pixels_of(corpus, rows), [3] * 4, mode="replicate"), side, generator)
         logits = probe(_degrade(shifted, generator))
         losses = [F.cross_entropy(logits[k], labels[rows, i], ignore_index=HIDDEN) for i, k in enumerate(ATTRIBUTES)]
-        return {"loss": (torch.stack(losses) * weights).sum() / weights.sum(), "eyebrows": losses[list(ATTRIBUTES).index("eyebrows")]}
+        return {
+            "loss": (torch.stack(losses) * weights).sum() / weights.sum(),
+            "eyebrows": losses[list(ATTRIBUTES).index("eyebrows")],
+        }
 
     modules = nn.ModuleDict({"probe": probe})
     final = fit("probe", modules, loss_of, steps=settings.probe_steps, lr=2e-3, work=work, seed=settings.seed, ema=0.99)

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 from support.sampling import worst, write_adapter
@@ -82,7 +83,9 @@ def test_fused_lora_is_the_lora(adapter_file, pipeline, tiny_base, photos):
     beside = PhotoMakerPipeline(trained.base, trained.eval())
     expected = beside.generate([request])[0]
     assert worst(pipeline.generate([request])[0], expected) <= 1
-    trained.unet.disable_adapters()
+    for name, parameter in trained.unet.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.zeros_(parameter)
     assert worst(beside.generate([request])[0], expected) > 1
 
 
@@ -168,7 +171,7 @@ def test_a_base_without_its_parts_is_refused(tiny_base):
 def test_sampler_config_checks_its_ranges():
     good = {"schedule": "ddim", "steps": 50, "guidance": 5.0, "merge_fraction": 0.2}
     good |= {"eta": 0.0, "negative_prompt": "", "batch_size": 4}
-    good |= {"guidance_start": 0.0, "guidance_end": 1.0, "loras": []}
+    good |= {"guidance_start": 0.0, "guidance_end": 1.0, "cache_interval": 1, "loras": []}
     assert from_mapping(SamplerConfig, good, "sampler").merge_step == 10
     for name, value in (
         ("steps", 0),

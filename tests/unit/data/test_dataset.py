@@ -92,7 +92,7 @@ def test_columns_become_tensors_of_the_right_shape(dataset_path):
     data = IdentityDataset(dataset_path, SAMPLES)
     batch = collate([data.sample(0, 0, k) for k in range(6)])
     total = int(batch.id_counts.sum())
-    plain = ("captions", "class_words", "repeated", "face_embeds")
+    plain = ("captions", "class_words", "repeated", "face_embeds", "photos", "words", "draws")
     shapes = {f.name: tuple(getattr(batch, f.name).shape) for f in fields(batch) if f.name not in plain}
     assert shapes == {
         "mean": (6, *LATENT),

@@ -85,7 +85,7 @@ def test_a_folder_is_called_as_it_is_typed_and_named_in_full(said, command, tmp_
     found = said(f"{command} dataset=nope foo=x")
     assert "dataset" in found and " data," not in found
     assert f"no dataset at {tmp_path}/nope" in said(f"{command} dataset=nope{who}")
-    assert "dataset is not set" in said(f"{command}{who}")
+    assert ("give one of dataset=<folder>" if who else "dataset is not set") in said(f"{command}{who}")
 
 
 def test_nobody_is_told_to_make_what_somebody_is_to_be_removed_from(said):

@@ -13,7 +13,7 @@ FILES = sorted((Path(__file__).resolve().parents[4] / "conf/engine").glob("*.yam
 
 
 def test_names():
-    assert part_names(EngineChoice) == ["ddp", "zero"]
+    assert part_names(EngineChoice) == ["auto", "ddp", "zero"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
