@@ -95,7 +95,7 @@ def train_unet(parts: ToonParts, corpus: Corpus, settings: Settings, work: Path)
         }
         with torch.autocast(
             "cpu", torch.bfloat16
-        ):  # a third faster where the CPU multiplies in bf16; weights stay fp32
+        ):  # where the CPU has it, a third faster; weights stay fp32
             predicted = unet(noisy, t, embeds * keep[:, None, None], added_cond_kwargs=added).sample
         error = (predicted.float() - noise).square()
         error = error * face_weights(corpus, rows, settings.face_weight, x.shape[-1])

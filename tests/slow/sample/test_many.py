@@ -33,7 +33,7 @@ def config(base, folder, manifest, *more):
     values = {
         "base.path": base, "base.vision_path": base / "image_encoder", "adapter": folder / "a.safetensors",
         "manifest": manifest, "output": folder / "out", "sampler.steps": 2, "sampler.batch_size": 2,
-        "preprocess": "none", "device": "cpu", "workers.num": 0,
+        "preprocess": "none", "device": "cpu", "workers.num": 0, "protect": "none",
     }  # fmt: skip
     return from_mapping(GenerateConfig, composed("generate", [*(f"{k}={v}" for k, v in values.items()), *more]))
 
