@@ -93,9 +93,7 @@ def train_unet(parts: ToonParts, corpus: Corpus, settings: Settings, work: Path)
             "text_embeds": pooled * keep[:, None],
             "time_ids": torch.tensor([[side, side, 0, 0, side, side]]).float().expand(len(rows), 6),
         }
-        with torch.autocast(
-            "cpu", torch.bfloat16
-        ):  # where the CPU has it, a third faster; weights stay fp32
+        with torch.autocast("cpu", torch.bfloat16):  # where the CPU has it, a third faster; weights stay fp32
             predicted = unet(noisy, t, embeds * keep[:, None, None], added_cond_kwargs=added).sample
         error = (predicted.float() - noise).square()
         error = error * face_weights(corpus, rows, settings.face_weight, x.shape[-1])
