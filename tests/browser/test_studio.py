@@ -126,7 +126,7 @@ def test_two_tabs_share_the_gallery(visitor):
 def test_on_from_a_picture_other_prompt_grid_and_a_painted_part(visitor):
     page = visitor()
     choose_photos(page, PHOTOS[:1])
-    page.get_by_label("Seed").fill("7")
+    page.get_by_role("spinbutton", name="Seed").fill("7")
     page.get_by_label("A grid: seeds × likeness").check()
     page.get_by_label("Likeness of each column").fill("0.5, 1")
     make(page)
@@ -145,7 +145,7 @@ def test_on_from_a_picture_other_prompt_grid_and_a_painted_part(visitor):
     page.keyboard.press("Escape")
     pictures(page).first.click()
     page.get_by_role("button", name="Same seed, other prompt").click()
-    assert page.get_by_label("Seed").input_value() == "7"
+    assert page.get_by_role("spinbutton", name="Seed").input_value() == "7"
     expect(page.get_by_text("1 of 1 photo usable")).to_be_visible()
     pictures(page).first.click()
     page.get_by_role("button", name="Change a part").click()
@@ -276,10 +276,10 @@ def test_a_service_with_keys_asks_for_one(visitor, studio, tmp_path):
     studio.service.keys = KeyFile(tmp_path / "keys.yaml")
     try:
         page.reload()
-        page.get_by_label("API key", exact=True).fill("wrong")
+        page.get_by_role("textbox", name="API key").fill("wrong")
         page.get_by_role("button", name="Use this key").click()
         expect(page.get_by_role("dialog")).to_contain_text("does not know this key")
-        page.get_by_label("API key", exact=True).fill("secret")
+        page.get_by_role("textbox", name="API key").fill("secret")
         page.get_by_role("button", name="Use this key").click()
         expect(page.get_by_role("button", name="Make portraits")).to_be_visible()
         make(page)

@@ -58,7 +58,7 @@ def losses(folder):
 def test_an_undisturbed_run_leaves_everything_once(undisturbed, dataset, tiny_base, capsys):
     state, meta = load_adapter(undisturbed / "adapter.safetensors")
     (seen,) = meta.extra.pop("people")
-    assert len(seen["people"]) == len(set(seen["people"])) and set(seen) == {"dataset", "people"}
+    assert len(seen["people"]) == len(set(seen["people"])) and set(seen) == {"dataset", "salt", "people"}
     assert meta.compose.name == "stacked" and meta.extra == {"step": STEPS, "run": "test", "preprocess": {}}
     assert any(v.abs().max() > 0 for k, v in state.items() if k.endswith("lora_B.weight"))  # it learnt something
     names = [f"step-{step:08d}" for step in (STEPS - 5, STEPS)]
