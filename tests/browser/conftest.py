@@ -1,6 +1,7 @@
 """One browser for all tests, and one service with the toon base, in this process."""
 
 import dataclasses
+import os
 import socket
 import threading
 import time
@@ -53,7 +54,9 @@ def studio(tmp_path_factory):
 
     places = write_places(tmp_path_factory.mktemp("places"))
     write_run(places / "runs" / "first", 40, 40, pictures=3, lr_lora=1e-4)
-    write_run(places / "runs" / "second", 25, 40, pictures=2, lr_lora=3e-4)
+    second = write_run(places / "runs" / "second", 25, 40, pictures=2, lr_lora=3e-4)
+    for path in [second, *second.rglob("*")]:  # nothing has come for an hour: it was interrupted
+        os.utime(path, (time.time() - 3600,) * 2)
     folders = [f"studio.runs={places}/runs", f"studio.data={places}/data"]
     config = load(["studio=local", *folders, "sampler.steps=6", "engine.threads=1"])
     engine = Engine(config, MemoryRecorder())

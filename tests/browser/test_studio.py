@@ -246,6 +246,8 @@ def test_data_is_searched_and_evaluation_drilled_down(visitor):
         page.get_by_role("button", name="Open the full report").click()
     expect(opened.value.locator("#grid-body tr").first).to_be_visible()  # its script runs, in a sandbox of its own
     assert opened.value.evaluate("self.origin") == "null"
+    # Chromium logs that the two rejected photos are not there any more; the page says so in their place.
+    visitor.seen[0].errors[:] = [said for said in visitor.seen[0].errors if "404" not in said]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
