@@ -129,7 +129,7 @@ class Engine:
             while True:
                 kind, *rest = await events.get()
                 if kind == "preview":
-                    if (preview := await asyncio.to_thread(self.leaving.preview, *rest, how)) is not None:
+                    if (preview := await asyncio.to_thread(self.leaving.preview, rest[0], rest[1], how)) is not None:
                         yield preview
                 elif kind == "queued":
                     yield {"type": "queued", "position": rest[0]}

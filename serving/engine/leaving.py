@@ -9,7 +9,7 @@ from pm.errors import PmError, RequestError
 from pm.protect.checks.check import Checked, Refused
 from pm.protect.config import ProtectConfig
 from pm.protect.protector import Protector
-from pm.sample.output_file import picture_bytes
+from pm.sample.output_file import Format, picture_bytes
 from serving.metrics import Recorder
 
 
@@ -24,7 +24,9 @@ class Leaving:
         """
         self._protector, self._recorder = Protector(config), recorder
 
-    def event(self, image: Image.Image, about: Mapping[str, object], how: tuple, said: dict[str, Any]) -> dict:
+    def event(
+        self, image: Image.Image, about: Mapping[str, object], how: tuple[Format, int, int], said: dict[str, Any]
+    ) -> dict:
         """The event for a finished picture: its file, or that it is refused.
 
         Args:
@@ -42,7 +44,7 @@ class Leaving:
         notes = [*said["notes"], *([checked.note] if checked.note else [])]
         return {"type": "image", "file": file, "size": checked.image.size, **said, "notes": notes}
 
-    def preview(self, image: Image.Image, index: int, how: tuple) -> dict | None:
+    def preview(self, image: Image.Image, index: int, how: tuple[Format, int, int]) -> dict | None:
         """The event for a preview, which is looked at as a picture is; None: it does not leave."""
         try:
             shown = self._protector.result(image).image
