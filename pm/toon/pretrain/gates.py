@@ -31,6 +31,7 @@ def check(stage: str, accuracy: Mapping[str, float], *, stop: bool = True) -> di
     """
     found = dict(accuracy) | {"mean": float(np.mean([accuracy[name] for name in IDENTITY_ATTRIBUTES]))}
     missed = [f"{name} {found[name]:.3f} < {bar}" for name, bar in BARS[stage].items() if found[name] < bar]
+    print(stage, ", ".join(f"{name} {value:.3f}" for name, value in found.items()), flush=True)
     if missed and stop:
         raise SystemExit(f"gate {stage} failed: {', '.join(missed)}; train that stage longer, or add --no-gates")
     print(f"gate {stage}: {'failed: ' + ', '.join(missed) if missed else 'passed'}", flush=True)
