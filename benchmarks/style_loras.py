@@ -23,7 +23,8 @@ from pm.model.lora import add_lora, lora_parameters
 from pm.model.prompt import tokenize
 from pm.model.shared import shared_copy
 from pm.sample import PhotoMakerPipeline, Request
-from pm.sample.grid import GridRow, labelled_grid, save_png
+from pm.sample.grid import GridRow, labelled_grid
+from pm.sample.output_file import save_png
 from pm.toon.captions import identity_caption
 from pm.toon.identities import identities, scene
 from pm.toon.render import render_photo
