@@ -50,16 +50,7 @@ def generate(config: GenerateConfig, progress: bool = True, *, repeat: Repeat | 
     labels = [f"seed {each.config.seed}" for each in drawn]
     grid = labelled_grid(wrapped(GridRow([each.image for each in drawn], photos, config.prompt or "", labels)))
     with writing(folder, "output="):
-        for i, each in enumerate(drawn):
-            save_picture(
-                folder / f"{i:04d}{suffix}",
-                each.image,
-                each.about,
-                config.format,
-                config.quality,
-                config.png_level,
-                protector,
-            )
+        save_drawn(drawn, folder, config, protector)
         save_picture(
             folder / f"grid{suffix}",
             grid,
@@ -80,6 +71,13 @@ class Drawn:
     image: Image.Image
     references: list[Reference]
     about: dict[str, object]  # for its file
+
+
+def save_drawn(drawn: Sequence[Drawn], folder: Path, config: GenerateConfig, protector: Protector | None) -> None:
+    """Write pictures as 0000.png, 0001.png, …, in the format of `config`."""
+    how = config.format, config.quality, config.png_level, protector
+    for i, each in enumerate(drawn):
+        save_picture(folder / f"{i:04d}{SUFFIXES[config.format]}", each.image, each.about, *how)
 
 
 def protector_of(config: GenerateConfig) -> Protector | None:

@@ -12,7 +12,7 @@ from pm.files import check_place, writing
 from pm.sample.config import GenerateConfig
 from pm.sample.output_file import SUFFIXES, save_picture
 from pm.sample.record import of_all
-from pm.sample.run import draw, protector_of
+from pm.sample.run import draw, protector_of, save_drawn
 from pm.sample.settings import changed, full_name, values_of
 
 _GROUND, _INK, _GAP = (255, 255, 255), (30, 30, 30), 6
@@ -78,16 +78,7 @@ def generate_sheet(config: GenerateConfig, progress: bool = True) -> Path:
     rows = [[each.image for each in drawn[i : i + columns]] for i in range(0, len(drawn), columns)]
     sheet = labelled_sheet(rows, x.labels(), y.labels())
     with writing(folder, "output="):
-        for i, each in enumerate(drawn):
-            save_picture(
-                folder / f"{i:04d}{suffix}",
-                each.image,
-                each.about,
-                config.format,
-                config.quality,
-                config.png_level,
-                protector,
-            )
+        save_drawn(drawn, folder, config, protector)
         said = of_all(drawn[0].about, config) | {"x": config.x or "", "y": config.y or ""}
         save_picture(folder / f"sheet{suffix}", sheet, said, config.format, config.quality, config.png_level, protector)
     return folder
